@@ -1,0 +1,20 @@
+"""Looped transformers with hook points: configuration, model, checkpoints."""
+
+from looplens.models.addressing import LoopCache
+from looplens.models.checkpoints import bundled_models, load_model, save_model
+from looplens.models.config import LoopedConfig
+from looplens.models.initial_state import InitialState
+from looplens.models.looped import LoopedTransformer
+from looplens.models.tokenizer import Tokenizer, char_tokenizer
+
+__all__ = [
+    "InitialState",
+    "LoopCache",
+    "LoopedConfig",
+    "LoopedTransformer",
+    "Tokenizer",
+    "bundled_models",
+    "char_tokenizer",
+    "load_model",
+    "save_model",
+]

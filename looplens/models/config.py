@@ -1,0 +1,183 @@
+"""The description of a looped transformer: one frozen dataclass, from which everything is built.
+
+It holds what changes the arithmetic and nothing else; it knows no tensors and no file formats.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from looplens.errors import InputError, near_matches
+
+Norm = Literal["pre", "sandwich", "huginn"]
+Injection = Literal["none", "add", "linear"]
+InitialStateScheme = Literal["noise", "embedding", "prelude", "zeros"]
+RopeStyle = Literal["half_split", "adjacent"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoopedConfig:
+    r"""The shape and the arithmetic of a :class:`~looplens.models.LoopedTransformer`.
+
+    With ``P`` the prelude, ``R`` the core and ``C`` the coda::
+
+        e = P(embed(tokens));   s_0 = initial state
+        s_t = loop_norm(R(inject(s_{t-1}, e)))          for t = 1..T
+        logits_t = unembed(final_norm(C(coda_norm(s_t))))
+
+    Parameters
+    ----------
+    d_model, n_heads, d_mlp, d_vocab, n_ctx : int
+        Width, query heads, hidden width of the gated MLP, vocabulary, longest sequence.
+    n_kv_heads, d_head : int, optional
+        Key/value heads (grouped-query attention) and head width; by default ``n_heads`` and
+        ``d_model // n_heads``.
+    n_prelude, n_core, n_coda : int
+        Layers before, inside and after the loop.
+    norm : {"pre", "sandwich", "huginn"}
+        Where RMSNorm sits. ``pre``: ``x + f(norm(x))``. ``sandwich``: ``x + norm(f(norm(x)))``,
+        on the branch, as in Ouro. ``huginn``: ``norm(x + f(norm(x)))``, outside the residual.
+    injection : {"none", "add", "linear"}
+        How ``e`` enters each iteration: not at all, ``s + e``, or ``W [s; e]``.
+    initial_state : {"noise", "embedding", "prelude", "zeros"}
+        What the loop starts from.
+    initial_state_std : float
+        Standard deviation of ``noise``, a normal truncated at three standard deviations.
+    loop_norm : bool
+        Normalise at the loop boundary; the normalised state is fed back (Ouro).
+    coda_norm, final_norm : bool
+        Normalise before the coda and before the head. All three share one weight vector, as in
+        the published models.
+    rope_style : {"half_split", "adjacent"}
+        Which components rotate together: ``(i, i + d_head/2)`` or ``(2i, 2i + 1)``.
+    rope_theta, norm_eps : float
+        Base of the rotary angles; epsilon of RMSNorm.
+    qk_bias : bool
+        Learned bias on queries and keys.
+    tie_embeddings : bool
+        The head is the embedding matrix.
+    embedding_scale : float
+        Factor on the token embeddings.
+    default_iterations : int
+        Depth used when a call names none; for a trained model the recommended depth.
+    family : str
+        Where the architecture comes from.
+
+    Raises
+    ------
+    InputError
+        If the values do not describe a model; the message names the field.
+
+    References
+    ----------
+    .. [1] Geiping et al., "Scaling up Test-Time Compute with Latent Reasoning: A Recurrent Depth
+       Approach", arXiv:2502.05171, section 3 (prelude, core, coda; injection; sandwich blocks).
+    .. [2] Zhu et al., "Scaling Latent Reasoning via Looped Language Models", arXiv:2510.25741,
+       section 3 (Ouro: norm on the branch, normalised state fed back).
+    """
+
+    d_model: int
+    n_heads: int
+    d_mlp: int
+    d_vocab: int
+    n_ctx: int
+    n_kv_heads: int = 0
+    d_head: int = 0
+    n_prelude: int = 0
+    n_core: int = 1
+    n_coda: int = 0
+    norm: Norm = "huginn"
+    injection: Injection = "linear"
+    initial_state: InitialStateScheme = "noise"
+    initial_state_std: float = 1.0
+    loop_norm: bool = False
+    coda_norm: bool = True
+    final_norm: bool = True
+    rope_style: RopeStyle = "half_split"
+    rope_theta: float = 10_000.0
+    norm_eps: float = 1e-6
+    qk_bias: bool = False
+    tie_embeddings: bool = True
+    embedding_scale: float = 1.0
+    default_iterations: int = 8
+    family: str = "looplens"
+
+    def __post_init__(self) -> None:
+        # 0 stands for "derived", so that a stored config always holds the numbers in use.
+        if not self.n_kv_heads:
+            object.__setattr__(self, "n_kv_heads", self.n_heads)
+        if not self.d_head and self.n_heads > 0:
+            if self.d_model % self.n_heads:
+                raise InputError(
+                    f"d_model must be a multiple of n_heads when d_head is not given, got "
+                    f"d_model={self.d_model}, n_heads={self.n_heads}"
+                )
+            object.__setattr__(self, "d_head", self.d_model // self.n_heads)
+        self._check()
+
+    def _check(self) -> None:
+        positive = ("d_model", "n_heads", "n_kv_heads", "d_head", "d_mlp", "d_vocab", "n_ctx")
+        for name in (*positive, "n_core", "default_iterations"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("n_prelude", "n_coda"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must not be negative, got {getattr(self, name)}")
+        for name in ("rope_theta", "norm_eps", "initial_state_std", "embedding_scale"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.n_heads % self.n_kv_heads:
+            raise InputError(
+                f"n_heads must be a multiple of n_kv_heads, got {self.n_heads} and "
+                f"{self.n_kv_heads}"
+            )
+        if self.d_head % 2:
+            raise InputError(f"d_head must be even for rotary positions, got {self.d_head}")
+        for name, kind in (
+            ("norm", Norm),
+            ("injection", Injection),
+            ("initial_state", InitialStateScheme),
+            ("rope_style", RopeStyle),
+        ):
+            options = get_args(kind)
+            if getattr(self, name) not in options:
+                raise InputError(
+                    f"{name} must be one of {', '.join(options)}, got {getattr(self, name)!r}"
+                )
+
+    @property
+    def effective_depth(self) -> int:
+        """Layers passed through at the default number of iterations."""
+        return self.n_prelude + self.n_core * self.default_iterations + self.n_coda
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a plain dictionary."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LoopedConfig:
+        """Build from a plain dictionary.
+
+        Raises
+        ------
+        InputError
+            If a key is unknown or a required one is missing; nothing is silently dropped.
+        """
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        unknown = [key for key in values if key not in fields]
+        if unknown:
+            raise InputError(
+                f"unknown model configuration key {unknown[0]!r}."
+                + near_matches(unknown[0], fields)
+            )
+        missing = [
+            name
+            for name, field in fields.items()
+            if field.default is dataclasses.MISSING and name not in values
+        ]
+        if missing:
+            raise InputError(f"the model configuration lacks {', '.join(missing)}")
+        return cls(**values)

@@ -1,0 +1,157 @@
+"""A heat map with a logarithmic colour scale, shared by the figures that have rows over iterations.
+
+plotly colours heat maps linearly, so the base-10 logarithm is drawn and the true value goes into
+the hover text and the colour bar. Where the numbers come from is the caller's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from looplens.plots import _labels, _theme
+
+_ROW_PIXELS = 20
+_LEAST_PIXELS = 160
+_MOST_PIXELS = 900
+
+
+def plot_height(rows: int) -> int:
+    """Return the height in pixels of a plot area with that many rows."""
+    return int(np.clip(rows * _ROW_PIXELS, _LEAST_PIXELS, _MOST_PIXELS))
+
+
+def log_values(values: np.ndarray) -> np.ndarray:
+    """Return base-10 logarithms, with exact zeros drawn like the smallest positive value.
+
+    A state that no longer moves at all has a step of exactly 0. That is the best converged
+    cell there is and must not look like a missing one, which NaN (not finite) does.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    positive = values[np.isfinite(values) & (values > 0)]
+    smallest = positive.min() if positive.size else 1.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logarithms = np.log10(np.where(values == 0, smallest, values))
+    return np.where(np.isfinite(logarithms), logarithms, np.nan)
+
+
+def log_heatmap(
+    values: np.ndarray,
+    iterations: np.ndarray,
+    rows: Sequence[str],
+    *,
+    value_title: str,
+    row_title: str,
+    title: str,
+    subtitle: str = "",
+    theme: str = "light",
+) -> _theme.Figure:
+    """Draw rows over iterations with a logarithmic colour scale.
+
+    Parameters
+    ----------
+    values : ndarray, shape (rows, iterations)
+        Non-negative; NaN cells stay empty.
+    iterations : ndarray, shape (iterations,)
+        Iteration numbers of the columns.
+    rows : sequence of str
+        One label a row, drawn from the top down.
+    value_title, row_title : str
+        What the colour and the rows mean.
+    title, subtitle, theme : str
+        See :func:`looplens.plots._theme.figure`.
+
+    Returns
+    -------
+    Figure
+        With one heat map named ``"values"``; the row axis is numeric, 0 at the top.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    logarithms = log_values(values)
+    finite = logarithms[np.isfinite(logarithms)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (-1.0, 0.0)
+    if high - low < 1:  # less than a decade: widen it, so that the colour bar has ticks
+        low, high = np.floor(low), np.ceil(high + 1e-9)
+    exponents, texts = _labels.decade_ticks(low, high)
+
+    pixels = plot_height(len(rows))
+    made = _theme.figure(title=title, subtitle=subtitle, theme=theme, height=pixels + 170)
+    colours = _theme.palette(theme)
+    made.add_trace(
+        go.Heatmap(
+            name="values",
+            z=logarithms,
+            x=np.asarray(iterations),
+            y=np.arange(len(rows)),
+            customdata=values,
+            text=[[label] * len(iterations) for label in rows],
+            zmin=low,
+            zmax=high,
+            colorscale=[list(stop) for stop in colours.sequential],
+            colorbar={
+                "title": {"text": value_title},
+                "tickvals": exponents,
+                "ticktext": texts,
+            },
+            hovertemplate=(
+                "%{text}<br>iteration %{x}<br>" + value_title + " %{customdata:.3g}<extra></extra>"
+            ),
+            hoverongaps=False,
+        )
+    )
+    positions, labels = _labels.row_ticks(rows, pixels)
+    made.update_yaxes(
+        title=row_title,
+        tickvals=positions,
+        ticktext=labels,
+        range=[len(rows) - 0.5, -0.5],
+        showgrid=False,
+    )
+    made.update_xaxes(title="iteration", showgrid=False)
+    made.update_layout(plot_bgcolor=colours.missing, margin={"t": 104, "b": 60})
+    return made
+
+
+def add_row_markers(
+    made: _theme.Figure, positions: np.ndarray, *, name: str, theme: str, hover: Sequence[Any]
+) -> None:
+    """Mark one iteration in each row, where it is defined.
+
+    Parameters
+    ----------
+    made : Figure
+        A figure of :func:`log_heatmap`.
+    positions : ndarray, shape (rows,)
+        Iteration to mark; NaN rows get no mark.
+    name : str
+        Legend entry.
+    theme : str
+        Theme of the figure.
+    hover : sequence
+        Text a row.
+    """
+    positions = np.asarray(positions, dtype=np.float64)
+    defined = np.flatnonzero(np.isfinite(positions))
+    made.add_trace(
+        go.Scatter(
+            name=name,
+            x=positions[defined],
+            y=defined,
+            text=[hover[row] for row in defined],
+            mode="markers",
+            marker={
+                "symbol": "circle",
+                "size": 8,
+                "color": "#ffffff",
+                "line": {"width": 2, "color": "#1f2430"},
+            },
+            hovertemplate="%{text}<extra></extra>",
+            showlegend=True,
+        )
+    )
+    made.update_layout(
+        legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.0, "yanchor": "bottom"}
+    )

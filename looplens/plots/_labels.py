@@ -1,0 +1,129 @@
+"""How tokens, numbers and runs are written on a figure.
+
+Everything here turns something into short text: a token into a label with its spaces visible, a power
+of ten into a tick, a run into a subtitle. It reads the token table of a run and nothing else of it.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+_VISIBLE = str.maketrans({" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍"})
+_MOST_CHARACTERS = 14
+PIXELS_PER_ROW = 18
+"""Height that one row label needs so as not to touch the next."""
+
+
+def token_label(text: str, *, most: int = _MOST_CHARACTERS) -> str:
+    """Return a token's text with its whitespace visible, shortened, and safe inside a figure.
+
+    Parameters
+    ----------
+    text : str
+        The token as the tokenizer decodes it.
+    most : int
+        Longest label, in characters; the middle of a longer one becomes an ellipsis.
+    """
+    visible = text.translate(_VISIBLE) if text else "∅"
+    if len(visible) > most:
+        head = most // 2
+        visible = f"{visible[:head]}…{visible[len(visible) - (most - 1 - head) :]}"
+    # plotly reads a small HTML dialect in every label
+    return html.escape(visible, quote=False)
+
+
+def token_labels(run: Any, tokens: Iterable[int] | slice, *, position: bool = False) -> list[str]:
+    """Return the labels of some tokens of a run.
+
+    Parameters
+    ----------
+    run : looplens.Run
+        The opened run.
+    tokens : iterable of int or slice
+        Global token numbers.
+    position : bool
+        Put the position in the prompt in front of each label.
+    """
+    chosen = tokens if isinstance(tokens, slice) else list(tokens)
+    table = run.tokens.isel(token=chosen)
+    labels = [token_label(str(text)) for text in table["text"].values]
+    if position:
+        places = table["position"].values
+        labels = [f"{int(place)} {label}" for place, label in zip(places, labels, strict=True)]
+    return labels
+
+
+def row_ticks(labels: Sequence[str], pixels: float) -> tuple[list[int], list[str]]:
+    """Choose which rows of an axis carry their label so that none overlap.
+
+    Parameters
+    ----------
+    labels : sequence of str
+        One label a row.
+    pixels : float
+        Length of the axis.
+
+    Returns
+    -------
+    positions, texts : list of int, list of str
+        Every n-th row, n as small as the length allows.
+    """
+    fitting = max(1, int(pixels // PIXELS_PER_ROW))
+    step = max(1, math.ceil(len(labels) / fitting))
+    positions = list(range(0, len(labels), step))
+    return positions, [labels[position] for position in positions]
+
+
+def decade_ticks(low: float, high: float, *, most: int = 7) -> tuple[list[int], list[str]]:
+    """Return whole powers of ten between two base-10 logarithms, and their labels."""
+    first, last = math.ceil(low - 1e-9), math.floor(high + 1e-9)
+    step = max(1, math.ceil((last - first + 1) / most))
+    exponents = list(range(first, last + 1, step))
+    return exponents, [power_of_ten(exponent) for exponent in exponents]
+
+
+def power_of_ten(exponent: int) -> str:
+    """Return ``10`` raised to an exponent in the HTML dialect of plotly."""
+    if exponent in (0, 1):
+        return str(10**exponent)
+    return f"10<sup>{exponent}</sup>".replace("-", "−")
+
+
+def number(value: float, *, digits: int = 3) -> str:
+    """Write a number for people: at most ``digits`` significant digits, ``–`` when missing."""
+    if value is None or not np.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    if 1e-3 <= abs(value) < 1e5:
+        decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+        text = f"{value:.{decimals}f}"
+        text = text.rstrip("0").rstrip(".") if "." in text else text
+    else:
+        text = f"{value:.{digits - 1}e}"
+        mantissa, exponent = text.split("e")
+        text = f"{mantissa}e{int(exponent)}"
+    return text.replace("-", "−")
+
+
+def percent(share: float) -> str:
+    """Write a share between 0 and 1 as a percentage that never rounds to 0 % or 100 % falsely."""
+    if share is None or not np.isfinite(share):
+        return "–"
+    value = 100 * share
+    for decimals in (1, 2, 3):
+        text = f"{value:.{decimals}f}"
+        if float(text) not in (0.0, 100.0) or share in (0.0, 1.0):
+            break
+    return f"{text.rstrip('0').rstrip('.')} %"
+
+
+def subtitle(run: Any, *parts: str) -> str:
+    """Say which part of which run a figure shows: ``synthetic · prompt 0 · restart 1``."""
+    named = [html.escape(str(run.model_name), quote=False), *[part for part in parts if part]]
+    return " · ".join(named)

@@ -1,0 +1,213 @@
+"""One token from several initial states: do the paths end in the same place?
+
+Left, the restarts laid over each other in the principal components of the run; right, the
+distance between them by iteration. Numbers come from the analyses ``pca`` and ``path_independence``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+from plotly.subplots import make_subplots
+
+from looplens import analysis
+from looplens.errors import AnalysisError
+from looplens.plots import _labels, _select, _theme
+
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+
+
+def restarts(
+    run: Any, token: int, layer: int | None = None, *, theme: str = "light"
+) -> _theme.Figure:
+    """Compare the restarts of one token.
+
+    Parameters
+    ----------
+    run : looplens.Run
+        A run with at least two restarts.
+    token : int
+        Global token number.
+    layer : int or None
+        Overlay of the states after this core layer, or of the loop state. The distance on the right is always
+        that of the loop state.
+    theme : {"light", "dark"}
+        Template.
+
+    Returns
+    -------
+    Figure
+        Two panels: overlay and distance between restarts, with its floor.
+
+    Raises
+    ------
+    InputError
+        If the token or the layer does not exist.
+    AnalysisError
+        If the run holds only one restart.
+
+    References
+    ----------
+    Geiping et al., arXiv 2502.05171, figure 22 (overlay); Anil et al., arXiv 2211.09961 (path
+    independence); the decay of the distance is read above its floor only.
+    """
+    token, layer = _select.token(run, token), _select.layer(run, layer)
+    if run.restarts < 2:
+        raise AnalysisError(
+            f"Comparing restarts needs at least 2 of them, and this run holds {run.restarts}. "
+            "Record it again with restarts=2 or more."
+        )
+    components = analysis.get(run, "pca")
+    prefix, where = "", {"token": token}
+    if layer is not None:
+        prefix, where = "layer_", {"token": token, "layer": layer}
+    explained = components[prefix + "explained_variance_ratio"]
+    independence = analysis.get(run, "path_independence")
+    return restarts_figure(
+        components[prefix + "projection"].isel(where),
+        explained if layer is None else explained.isel(layer=layer),
+        independence.isel(token=token),
+        seeds=list(run.restart_seeds),
+        label=_labels.token_labels(run, [token], position=True)[0],
+        subtitle=_labels.subtitle(
+            run,
+            f"prompt {int(run.tokens['prompt'].values[token])}",
+            "loop state" if layer is None else f"layer {layer}",
+        ),
+        theme=theme,
+    )
+
+
+def restarts_figure(
+    projection: xr.DataArray,
+    explained: xr.DataArray,
+    independence: xr.Dataset,
+    *,
+    seeds: list[Any],
+    label: str,
+    subtitle: str = "",
+    theme: str = "light",
+) -> _theme.Figure:
+    """Draw the comparison of restarts from labelled arrays.
+
+    Parameters
+    ----------
+    projection : DataArray (restart, iteration, component)
+        One token in the principal components.
+    explained : DataArray (component)
+        Share of the variance that each component explains.
+    independence : Dataset
+        ``gap`` (iteration) and, where they are known, ``gap_max`` (iteration), ``gap_floor``,
+        ``gap_rate`` and ``token_aa`` of that token.
+    seeds : list
+        Seed of each restart, for the legend.
+    label, subtitle, theme
+        Words and template.
+    """
+    colours = _theme.palette(theme)
+    made = _theme.figure(
+        title=f"Restarts of token {label}",
+        subtitle=" · ".join(part for part in (subtitle, _verdict(independence)) if part),
+        theme=theme,
+        height=460,
+    )
+    make_subplots(rows=1, cols=2, horizontal_spacing=0.13, figure=made)
+    projection = projection.transpose("restart", "iteration", "component")
+    iterations = projection["iteration"].values
+    for row in range(projection.sizes["restart"]):
+        colour = colours.categories[row % len(colours.categories)]
+        name = f"restart {row} (seed {seeds[row]})" if row < len(seeds) else f"restart {row}"
+        x, y = projection.values[row, :, 0], projection.values[row, :, 1]
+        made.add_trace(
+            go.Scatter(
+                x=x,
+                y=y,
+                name=name,
+                mode="lines+markers",
+                line={"color": colour, "width": 1.5, "dash": _DASHES[row % len(_DASHES)]},
+                marker={
+                    "symbol": _theme.TOKEN_SYMBOLS[row % len(_theme.TOKEN_SYMBOLS)],
+                    "size": 6,
+                    "color": colour,
+                },
+                customdata=iterations,
+                hovertemplate=f"{name}<br>iteration %{{customdata}}<extra></extra>",
+            ),
+            row=1,
+            col=1,
+        )
+    _add_gap(made, independence, colours)
+    share = explained.values
+    made.update_xaxes(title=f"PC 1 ({_labels.percent(share[0])} of variance)", row=1, col=1)
+    made.update_yaxes(title=f"PC 2 ({_labels.percent(share[1])} of variance)", row=1, col=1)
+    made.update_xaxes(title="iteration", row=1, col=2)
+    made.update_layout(
+        legend={"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"}, margin={"b": 96}
+    )
+    return made
+
+
+def _verdict(independence: xr.Dataset) -> str:
+    """Say in words what the analysis found about this token."""
+    parts = []
+    if "token_aa" in independence:
+        parts.append(f"cosine of the limits {_labels.number(float(independence['token_aa']))}")
+    rate = float(independence["gap_rate"]) if "gap_rate" in independence else np.nan
+    if np.isfinite(rate):
+        parts.append(f"distance changes by ×{_labels.number(rate)} an iteration")
+    return ", ".join(parts)
+
+
+def _add_gap(made: _theme.Figure, independence: xr.Dataset, colours: _theme.Palette) -> None:
+    """Draw the distance between restarts on a logarithmic axis, with its floor."""
+    gap = independence["gap"]
+    iterations = gap["iteration"].values
+    drawn = []
+    for variable, name, dash in (
+        ("gap", "mean over pairs of restarts", "solid"),
+        ("gap_max", "largest pair", "dot"),
+    ):
+        if variable not in independence or "iteration" not in independence[variable].dims:
+            continue
+        values = np.asarray(independence[variable].values, dtype=np.float64)
+        drawn.append(np.where(values > 0, values, np.nan))  # no logarithm of an exact 0
+        made.add_trace(
+            go.Scatter(
+                x=iterations,
+                y=drawn[-1],
+                name=name,
+                mode="lines+markers",
+                line={"color": colours.text, "width": 1.5, "dash": dash},
+                marker={"size": 4},
+                hovertemplate="iteration %{x}<br>distance %{y:.3g}<extra></extra>",
+            ),
+            row=1,
+            col=2,
+        )
+    floor = float(independence["gap_floor"]) if "gap_floor" in independence else np.nan
+    if np.isfinite(floor) and floor > 0:
+        made.add_hline(
+            y=floor,
+            line={"color": colours.accent, "width": 1.5, "dash": "dash"},
+            annotation={
+                "text": f"floor {_labels.number(floor)}",
+                "font": {"color": colours.accent},
+            },
+            annotation_position="top right",
+            row=1,
+            col=2,
+        )
+    unit = gap.attrs.get("units", "")
+    title = "distance between restarts"
+    made.update_yaxes(
+        title=title if unit in ("", "1") else f"{title} ({unit})",
+        type="log",
+        exponentformat="power",
+        row=1,
+        col=2,
+    )
+    if not any(np.isfinite(values).any() for values in drawn):
+        made.update_yaxes(type="linear", row=1, col=2)

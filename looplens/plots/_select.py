@@ -1,0 +1,108 @@
+"""Check what a caller asks a figure to show, and say what there is when it is not there.
+
+The functions here compare indices with the sizes of a run. They read no arrays.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+from looplens.errors import AnalysisError, InputError
+
+
+def index(name: str, value: Any, size: int) -> int:
+    """Return ``value`` as an index into ``size`` things.
+
+    Parameters
+    ----------
+    name : str
+        What is counted, for the message: ``"restart"``.
+    value : int
+        What was asked for; must lie between 0 and ``size - 1``.
+    size : int
+        How many there are.
+
+    Raises
+    ------
+    InputError
+        If the value is not a whole number in that range.
+    """
+    try:
+        chosen = operator.index(value)
+    except TypeError:
+        raise InputError(f"{name} must be a whole number, got {value!r}.") from None
+    if not 0 <= chosen < size:
+        held = f"0 to {size - 1}" if size > 1 else "only 0" if size else "none"
+        raise InputError(f"{name} {chosen} is not in this run, which holds {name} {held}.")
+    return chosen
+
+
+def prompt(run: Any, value: Any) -> int:
+    """Return a prompt number of the run; see :func:`index`."""
+    return index("prompt", value, run.n_prompts)
+
+
+def restart(run: Any, value: Any) -> int:
+    """Return a restart number of the run; see :func:`index`."""
+    return index("restart", value, run.restarts)
+
+
+def token(run: Any, value: Any) -> int:
+    """Return a global token number of the run; see :func:`index`."""
+    return index("token", value, run.n_tokens)
+
+
+def tokens(run: Any, values: int | Iterable[int]) -> list[int]:
+    """Return one or several global token numbers, in the order given, as a list.
+
+    Raises
+    ------
+    InputError
+        If there are none, or one is out of range.
+    """
+    try:
+        several = list(values)  # type: ignore[arg-type]
+    except TypeError:
+        several = [values]
+    if not several:
+        raise InputError("tokens is empty: name at least one global token number.")
+    return [token(run, value) for value in several]
+
+
+def layer(run: Any, value: Any) -> int | None:
+    """Return a core layer of the run, or None for the loop state.
+
+    Raises
+    ------
+    InputError
+        If the layer does not exist.
+    AnalysisError
+        If the run does not hold the states after each layer (``resid_post``).
+    """
+    if value is None:
+        return None
+    if "resid_post" not in run.site_names:
+        raise AnalysisError(
+            "A layer was asked for, but this run holds no states after each layer. "
+            "Record it with sites=('resid_post',), or leave layer out to see the loop state."
+        )
+    return index("layer", value, run.n_layers)
+
+
+def iteration(run: Any, value: Any) -> int:
+    """Return an iteration of the run, counted 1..T.
+
+    Raises
+    ------
+    InputError
+        If it is not between 1 and T.
+    """
+    try:
+        chosen = operator.index(value)
+    except TypeError:
+        raise InputError(f"iteration must be a whole number, got {value!r}.") from None
+    if not 1 <= chosen <= run.iterations:
+        raise InputError(f"iteration must lie between 1 and {run.iterations}, got {chosen}.")
+    return chosen

@@ -1,0 +1,150 @@
+"""What a recipe is: everything that decides the weights of a small looped model, in one frozen value.
+
+Two runs of one recipe at the same number of threads give the same weights. The recipes themselves
+are in ``recipes``; how a step is taken is in ``loop``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from looplens.errors import InputError
+from looplens.models import LoopedConfig
+from looplens.tasks import get_task
+from looplens.training.depth import DepthSampling
+
+# Independent streams of randomness; each step has its own generator in each stream, so that any
+# step can be repeated without the ones before it and a resumed run needs no generator state.
+STREAMS = {"data": 0, "depth": 1, "initial_state": 2, "held_out": 3, "probe": 4}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """One stage of a curriculum.
+
+    Attributes
+    ----------
+    share : float
+        Share of all steps that this stage takes; the shares of a curriculum add up to 1.
+    length : int
+        Sequence length in the task's own unit.
+    difficulty : tuple of int
+        Inclusive range of difficulties.
+    """
+
+    share: float
+    length: int
+    difficulty: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """A task, a model and how to train it.
+
+    Attributes
+    ----------
+    name, summary : str
+        The name in :data:`looplens.training.RECIPES` and one readable sentence.
+    task : str
+        A name in :data:`looplens.tasks.TASKS`.
+    model : LoopedConfig
+        The architecture; its ``default_iterations`` is the iteration count recommended for use.
+    steps, batch : int
+        Optimiser steps and sequences a step.
+    learning_rate, warmup, decay_share : float, int, float
+        Linear warm-up over ``warmup`` steps, constant, then a cosine to 0 over the last
+        ``decay_share`` of the steps.
+    weight_decay, betas, clip : float, (float, float), float
+        AdamW's settings and the largest gradient norm.
+    curriculum : tuple of Stage
+        The stages in order.
+    depth : DepthSampling
+        How many iterations each step runs.
+    backprop_iterations : int
+        The last so many iterations carry gradient; the ones before run without.
+    loss_positions : {"labelled", "last"}
+        Every position that has a target, or only the last one of each sequence.
+    seed : int
+        Decides the initial weights and every draw.
+    """
+
+    name: str
+    summary: str
+    task: str
+    model: LoopedConfig
+    steps: int
+    curriculum: tuple[Stage, ...]
+    depth: DepthSampling = field(default_factory=DepthSampling)
+    backprop_iterations: int = 6
+    batch: int = 64
+    learning_rate: float = 3e-3
+    warmup: int = 100
+    decay_share: float = 0.4
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.95)
+    clip: float = 1.0
+    loss_positions: Literal["labelled", "last"] = "labelled"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        task = get_task(self.task)
+        if self.model.d_vocab != len(task.characters):
+            raise InputError(
+                f"Recipe {self.name!r}: task {self.task!r} has {len(task.characters)} characters, "
+                f"but the model has d_vocab={self.model.d_vocab}."
+            )
+        if min(self.steps, self.batch, self.backprop_iterations) < 1:
+            raise InputError(
+                f"Recipe {self.name!r}: steps, batch and backprop_iterations are at least 1; got "
+                f"{self.steps}, {self.batch} and {self.backprop_iterations}."
+            )
+        total = sum(stage.share for stage in self.curriculum)
+        if not math.isclose(total, 1.0, abs_tol=1e-6):
+            raise InputError(
+                f"Recipe {self.name!r}: the shares of the curriculum must add up to 1, "
+                f"but they give {total:g}."
+            )
+        if self.loss_positions not in ("labelled", "last"):
+            raise InputError(
+                f"Recipe {self.name!r}: loss_positions is 'labelled' or 'last'; got "
+                f"{self.loss_positions!r}."
+            )
+
+    def stage(self, step: int) -> Stage:
+        """Return the stage of the curriculum that step 0, 1, ... belongs to."""
+        end = 0.0
+        for stage in self.curriculum:
+            end += stage.share
+            if step < round(end * self.steps):
+                return stage
+        return self.curriculum[-1]
+
+    def learning_rate_at(self, step: int) -> float:
+        """Return the learning rate of step 0, 1, ..."""
+        warm = min(1.0, (step + 1) / max(self.warmup, 1))
+        decay_start = (1 - self.decay_share) * self.steps
+        if step < decay_start:
+            return self.learning_rate * warm
+        progress = (step - decay_start) / max(self.steps - decay_start, 1.0)
+        return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def generator(self, stream: str, step: int = 0) -> np.random.Generator:
+        """Return the generator of one step in one of the ``STREAMS``."""
+        return np.random.default_rng([self.seed, STREAMS[stream], step])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the recipe as nested plain values, ready for JSON."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    def fingerprint(self) -> str:
+        """Return a short hash of everything that decides the weights."""
+        values = self.as_dict()
+        values.pop("summary")
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,158 @@
+"""Truncated backpropagation through the loop, and the numbers that tell whether a loop is healthy.
+
+Only the last iterations carry gradient; the prelude is reached through the tensor that is injected
+into each of those. Nothing here knows about optimisers, tasks or schedules.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+from looplens.errors import InputError
+from looplens.models import LoopedTransformer
+
+
+def unroll(
+    model: LoopedTransformer,
+    tokens: Tensor,
+    *,
+    iterations: int,
+    backprop_iterations: int,
+    initial_state: Tensor | int | str | None = None,
+) -> Tensor:
+    """Run the loop and return its last state, with gradient through the last iterations only.
+
+    Parameters
+    ----------
+    model : LoopedTransformer
+        The model; ``embed_tokens``, ``initial_state`` and ``step`` are used.
+    tokens : Tensor of int64, shape (batch, position)
+        Token ids.
+    iterations : int
+        All iterations, at least 1.
+    backprop_iterations : int
+        How many of the last ones carry gradient, at least 1. With ``backprop_iterations >=
+        iterations`` this is ordinary backpropagation.
+    initial_state : Tensor, int, str or None
+        As in ``LoopedTransformer.initial_state``.
+
+    Returns
+    -------
+    Tensor, shape (batch, position, d_model)
+        The state after the last iteration.
+
+    Raises
+    ------
+    InputError
+        When either number is below 1.
+
+    References
+    ----------
+    Geiping et al., arXiv 2502.05171, section 3.3 (truncated backpropagation; there the last 8).
+    """
+    if iterations < 1 or backprop_iterations < 1:
+        raise InputError(
+            f"iterations and backprop_iterations are at least 1; got {iterations} and "
+            f"{backprop_iterations}."
+        )
+    injected = model.embed_tokens(tokens)
+    state = model.initial_state(injected, initial_state)
+    without_gradient = max(iterations - backprop_iterations, 0)
+    with torch.no_grad():
+        for _ in range(without_gradient):
+            state = model.step(state, injected)
+    for _ in range(iterations - without_gradient):
+        state = model.step(state, injected)
+    return state
+
+
+def masked_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean cross-entropy (nats) and accuracy over the positions with a target.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (batch, position, vocabulary)
+        Unnormalised log-probabilities.
+    targets : Tensor of int64, shape (batch, position)
+        The token to predict at each position, -1 for none.
+    """
+    labelled = targets >= 0
+    chosen, wanted = logits[labelled], targets[labelled]
+    accuracy = (chosen.argmax(dim=-1) == wanted).float().mean()
+    return functional.cross_entropy(chosen, wanted), accuracy
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Health:
+    """Signs of a loop that collapses or is ignored.
+
+    Attributes
+    ----------
+    token_correlation : float
+        Mean cosine between the final states of two positions of a sequence. Near 1: every
+        position holds the same state.
+    loss_one_iteration, loss : float
+        Cross-entropy in nats after 1 iteration and after all. Equal: the loop is not used.
+    relative_step : float
+        Length of the last step over the length of the state.
+    state_norm : float
+        Mean length of the final state.
+    """
+
+    token_correlation: float
+    loss_one_iteration: float
+    loss: float
+    relative_step: float
+    state_norm: float
+
+
+@torch.no_grad()
+def health(
+    model: LoopedTransformer,
+    tokens: Tensor,
+    targets: Tensor,
+    *,
+    iterations: int,
+    initial_state: Tensor | int | str | None = None,
+) -> Health:
+    """Measure the health of the loop on one batch.
+
+    Parameters
+    ----------
+    model : LoopedTransformer
+        The model.
+    tokens, targets : Tensor of int64, shape (batch, position)
+        The batch, with at least two positions.
+    iterations : int
+        How many iterations, at least 2.
+    initial_state : Tensor, int, str or None
+        As in ``LoopedTransformer.initial_state``.
+
+    References
+    ----------
+    Geiping et al., arXiv 2502.05171, section 4.3: the two failed runs (token correlation 1, and a
+    loss that does not depend on the number of iterations).
+    """
+    injected = model.embed_tokens(tokens)
+    state = model.initial_state(injected, initial_state)
+    first = previous = state
+    for iteration in range(iterations):
+        previous, state = state, model.step(state, injected)
+        first = state if iteration == 0 else first
+    direction = functional.normalize(state, dim=-1)  # [batch, position, d_model]
+    positions = state.shape[1]
+    # The squared length of the sum of unit vectors is n plus the sum of all pairwise cosines.
+    squared = direction.sum(dim=1).square().sum(dim=-1)
+    correlation = ((squared - positions) / (positions * (positions - 1))).mean()
+    relative = (state - previous).norm(dim=-1) / state.norm(dim=-1)
+    return Health(
+        token_correlation=float(correlation),
+        loss_one_iteration=float(masked_loss(model.readout(first), targets)[0]),
+        loss=float(masked_loss(model.readout(state), targets)[0]),
+        relative_step=float(relative.mean()),
+        state_norm=float(state.norm(dim=-1).mean()),
+    )
