@@ -34,7 +34,7 @@ QUANTITIES: dict[str, tuple[str, str, str, str]] = {
         "path_independence",
         "gap",
         "Distance between restarts",
-        "distance between restarts (relative)",
+        "relative distance",
     ),
 }
 """What the heat map can show, and where each comes from."""

@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 from looplens.plots import _labels, _theme
 
 _ROW_PIXELS = 20
-_LEAST_PIXELS = 160
+_LEAST_PIXELS = 200
 _MOST_PIXELS = 900
 
 
@@ -100,6 +100,7 @@ def log_heatmap(
                 "%{text}<br>iteration %{x}<br>" + value_title + " %{customdata:.3g}<extra></extra>"
             ),
             hoverongaps=False,
+            ygap=1 if len(rows) <= 60 else 0,
         )
     )
     positions, labels = _labels.row_ticks(rows, pixels)
@@ -110,7 +111,8 @@ def log_heatmap(
         range=[len(rows) - 0.5, -0.5],
         showgrid=False,
     )
-    made.update_xaxes(title="iteration", showgrid=False)
+    ends = [iterations[0] - 0.5, iterations[-1] + 0.5]
+    made.update_xaxes(title="iteration", range=ends, showgrid=False)
     made.update_layout(plot_bgcolor=colours.missing, margin={"t": 104, "b": 60})
     return made
 

@@ -19,8 +19,8 @@ PIXELS_PER_ROW = 18
 """Height that one row label needs so as not to touch the next."""
 
 
-def token_label(text: str, *, most: int = _MOST_CHARACTERS) -> str:
-    """Return a token's text with its whitespace visible, shortened, and safe inside a figure.
+def visible_text(text: str, *, most: int = _MOST_CHARACTERS) -> str:
+    """Return a token's text with its whitespace visible, shortened.
 
     Parameters
     ----------
@@ -33,11 +33,17 @@ def token_label(text: str, *, most: int = _MOST_CHARACTERS) -> str:
     if len(visible) > most:
         head = most // 2
         visible = f"{visible[:head]}…{visible[len(visible) - (most - 1 - head) :]}"
-    # plotly reads a small HTML dialect in every label
-    return html.escape(visible, quote=False)
+    return visible
 
 
-def token_labels(run: Any, tokens: Iterable[int] | slice, *, position: bool = False) -> list[str]:
+def escape(text: str) -> str:
+    """Make text safe inside a figure: plotly reads a small HTML dialect in every label."""
+    return html.escape(text, quote=False)
+
+
+def token_labels(
+    run: Any, tokens: Iterable[int] | slice, *, position: bool = False, escaped: bool = True
+) -> list[str]:
     """Return the labels of some tokens of a run.
 
     Parameters
@@ -48,14 +54,16 @@ def token_labels(run: Any, tokens: Iterable[int] | slice, *, position: bool = Fa
         Global token numbers.
     position : bool
         Put the position in the prompt in front of each label.
+    escaped : bool
+        Make the labels safe inside a figure.
     """
     chosen = tokens if isinstance(tokens, slice) else list(tokens)
     table = run.tokens.isel(token=chosen)
-    labels = [token_label(str(text)) for text in table["text"].values]
+    labels = [visible_text(str(text)) for text in table["text"].values]
     if position:
         places = table["position"].values
         labels = [f"{int(place)} {label}" for place, label in zip(places, labels, strict=True)]
-    return labels
+    return [escape(label) for label in labels] if escaped else labels
 
 
 def row_ticks(labels: Sequence[str], pixels: float) -> tuple[list[int], list[str]]:
@@ -107,6 +115,7 @@ def number(value: float, *, digits: int = 3) -> str:
     else:
         text = f"{value:.{digits - 1}e}"
         mantissa, exponent = text.split("e")
+        mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
         text = f"{mantissa}e{int(exponent)}"
     return text.replace("-", "−")
 
@@ -120,10 +129,24 @@ def percent(share: float) -> str:
         text = f"{value:.{decimals}f}"
         if float(text) not in (0.0, 100.0) or share in (0.0, 1.0):
             break
-    return f"{text.rstrip('0').rstrip('.')} %"
+    # a narrow space that does not break, so that the sign stays with its number
+    return f"{text.rstrip('0').rstrip('.')}\u202f%"
+
+
+def cosine(value: float) -> str:
+    """Write a cosine; one that is close to 1 is written by how far it is from 1.
+
+    Rounding .99999 to "1" would claim what was not measured.
+    """
+    if not np.isfinite(value):
+        return "–"
+    short_of_one = 1 - value
+    if 0 < short_of_one < 1e-4:
+        return f"1 − {number(short_of_one, digits=1)}"
+    return f"{value:.4f}".replace("-", "−")
 
 
 def subtitle(run: Any, *parts: str) -> str:
     """Say which part of which run a figure shows: ``synthetic · prompt 0 · restart 1``."""
-    named = [html.escape(str(run.model_name), quote=False), *[part for part in parts if part]]
+    named = [escape(str(run.model_name)), *[part for part in parts if part]]
     return " · ".join(named)

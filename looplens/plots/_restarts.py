@@ -154,7 +154,7 @@ def _verdict(independence: xr.Dataset) -> str:
     """Say in words what the analysis found about this token."""
     parts = []
     if "token_aa" in independence:
-        parts.append(f"cosine of the limits {_labels.number(float(independence['token_aa']))}")
+        parts.append(f"cosine of the limits {_labels.cosine(float(independence['token_aa']))}")
     rate = float(independence["gap_rate"]) if "gap_rate" in independence else np.nan
     if np.isfinite(rate):
         parts.append(f"distance changes by ×{_labels.number(rate)} an iteration")
@@ -187,27 +187,36 @@ def _add_gap(made: _theme.Figure, independence: xr.Dataset, colours: _theme.Pale
             row=1,
             col=2,
         )
-    floor = float(independence["gap_floor"]) if "gap_floor" in independence else np.nan
-    if np.isfinite(floor) and floor > 0:
-        made.add_hline(
-            y=floor,
-            line={"color": colours.accent, "width": 1.5, "dash": "dash"},
-            annotation={
-                "text": f"floor {_labels.number(floor)}",
-                "font": {"color": colours.accent},
-            },
-            annotation_position="top right",
-            row=1,
-            col=2,
-        )
     unit = gap.attrs.get("units", "")
     title = "distance between restarts"
+    made.update_yaxes(title=title if unit in ("", "1") else f"{title} ({unit})", row=1, col=2)
+    positive = np.concatenate([values[np.isfinite(values)] for values in drawn])
+    if not positive.size:
+        return
+    floor = float(independence["gap_floor"]) if "gap_floor" in independence else np.nan
+    low, high = np.log10(positive.min()), np.log10(positive.max())
+    if np.isfinite(floor) and floor > 0:
+        low = min(low, np.log10(floor))
+        made.add_hline(
+            y=floor, line={"color": colours.accent, "width": 1.5, "dash": "dash"}, row=1, col=2
+        )
+        made.add_annotation(
+            text=f"floor {_labels.number(floor)}",
+            x=1,
+            xref="x2 domain",
+            y=np.log10(floor),
+            yref="y2",
+            xanchor="right",
+            yanchor="top",  # the curve lies above its floor
+            showarrow=False,
+            font={"color": colours.accent},
+        )
+    exponents, texts = _labels.decade_ticks(np.floor(low), np.ceil(high))
     made.update_yaxes(
-        title=title if unit in ("", "1") else f"{title} ({unit})",
         type="log",
-        exponentformat="power",
+        range=[np.floor(low) - 0.3, np.ceil(high) + 0.15],
+        tickvals=[10.0**exponent for exponent in exponents],
+        ticktext=texts,
         row=1,
         col=2,
     )
-    if not any(np.isfinite(values).any() for values in drawn):
-        made.update_yaxes(type="linear", row=1, col=2)

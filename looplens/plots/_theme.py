@@ -69,6 +69,7 @@ class Palette:
     missing: str
     categories: tuple[str, ...]
     sequential: tuple[tuple[float, str], ...]
+    from_paper: tuple[tuple[float, str], ...]
     regimes: Mapping[str, RegimeStyle]
 
 
@@ -111,6 +112,7 @@ PALETTES: dict[str, Palette] = {
         # Okabe and Ito (2008) without black and yellow, which vanish on one of the two papers.
         categories=("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"),
         sequential=_LIGHT_SEQUENTIAL,
+        from_paper=((0, "#ffffff"), (0.35, "#8fc1e3"), (0.7, "#0072b2"), (1, "#06253f")),
         regimes=_regime_styles("#0072b2", "#d55e00", "#009e73", "#6b7280"),
     ),
     "dark": Palette(
@@ -123,6 +125,7 @@ PALETTES: dict[str, Palette] = {
         missing="#2f3135",
         categories=("#56b4e9", "#e69f00", "#2fc99a", "#e29ac3", "#f0e442", "#ff8c4d"),
         sequential=_DARK_SEQUENTIAL,
+        from_paper=((0, "#242424"), (0.35, "#1f5f8b"), (0.7, "#56b4e9"), (1, "#f2faff")),
         regimes=_regime_styles("#56b4e9", "#e69f00", "#2fc99a", "#a4abb8"),
     ),
 }
@@ -184,8 +187,15 @@ def _template(colours: Palette) -> go.layout.Template:
         "zerolinecolor": colours.grid,
         "showbackground": True,
         "tickfont": {"size": 11},
+        "title": {"font": {"size": 12}},
     }
-    colourbar = {"outlinewidth": 0, "thickness": 14, "title": {"side": "right"}, "ticklen": 4}
+    colourbar = {
+        "outlinewidth": 0,
+        "thickness": 14,
+        "ticklen": 4,
+        "tickfont": {"size": 12},
+        "title": {"side": "right", "font": {"size": 13}},
+    }
     return go.layout.Template(
         layout={
             "paper_bgcolor": colours.paper,
@@ -205,7 +215,6 @@ def _template(colours: Palette) -> go.layout.Template:
             "margin": {"l": 64, "r": 28, "t": 78, "b": 56},
             "colorway": list(colours.categories),
             "colorscale": {"sequential": [list(stop) for stop in colours.sequential]},
-            "coloraxis": {"colorbar": colourbar},
             "xaxis": axis,
             "yaxis": axis,
             "scene": {"xaxis": scene_axis, "yaxis": scene_axis, "zaxis": scene_axis},
@@ -216,7 +225,12 @@ def _template(colours: Palette) -> go.layout.Template:
             "modebar": {"remove": ["sendChartToCloud"], "bgcolor": "rgba(0,0,0,0)"},
             "barcornerradius": 2,
         },
-        data={"heatmap": [{"colorbar": colourbar}]},
+        data={
+            "heatmap": [{"colorbar": colourbar}],
+            "scatter": [{"marker": {"colorbar": colourbar}}],
+            "scattergl": [{"marker": {"colorbar": colourbar}}],
+            "scatter3d": [{"marker": {"colorbar": colourbar}}],
+        },
     )
 
 

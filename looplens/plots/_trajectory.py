@@ -18,6 +18,7 @@ from looplens import analysis
 from looplens.errors import InputError
 from looplens.plots import _labels, _select, _theme
 
+_END: dict[int, tuple[str, int]] = {2: ("x-thin-open", 14), 3: ("x", 5)}
 CURSOR = "cursor"
 """Name of the trace that marks the iteration under the scrubber."""
 
@@ -50,7 +51,7 @@ def trajectory(
     components : sequence of int
         Which components lie on the axes; the first ``dims`` are used.
     iteration : int or None
-        Where the cursor stands; None for the last iteration.
+        Where the cursor stands; None keeps it out of sight.
     theme : {"light", "dark"}
         Template.
 
@@ -90,7 +91,7 @@ def trajectory(
         labels=_labels.token_labels(run, chosen, position=True),
         dims=dims,
         components=components,
-        iteration=run.iterations if iteration is None else iteration,
+        iteration=iteration,
         subtitle=_labels.subtitle(
             run, named, f"restart {restart}", "loop state" if layer is None else f"layer {layer}"
         ),
@@ -130,7 +131,8 @@ def trajectory_figure(
     iterations = projection["iteration"].values
     points = projection.isel(component=axes).values  # [token, iteration, dims]
     share = explained.values
-    titles = [f"PC {axis + 1} ({_labels.percent(share[axis])} of variance)" for axis in axes]
+    of_variance = " of variance" if dims == 2 else ""  # three titles must fit around a cube
+    titles = [f"PC {axis + 1} ({_labels.percent(share[axis])}{of_variance})" for axis in axes]
     colours = _theme.palette(theme)
     made = _theme.figure(
         title="Trajectory of one token" if len(tokens) == 1 else "Trajectories of tokens",
@@ -165,8 +167,8 @@ def trajectory_figure(
                 mode="markers",
                 customdata=iterations.tolist(),
                 marker={
-                    "color": iterations.tolist(),
-                    "coloraxis": "coloraxis",
+                    "color": np.log1p(iterations).tolist(),
+                    **_colouring(iterations, colours, bar=row == 0),
                     "symbol": symbols[row % len(symbols)],
                     "size": 7 if dims == 2 else 4,
                     "line": {"width": 1, "color": colour},
@@ -175,9 +177,8 @@ def trajectory_figure(
             )
         )
     _add_ends(made, kind, points, iterations, colours, dims)
-    cursor = iterations[-1] if iteration is None else iteration
-    _add_cursor(made, kind, points, iterations, int(cursor), colours, dims)
-    _finish(made, titles, iterations, colours, dims)
+    _add_cursor(made, kind, points, iterations, iteration, colours, dims)
+    _finish(made, titles, dims)
     return made
 
 
@@ -205,6 +206,11 @@ def _coordinates(points: np.ndarray) -> dict[str, list[float | None]]:
     return named
 
 
+def _named(what: str, iterations: np.ndarray) -> str:
+    """Add the iteration to a legend entry where it is the same for all tokens."""
+    return f"{what} (iteration {iterations[0]})" if len(set(iterations)) == 1 else what
+
+
 def _add_ends(
     made: _theme.Figure,
     kind: Any,
@@ -220,19 +226,11 @@ def _add_ends(
         return
     first = finite[rows].argmax(1)
     last = finite.shape[1] - 1 - finite[rows, ::-1].argmax(1)
-    starts = "start" if len(set(first)) > 1 else f"iteration {iterations[first[0]]}"
-    ends = "end" if len(set(last)) > 1 else f"iteration {iterations[last[0]]}"
-    if dims == 2:
-        looks = (("circle-open", 15), ("x-thin-open", 14))
-    else:
-        looks = (("circle-open", 9), ("x", 5))
-    for name, where, (symbol, size) in zip(
-        (f"start ({starts})" if starts != "start" else starts,
-         f"last state ({ends})" if ends != "end" else "last finite state"),
-        (first, last),
-        looks,
-        strict=True,
-    ):
+    marks = (
+        ("start", _named("start", iterations[first]), first, "circle-open", 15 if dims == 2 else 9),
+        ("end", _named("last state", iterations[last]), last, *_END[dims]),
+    )
+    for role, name, where, symbol, size in marks:
         made.add_trace(
             kind(
                 **_coordinates(points[rows, where]),
@@ -245,7 +243,7 @@ def _add_ends(
                     "color": colours.text,
                     "line": {"width": 2, "color": colours.text},
                 },
-                meta={"role": "start" if where is first else "end"},
+                meta={"role": role},
             )
         )
 
@@ -255,15 +253,16 @@ def _add_cursor(
     kind: Any,
     points: np.ndarray,
     iterations: np.ndarray,
-    iteration: int,
+    iteration: int | None,
     colours: _theme.Palette,
     dims: int,
 ) -> None:
-    """Add the movable marker: one point a token, at one iteration."""
-    columns = np.flatnonzero(iterations == iteration)
+    """Add the movable marker: one point a token, at one iteration; out of sight without one."""
+    stands = int(iterations[-1] if iteration is None else iteration)
+    columns = np.flatnonzero(iterations == stands)
     if not columns.size:
         raise InputError(
-            f"iteration must lie between {iterations[0]} and {iterations[-1]}, got {iteration}."
+            f"iteration must lie between {iterations[0]} and {iterations[-1]}, got {stands}."
         )
     made.add_trace(
         kind(
@@ -272,25 +271,45 @@ def _add_cursor(
             mode="markers",
             hoverinfo="skip",
             showlegend=False,
+            visible=iteration is not None,
             marker={
                 "symbol": "circle-open",
                 "size": 20 if dims == 2 else 12,
                 "color": colours.accent,
                 "line": {"width": 3, "color": colours.accent},
             },
-            meta={"role": CURSOR, "iteration": iteration},
+            meta={"role": CURSOR, "iteration": stands},
         )
     )
 
 
-def _finish(
-    made: _theme.Figure,
-    titles: Sequence[str],
-    iterations: np.ndarray,
-    colours: _theme.Palette,
-    dims: int,
-) -> None:
-    """Axis titles, colour bar in the lower and legend in the upper half of the right margin."""
+def _colouring(
+    iterations: np.ndarray, colours: _theme.Palette, *, bar: bool
+) -> dict[str, Any]:
+    """Return how markers are coloured by iteration, the colour bar in the lower half of the margin.
+
+    Most of the way is covered in the first iterations, so the colour follows their logarithm.
+    """
+    ticks = [int(iterations[0])] if iterations[0] == 0 else []
+    ticks += [2**power for power in range(20) if iterations[0] <= 2**power <= iterations[-1]]
+    return {
+        "colorscale": [list(stop) for stop in colours.sequential],
+        "cmin": float(np.log1p(iterations[0])),
+        "cmax": float(np.log1p(iterations[-1])),
+        "showscale": bar,
+        "colorbar": {
+            "title": {"text": "iteration"},
+            "tickvals": np.log1p(ticks).tolist(),
+            "ticktext": [str(tick) for tick in ticks],
+            "len": 0.52,
+            "y": 0,
+            "yanchor": "bottom",
+        },
+    }
+
+
+def _finish(made: _theme.Figure, titles: Sequence[str], dims: int) -> None:
+    """Set axis titles, and put the legend into the upper half of the right margin."""
     if dims == 2:
         made.update_xaxes(title=titles[0])
         made.update_yaxes(title=titles[1])
@@ -301,17 +320,11 @@ def _finish(
                 "yaxis_title": titles[1],
                 "zaxis_title": titles[2],
                 "aspectmode": "cube",
-                "camera": {"eye": {"x": 1.5, "y": 1.5, "z": 0.9}},
+                "camera": {"eye": {"x": 1.7, "y": 1.7, "z": 0.9}, "center": {"z": -0.12}},
             },
-            margin={"l": 8, "b": 8},
+            margin={"l": 8, "b": 16},
         )
     made.update_layout(
-        coloraxis={
-            "colorscale": [list(stop) for stop in colours.sequential],
-            "cmin": float(iterations[0]),
-            "cmax": float(iterations[-1]),
-            "colorbar": {"title": {"text": "iteration"}, "len": 0.5, "y": 0, "yanchor": "bottom"},
-        },
         legend={"y": 1, "yanchor": "top", "x": 1.02, "xanchor": "left", "maxheight": 0.45},
         # a new cursor position must not reset the reader's zoom
         uirevision="trajectory",

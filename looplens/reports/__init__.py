@@ -1,0 +1,33 @@
+"""Reports: one run as an HTML page, as JSON or as Markdown, and conditions that can fail a job.
+
+A report says what was recorded, what the numbers say in words, shows the figures, and names what could not be
+concluded and why.
+"""
+
+from __future__ import annotations
+
+from looplens.reports import conditions
+from looplens.reports._build import FORMATS, build, write_report
+from looplens.reports._power import chance_of_seeing, largest_rate_unseen, tokens_needed
+from looplens.reports._report import Fact, Picture, Report, Section, Statement, Table
+from looplens.reports.conditions import Condition, Failure, check, parse_condition
+
+__all__ = [
+    "FORMATS",
+    "Condition",
+    "Fact",
+    "Failure",
+    "Picture",
+    "Report",
+    "Section",
+    "Statement",
+    "Table",
+    "build",
+    "chance_of_seeing",
+    "check",
+    "conditions",
+    "largest_rate_unseen",
+    "parse_condition",
+    "tokens_needed",
+    "write_report",
+]

@@ -18,6 +18,8 @@ from looplens.errors import InputError, near_matches
 
 Floats = NDArray[np.float64]
 Rng = np.random.Generator
+# Relative spread of a settled float32 trajectory: a relative step of 1.9e-7 over the root of two.
+FLOAT32_FLOOR = 1.35e-7
 # A builder returns the low-dimensional trajectory (iteration 0..T, few) and its period (NaN: none).
 Builder = Callable[[Rng, int], tuple[Floats, float]]
 
@@ -65,8 +67,8 @@ def _fixed_spiral(rng: Rng, iterations: int) -> tuple[Floats, float]:
 
 
 def _fixed_converged(rng: Rng, iterations: int) -> tuple[Floats, float]:
-    states = _decay(rng, iterations, 0.1, 0.4, 4)
-    return states + 1e-7 * rng.normal(size=states.shape), np.nan
+    """Fast enough to be at the rounding floor of float32 long before the end (see make_system)."""
+    return _decay(rng, iterations, 0.05, 0.3, 4), np.nan
 
 
 def _fixed_slow(rng: Rng, iterations: int) -> tuple[Floats, float]:
@@ -250,4 +252,6 @@ def make_system(
         trajectory_offset = np.zeros(d_model)
     noise = rng.normal(size=(iterations + 1, d_model)) / np.sqrt(d_model)
     states = trajectory @ axes.T + trajectory_offset + spread * 10 ** (-snr_db / 20) * noise
+    if kind == "fixed_converged":
+        states = states + FLOAT32_FLOOR * np.linalg.norm(states, axis=-1, keepdims=True) * noise[::-1]
     return System(states=states, truth=truth, kind=kind, period=float(period))

@@ -16,6 +16,7 @@ import torch
 from looplens.errors import InputError
 from looplens.models import LoopedTransformer
 from looplens.tasks import Task
+from looplens.training.truncated import batch_noise, start
 
 ITERATIONS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -108,14 +109,17 @@ def evaluate(
     levels: list[np.ndarray] = []
     right: list[np.ndarray] = []  # (iteration count, answered position)
     losses: list[np.ndarray] = []
-    for start in range(0, sequences, batch):
+    for first in range(0, sequences, batch):
         drawn = task.sample(
-            rng, min(batch, sequences - start), length=length, difficulty=difficulty
+            rng, min(batch, sequences - first), length=length, difficulty=difficulty
         )
         labelled = torch.from_numpy(drawn.targets >= 0).to(device)
         wanted = torch.from_numpy(drawn.targets).to(device)[labelled]
-        injected = model.embed_tokens(torch.from_numpy(drawn.tokens).to(device))
-        state = model.initial_state(injected, int(rng.integers(2**31)))
+        state, injected = start(
+            model,
+            torch.from_numpy(drawn.tokens).to(device),
+            batch_noise(model.cfg, drawn.tokens.shape, rng),
+        )
         marks, costs = [], []
         for iteration in range(1, counts[-1] + 1):
             state = model.step(state, injected)
@@ -127,17 +131,14 @@ def evaluate(
         right.append(np.stack(marks))
         losses.append(np.stack(costs))
         levels.append(drawn.metadata["difficulty"][drawn.targets >= 0].astype(int))
-    level, mark, cost = (
-        np.concatenate(levels),
-        np.concatenate(right, axis=1),
-        np.concatenate(losses, axis=1),
-    )
+    level, mark = np.concatenate(levels), np.concatenate(right, axis=1)
+    mean_loss = np.concatenate(losses, axis=1).mean(axis=1, dtype=np.float64)
     difficulties, number = np.unique(level, return_counts=True)
     by_difficulty = np.stack([mark[:, level == d].mean(axis=1) for d in difficulties], axis=1)
     return Evaluation(
         iterations=tuple(counts),
         accuracy=tuple(map(float, mark.mean(axis=1))),
-        loss=tuple(map(float, cost.mean(axis=1, dtype=np.float64))),
+        loss=tuple(map(float, mean_loss)),
         difficulty=tuple(map(int, difficulties)),
         accuracy_by_difficulty=tuple(tuple(map(float, row)) for row in by_difficulty),
         targets=tuple(map(int, number)),

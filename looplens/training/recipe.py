@@ -1,4 +1,4 @@
-"""What a recipe is: everything that decides the weights of a small looped model, in one frozen value.
+"""What a recipe is: everything that decides the weights of a model, in one frozen value.
 
 Two runs of one recipe at the same number of threads give the same weights. The recipes themselves
 are in ``recipes``; how a step is taken is in ``loop``.

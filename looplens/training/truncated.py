@@ -6,14 +6,49 @@ into each of those. Nothing here knows about optimisers, tasks or schedules.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
 from looplens.errors import InputError
-from looplens.models import LoopedTransformer
+from looplens.models import LoopedConfig, LoopedTransformer
+from looplens.models.initial_state import noise
+
+
+def batch_noise(
+    cfg: LoopedConfig, shape: tuple[int, ...], rng: np.random.Generator
+) -> Tensor | None:
+    """Draw an initial state of its own for each sequence, or None for a model with a fixed start.
+
+    The model's own seeds give every row of a batch the same draw, which is right for comparing
+    prompts and wrong for training: a step would see a single start.
+
+    Parameters
+    ----------
+    cfg : LoopedConfig
+        Says whether the start is noise, and its standard deviation.
+    shape : (batch, position)
+        The shape of the tokens.
+    rng : numpy.random.Generator
+        Decides the draw.
+    """
+    if cfg.initial_state != "noise":
+        return None
+    draw = noise(int(rng.integers(2**63)), math.prod(shape), cfg.d_model)
+    return cfg.initial_state_std * draw.view(*shape, cfg.d_model)
+
+
+def start(
+    model: LoopedTransformer, tokens: Tensor, initial_state: Tensor | int | str | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the initial state and the injected tensor of a batch, both with gradient."""
+    embedding = model.token_embedding(tokens)
+    injected = model.run_prelude(embedding)
+    return model.initial_state(injected, initial_state, embedding=embedding), injected
 
 
 def unroll(
@@ -29,7 +64,7 @@ def unroll(
     Parameters
     ----------
     model : LoopedTransformer
-        The model; ``embed_tokens``, ``initial_state`` and ``step`` are used.
+        The model; its parts are called one by one.
     tokens : Tensor of int64, shape (batch, position)
         Token ids.
     iterations : int
@@ -59,8 +94,7 @@ def unroll(
             f"iterations and backprop_iterations are at least 1; got {iterations} and "
             f"{backprop_iterations}."
         )
-    injected = model.embed_tokens(tokens)
-    state = model.initial_state(injected, initial_state)
+    state, injected = start(model, tokens, initial_state)
     without_gradient = max(iterations - backprop_iterations, 0)
     with torch.no_grad():
         for _ in range(without_gradient):
@@ -137,8 +171,7 @@ def health(
     Geiping et al., arXiv 2502.05171, section 4.3: the two failed runs (token correlation 1, and a
     loss that does not depend on the number of iterations).
     """
-    injected = model.embed_tokens(tokens)
-    state = model.initial_state(injected, initial_state)
+    state, injected = start(model, tokens, initial_state)
     first = previous = state
     for iteration in range(iterations):
         previous, state = state, model.step(state, injected)

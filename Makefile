@@ -1,0 +1,48 @@
+# The list of tasks. Every target sets up .venv by itself and installs only when
+# pyproject.toml or constraints.txt changed.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+INSTALLED := $(VENV)/.installed
+RUN ?= runs/demo
+
+.PHONY: setup demo test check format bench app docs clean
+
+setup: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "looplens needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 setup"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(INSTALLED)
+
+demo: setup  ## record a trained looped model, analyse it, write a report
+	$(BIN)/looplens demo --out $(RUN) --overwrite
+
+test: setup  ## the whole test suite, with a headless browser
+	./.ci/browser
+	$(BIN)/python -m pytest -q
+
+check: setup  ## format, lint, types, layering
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup  ## measurements, as ratios taken side by side
+	$(BIN)/python -m benchmarks
+
+app: setup  ## the dashboard on RUN (default runs/demo)
+	$(BIN)/looplens app $(RUN)
+
+docs: setup  ## refresh the pictures of the documentation from runs/demo
+	$(BIN)/python docs/make_images.py
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

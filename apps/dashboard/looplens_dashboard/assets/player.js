@@ -1,0 +1,98 @@
+// Moving the scrubber: playing, the keyboard, and clicks on tokens and on cells of the heat map.
+(function () {
+  "use strict";
+  const lens = (window.looplens = window.looplens || {});
+  const clientside = ((window.dash_clientside = window.dash_clientside || {}).looplens =
+    window.dash_clientside.looplens || {});
+  const set = (id, props) => window.dash_clientside.set_props(id, props);
+  let timer = null;
+  let period = 125; // ms an iteration while playing
+
+  function last() {
+    return Number(document.getElementById("iteration-last").textContent);
+  }
+
+  lens.goTo = function (iteration) {
+    if (lens.iteration === null) return;
+    const target = Math.min(last(), Math.max(0, iteration));
+    if (target === lens.iteration) return;
+    lens.iteration = target;
+    set("iteration", { value: target });
+  };
+
+  // What was clicked outside of a control; selection.py decides whether the run has it.
+  lens.pick = function (values) {
+    set("picked", { data: { ...values } });
+  };
+
+  function pause() {
+    clearTimeout(timer);
+    timer = null;
+    set("play", { children: "▶", "aria-label": "Play" });
+  }
+
+  function tick() {
+    if (lens.iteration >= last()) return pause();
+    lens.goTo(lens.iteration + 1);
+    timer = setTimeout(tick, period);
+  }
+
+  clientside.play = function () {
+    if (timer !== null) return pause();
+    if (lens.iteration === null) return;
+    if (lens.iteration >= last()) lens.goTo(0);
+    set("play", { children: "❚❚", "aria-label": "Pause" });
+    timer = setTimeout(tick, period);
+  };
+
+  clientside.speed = function (perSecond) {
+    period = 1000 / Number(perSecond);
+  };
+
+  clientside.pickCell = function (click) {
+    const graph = lens.graph("heatmap");
+    if (!click || !graph) return;
+    const point = click.points[0];
+    lens.goTo(Math.round(point.x));
+    lens.pick({ token: String(graph.layout.meta.first_token + Math.round(point.y)) });
+  };
+
+  document.addEventListener("click", function (event) {
+    const token = event.target.closest && event.target.closest("[data-token]");
+    if (!token) return;
+    lens.pick({ token: token.dataset.token });
+    // After a click with the mouse the space bar shall play, not press the token again.
+    if (event.detail > 0) token.blur();
+  });
+
+  function stepToken(step) {
+    const tokens = Array.from(document.querySelectorAll("[data-token]"));
+    const at = tokens.findIndex((token) => token.getAttribute("aria-pressed") === "true");
+    const next = tokens[at + step];
+    if (at >= 0 && next) lens.pick({ token: next.dataset.token });
+  }
+
+  // Elements with a use of their own for the keys keep them.
+  const KEEPS = "input, textarea, select, [role=slider], [role=radio], [role=option], [contenteditable]";
+  const MOVES = {
+    ArrowLeft: (step) => lens.goTo(lens.iteration - step),
+    ArrowRight: (step) => lens.goTo(lens.iteration + step),
+    Home: () => lens.goTo(0),
+    End: () => lens.goTo(last()),
+    "[": () => stepToken(-1),
+    "]": () => stepToken(1),
+  };
+
+  document.addEventListener("keydown", function (event) {
+    if (event.ctrlKey || event.altKey || event.metaKey || event.target.closest(KEEPS)) return;
+    if (event.key === " ") {
+      if (event.target.closest("button, a")) return;
+      clientside.play();
+    } else if (MOVES[event.key]) {
+      MOVES[event.key](event.shiftKey ? 10 : 1);
+    } else {
+      return;
+    }
+    event.preventDefault();
+  });
+})();

@@ -1,0 +1,27 @@
+"""The panels in the order of the page. A new one is one new file, and one line here."""
+
+from __future__ import annotations
+
+from looplens_dashboard.panels import (
+    attention,
+    heatmap,
+    overview,
+    readout,
+    restarts,
+    steps,
+    strip,
+    trajectory,
+)
+from looplens_dashboard.panels.frame import Panel
+
+PANELS: tuple[Panel, ...] = (
+    overview.PANEL,
+    strip.PANEL,
+    heatmap.PANEL,
+    trajectory.PANEL,
+    steps.PANEL,
+    restarts.PANEL,
+    attention.PANEL,
+    readout.PANEL,
+)
+"""Every panel of the dashboard; the grid of ``assets/style.css`` places each by its name."""

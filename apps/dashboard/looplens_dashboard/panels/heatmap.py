@@ -1,0 +1,41 @@
+"""The convergence heat map of a prompt; a click on a cell selects its token and iteration."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+from looplens import plots
+from looplens_dashboard.panels.frame import add_cursor, figure_panel
+from looplens_dashboard.selection import Selection
+from looplens_dashboard.view import View
+
+
+def make(view: View, selection: Selection) -> go.Figure:
+    """Draw the heat map with the selected row outlined; the browser moves the outline."""
+    figure = plots.convergence_heatmap(
+        view.run, selection.prompt, selection.restart, theme=selection.theme
+    )
+    first = view.limits.first_tokens[selection.prompt]
+    row = selection.token - first
+    figure.add_shape(
+        type="rect",
+        name="row",
+        xref="x domain",
+        yref="y",
+        x0=0,
+        x1=1,
+        y0=row - 0.5,
+        y1=row + 0.5,
+        line={"color": plots.palette(selection.theme).accent, "width": 2},
+    )
+    add_cursor(figure, selection)
+    figure.update_layout(meta={"first_token": first})
+    return figure
+
+
+PANEL = figure_panel(
+    name="heatmap",
+    title="Convergence",
+    keys=("prompt", "restart", "theme"),
+    make=make,
+)

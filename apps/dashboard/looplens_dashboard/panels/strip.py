@@ -1,0 +1,199 @@
+"""The tokens of a prompt as a row of buttons, coloured by regime or by settling iteration.
+
+What a colour says is always said a second time: a regime by a symbol and the style of the border, a
+settling iteration by its number. A click on a token is caught by ``assets/keys.js``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from dash import Dash, Input, Output, State, html
+from dash.development.base_component import Component
+
+from looplens import plots
+from looplens_dashboard.controls import segmented
+from looplens_dashboard.panels.frame import Panel, attempt, current, message
+from looplens_dashboard.selection import Selection
+from looplens_dashboard.view import View
+
+SYMBOLS: Mapping[str, str] = {
+    "fixed_point": "●",
+    "orbit": "◆",
+    "slider": "▶",
+    "unresolved": "✕",
+}
+"""One character a regime: the symbols of the figures, as text."""
+
+BORDERS: Mapping[str, str] = {
+    "fixed_point": "solid",
+    "orbit": "dashed",
+    "slider": "double",
+    "unresolved": "dotted",
+}
+"""Style of the border of a token, by regime."""
+
+
+def strip(view: View, selection: Selection) -> Component:
+    """Return the tokens of the selected prompt."""
+    tokens = np.array(view.limits.tokens_of(selection.prompt))
+    chosen = {"restart": selection.restart, "token": tokens}
+    regimes = view.run.results("classify").isel(chosen)
+    settling = view.run.results("convergence")["settling_iteration"].isel(chosen)
+    looks = _regime_looks if selection.colour == "regime" else _settling_looks
+    regime = [str(name) for name in regimes["regime"].values]
+    settled = settling.values
+    buttons = []
+    for row, token in enumerate(tokens):
+        look = looks(view, selection, regime[row], float(settled[row]))
+        described = _describe(regimes.isel(token=row), regime[row], float(settled[row]))
+        text = view.token_text(int(token))
+        where = f"token {token}, position {row} of prompt {selection.prompt}"
+        buttons.append(
+            html.Button(
+                [html.Span(text, className="token-text"), html.Span(look["cue"], className="cue")],
+                className="token selected" if token == selection.token else "token",
+                style={"--token-colour": look["colour"], "borderBottomStyle": look["border"]},
+                title=f"{where}: {text}\n{described}",
+                **{
+                    "data-token": str(token),
+                    "aria-pressed": "true" if token == selection.token else "false",
+                    "aria-label": f"token {row}, {text}: {described}",
+                },
+            )
+        )
+    return html.Div(buttons, className=f"tokens by-{selection.colour}")
+
+
+def _regime_looks(view: View, selection: Selection, regime: str, settled: float) -> dict[str, str]:
+    return {
+        "colour": plots.palette(selection.theme).regimes[regime].colour,
+        "border": BORDERS[regime],
+        "cue": SYMBOLS[regime],
+    }
+
+
+def _settling_looks(
+    view: View, selection: Selection, regime: str, settled: float
+) -> dict[str, str]:
+    colours = plots.palette(selection.theme)
+    if not np.isfinite(settled):
+        return {"colour": colours.muted, "border": "dotted", "cue": "never"}
+    share = (settled - 1) / max(1, view.limits.iterations - 1)
+    return {"colour": _at(colours.sequential, share), "border": "solid", "cue": f"{settled:g}"}
+
+
+def _at(stops: tuple[tuple[float, str], ...], share: float) -> str:
+    """Return the colour of the nearest stop of a scale."""
+    return min(stops, key=lambda stop: abs(stop[0] - share))[1]
+
+
+def _describe(regimes: Any, regime: str, settled: float) -> str:
+    """Say the regime, the settling iteration and their numbers in one sentence."""
+    parts = [regime.replace("_", " ")]
+    if regime == "orbit" and np.isfinite(float(regimes["period"])):
+        parts.append(f"period {float(regimes['period']):.3g}")
+    if regime == "orbit" and np.isfinite(float(regimes["amplitude"])):
+        parts.append(f"amplitude {float(regimes['amplitude']):.2g}")
+    reason = str(regimes["reason"].values) if "reason" in regimes else ""
+    if reason:
+        parts.append(reason)
+    settles = f"settles at iteration {settled:g}" if np.isfinite(settled) else "never settles"
+    return "; ".join([*parts, settles])
+
+
+def legend(view: View, selection: Selection) -> Component:
+    """Return what the colours of the tokens mean."""
+    if selection.colour == "regime":
+        return _regime_legend(selection)
+    return _settling_legend(view, selection)
+
+
+def _regime_legend(selection: Selection) -> Component:
+    styles = plots.palette(selection.theme).regimes
+    return html.Ul(
+        [
+            html.Li(
+                [
+                    html.Span(
+                        SYMBOLS[name],
+                        className="swatch",
+                        style={"--token-colour": style.colour, "borderBottomStyle": BORDERS[name]},
+                    ),
+                    style.label,
+                ]
+            )
+            for name, style in styles.items()
+        ],
+        className="legend",
+        **{"aria-label": "Legend: regimes"},
+    )
+
+
+def _settling_legend(view: View, selection: Selection) -> Component:
+    colours = plots.palette(selection.theme)
+    stops = ", ".join(f"{colour} {share:.0%}" for share, colour in colours.sequential)
+    never = html.Span(
+        "–",
+        className="swatch",
+        style={"--token-colour": colours.muted, "borderBottomStyle": "dotted"},
+    )
+    return html.Ul(
+        [
+            html.Li(
+                [
+                    "settles at iteration 1",
+                    html.Span(
+                        className="scale", style={"background": f"linear-gradient(90deg, {stops})"}
+                    ),
+                    str(view.limits.iterations),
+                ]
+            ),
+            html.Li([never, "never settles"]),
+        ],
+        className="legend",
+        **{"aria-label": "Legend: settling iteration"},
+    )
+
+
+def controls(_view: View) -> list[Component]:
+    """Return the legend and the switch of the colours."""
+    return [
+        html.Div(id="strip-legend"),
+        segmented(
+            "colour", "Colour of the tokens", [("regime", "Regime"), ("settling", "Settling")]
+        ),
+    ]
+
+
+def register(app: Dash, view: View) -> None:
+    """Draw the strip whenever the prompt, the token, the restart or the colours change."""
+
+    @app.callback(
+        Output("strip-tokens", "children"),
+        Output("strip-legend", "children"),
+        Output("strip-caption", "children"),
+        Input("strip-view", "data"),
+        State("selection", "data"),
+        State("iteration", "value"),
+    )
+    def draw(changed: Any, values: Any, iteration: Any) -> tuple[Any, Any, str]:
+        selection = current(view, changed, values, iteration)
+        tokens = view.limits.tokens_of(selection.prompt)
+        made, trouble = attempt(lambda: strip(view, selection))
+        place = selection.token - tokens[0]
+        text = view.token_text(selection.token)
+        caption = f"selected: token {selection.token} “{text}”, position {place} of {len(tokens)}"
+        return made if trouble is None else trouble, legend(view, selection), caption
+
+
+PANEL = Panel(
+    name="strip",
+    title="Tokens",
+    keys=("prompt", "token", "restart", "colour", "theme"),
+    body=lambda _view: [html.Div(message("Classifying…"), id="strip-tokens")],
+    controls=controls,
+    register=register,
+)

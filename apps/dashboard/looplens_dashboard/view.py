@@ -1,0 +1,78 @@
+"""An opened run as the panels see it: the run, its limits, and texts for what it holds.
+
+Everything that a panel shows of a run comes through here or from the figures of ``looplens.plots``.
+It knows nothing of Dash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+
+import numpy as np
+
+from looplens.run import Run
+from looplens_dashboard.selection import Limits
+
+_VISIBLE = str.maketrans({" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍"})
+_LONGEST_TOKEN = 18
+_LONGEST_PROMPT = 70
+
+
+class View:
+    """A run and what the panels ask of it again and again.
+
+    Parameters
+    ----------
+    run : looplens.Run
+        The opened run.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        starts = run.prompts["first_token"].values
+        attention = bool(run.attention_prompts)
+        self.limits = Limits(
+            first_tokens=(*(int(start) for start in starts), int(run.n_tokens)),
+            restarts=int(run.restarts),
+            iterations=int(run.iterations),
+            state_layers=int(run.n_layers) if "resid_post" in run.site_names else 0,
+            attention_layers=int(run.n_layers) if attention else 0,
+            heads=int(run.attrs.get("n_heads") or 0) if attention else 0,
+        )
+
+    @property
+    def name(self) -> str:
+        """Name of the run: that of its directory."""
+        return self.run.path.name
+
+    def token_text(self, token: int) -> str:
+        """Return the text of a token of the run, its whitespace visible, shortened."""
+        return visible(str(self.run.tokens["text"].values[token]))
+
+    def prompt_label(self, prompt: int) -> str:
+        """Return the number and the beginning of the text of a prompt."""
+        text = " ".join(str(self.run.prompts["text"].values[prompt]).split())
+        shown = text if len(text) <= _LONGEST_PROMPT else text[: _LONGEST_PROMPT - 1] + "…"
+        return f"{prompt} · {shown}"
+
+    @cached_property
+    def _texts(self) -> dict[int, str]:
+        """Token ids that occur in the prompts, with their texts: the only ones a run knows."""
+        ids = self.run.tokens["token_id"].values
+        unique, first = np.unique(ids, return_index=True)
+        texts = self.run.tokens["text"].values
+        return {int(i): visible(str(texts[k])) for i, k in zip(unique, first, strict=True)}
+
+    def id_texts(self, ids: Iterable[int]) -> dict[str, str]:
+        """Return a text for each token id; one that occurs in no prompt is shown as its number."""
+        return {str(i): self._texts.get(int(i), f"id {i}") for i in ids}
+
+
+def visible(text: str, longest: int = _LONGEST_TOKEN) -> str:
+    """Return a text with its whitespace visible; the middle of a longer one is left out."""
+    shown = text.translate(_VISIBLE) if text else "∅"
+    if len(shown) <= longest:
+        return shown
+    head = longest // 2
+    return f"{shown[:head]}…{shown[len(shown) - (longest - 1 - head) :]}"

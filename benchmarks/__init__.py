@@ -1,0 +1,1 @@
+"""Measurements, taken side by side in one run and reported as ratios."""

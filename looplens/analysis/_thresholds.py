@@ -1,0 +1,132 @@
+"""The numbers that the regime decision turns on, in one place, with what each of them means."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from looplens.errors import InputError, near_matches
+
+# Relative step |s_t - s_{t-1}| / |s_t| of a settled trajectory whose motion is rounding only:
+# measured on small looped models for float64, float32 and bfloat16 (1.6, 1.6 and 0.6 machine
+# epsilons); float16 is taken as one epsilon.
+ROUNDING_STEP = {"float64": 3.5e-16, "float32": 1.9e-7, "bfloat16": 4.9e-3, "float16": 9.8e-4}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RegimeThresholds:
+    """Thresholds of `classify`.
+
+    Attributes
+    ----------
+    tail, confirm_tail : float
+        The two windows, as shares of the record from its end.
+    shortest : int
+        Records with fewer states are ``unresolved``: too short.
+    longest_window : int
+        States of a window at the most; of longer records the end is used.
+    floor_multiple : float
+        Motion of up to this many rounding steps of the source dtype is no motion.
+    wander_multiple : float
+        Spread in rounding steps that steps of rounding size may add up to (rounding noise along a
+        slow direction), without being called a motion.
+    drift_share, drift_cosine, drift_significance : float
+        A drift has at least this share of its variance on a straight line in time, this cosine between
+        its two halves, and a later half whose square exceeds what white noise shows by this factor.
+    smooth_residual : float
+        Share of the variance that a cubic may leave of a drift unless the rest is white noise.
+    summable_exponent : float
+        Steps that shrink like t^-q have a finite sum for q > 1: above this the motion settles.
+    accelerating_exponent : float
+        Below this q the drift accelerates, which no regime describes.
+    contraction_fit, contraction_fall : float
+        Share of the variance of log step norms on a straight line, and by how much (natural
+        logarithm) they must fall over the window, for motion that needs no other model.
+    periodic_residual : float
+        Share that a periodic model may leave unless the rest is white noise or fading.
+    fading_residual, fading : float
+        Share that a transient may have beside an orbit, if the variance left in the second half of
+        the window is under this multiple of that in the first half.
+    orbit_residual, decaying_residual : float
+        Share that white noise may have beside an orbit, and beside a decaying spiral.
+    steady_growth : float
+        Growth of an orbit's amplitude, as a power of the iteration number, that passes as steady.
+    turns, confirm_turns : float
+        Turns that an orbit must complete in each of the two windows.
+    white : float
+        Largest autocorrelation over lags 1 to 3 that passes as white.
+    isotropic : float
+        Least participation ratio, over that of white noise of full dimension, that passes as noise.
+    settled_ratio : float
+        Spread of the window over the distance of the earlier states from its mean, under which white
+        motion is the noise floor of a settled trajectory.
+    small_amplitude : float
+        Relative amplitude under which motion is annotated as driven or small.
+    """
+
+    tail: float = 0.5
+    confirm_tail: float = 0.3
+    shortest: int = 16
+    longest_window: int = 128
+    floor_multiple: float = 4.0
+    wander_multiple: float = 30.0
+    drift_share: float = 0.15
+    drift_cosine: float = 0.45
+    drift_significance: float = 4.0
+    smooth_residual: float = 0.02
+    summable_exponent: float = 1.1
+    accelerating_exponent: float = -1.5
+    contraction_fit: float = 0.8
+    contraction_fall: float = 1.5
+    periodic_residual: float = 0.003
+    fading_residual: float = 0.1
+    fading: float = 0.3
+    orbit_residual: float = 0.5
+    decaying_residual: float = 0.7
+    steady_growth: float = 0.25
+    turns: float = 2.0
+    confirm_turns: float = 1.2
+    white: float = 0.35
+    isotropic: float = 0.75
+    settled_ratio: float = 0.4
+    small_amplitude: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.confirm_tail <= self.tail <= 1:
+            raise InputError(
+                "The windows must satisfy 0 < confirm_tail <= tail <= 1; got "
+                f"tail={self.tail}, confirm_tail={self.confirm_tail}."
+            )
+        if self.shortest < 16 or self.longest_window < 16:
+            raise InputError(
+                "A regime needs at least 16 states; got "
+                f"shortest={self.shortest}, longest_window={self.longest_window}."
+            )
+
+    @classmethod
+    def from_keywords(cls, **values: float) -> RegimeThresholds:
+        """Build thresholds from keywords, naming the near matches of an unknown one."""
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in values:
+            if name not in known:
+                raise InputError(
+                    f"Unknown threshold {name!r} of classify; known are {', '.join(known)}."
+                    f"{near_matches(name, known)}"
+                )
+        return cls(**values)  # type: ignore[arg-type]
+
+
+def rounding_step(source_dtype: str) -> float:
+    """Relative step of a settled trajectory computed in this dtype.
+
+    Raises
+    ------
+    InputError
+        For a dtype without a known rounding step.
+    """
+    name = str(source_dtype).removeprefix("torch.")
+    if name not in ROUNDING_STEP:
+        raise InputError(
+            f"Unknown source dtype {source_dtype!r}; expected one of {', '.join(ROUNDING_STEP)}."
+        )
+    return ROUNDING_STEP[name]

@@ -1,0 +1,240 @@
+"""Which trajectories settle, orbit or drift: the regime of each, with the reason.
+
+The decision rests on a few principles and not on a list of shapes. Motion below the rounding of the
+source dtype is no motion. A drift whose steps shrink faster than 1/t has a finite sum, so it settles;
+one whose steps shrink more slowly is a slider. Whatever a model of the motion (a smooth drift, a
+folded cycle, harmonics) leaves over must be negligible or look like white noise of full dimension,
+otherwise the motion is not understood and the verdict is ``unresolved``. Two windows must agree.
+
+This module knows nothing of runs, stores or figures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from looplens.analysis._gram import TINY, Floats
+from looplens.analysis._reasons import describe, describe_converged
+from looplens.analysis._thresholds import RegimeThresholds, rounding_step
+from looplens.analysis._trajectories import as_trajectories
+from looplens.analysis._verdict import (
+    FIXED_POINT,
+    ORBIT,
+    REGIMES,
+    SLIDER,
+    UNRESOLVED,
+    agree,
+    find,
+)
+from looplens.analysis._window import has_converged, measure, spread
+
+__all__ = [
+    "FIXED_POINT",
+    "ORBIT",
+    "REGIMES",
+    "SLIDER",
+    "UNRESOLVED",
+    "RegimeThresholds",
+    "Regimes",
+    "classify",
+]
+
+_BYTES_PER_BLOCK = 2**25
+_SCORES = (
+    "settled_ratio",
+    "linear_share",
+    "drift_cosine",
+    "drift_exponent",
+    "drift_exponent_error",
+    "smooth_residual",
+    "step_exponent",
+    "periodic_residual",
+    "growth_exponent",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Regimes:
+    """Verdicts of `classify`; arrays of the leading shape of the states.
+
+    Attributes
+    ----------
+    regime : ndarray of str
+        ``fixed_point``, ``orbit``, ``slider`` or ``unresolved``.
+    unit_regime : ndarray of str
+        The same for the states divided by their norms. A norm that grows for ever over a direction that
+        settles is a slider here and a fixed point there.
+    reason : ndarray of str
+        Why, with the numbers that decided.
+    period : ndarray of float64
+        Iterations in a turn of an orbit; NaN otherwise. When the motion has a single frequency this
+        is the turn of that rotation, also where the states recur exactly only after several.
+    amplitude : ndarray of float64
+        Root-mean-square distance from the mean of the long window over the root-mean-square norm.
+    scores : dict of str to ndarray of float64
+        Measurements in the long window: ``settled_ratio`` (spread over the distance of earlier states),
+        ``linear_share``, ``drift_cosine``, ``drift_exponent`` (steps shrink like t^-q) and its error,
+        ``smooth_residual`` (share that a cubic leaves), ``step_exponent``, ``periodic_residual``
+        (share that the best periodic model leaves), ``growth_exponent`` (amplitude grows like t^g).
+        NaN where motion is rounding only, or states are not finite.
+    thresholds : RegimeThresholds
+        What was compared against.
+    source_dtype : str
+        The dtype whose rounding counts as no motion.
+    """
+
+    regime: NDArray[np.str_]
+    unit_regime: NDArray[np.str_]
+    reason: NDArray[np.str_]
+    period: Floats
+    amplitude: Floats
+    scores: dict[str, Floats]
+    thresholds: RegimeThresholds
+    source_dtype: str
+
+
+def classify(states: ArrayLike, *, source_dtype: str = "float32", **thresholds: float) -> Regimes:
+    """Tell fixed points, orbits and sliders apart, or abstain with the reason.
+
+    Parameters
+    ----------
+    states : array_like, shape (..., iteration, d_model)
+        Successive states of each trajectory, any leading axes. Whether the initial state is among
+        them does not matter: the windows lie at the end.
+    source_dtype : str
+        The coarsest dtype that the states went through: ``float64``, ``float32``, ``bfloat16`` or
+        ``float16``. In bfloat16 rounding hides any orbit of relative amplitude below about 0.01.
+    **thresholds : float
+        Fields of `RegimeThresholds`, such as ``tail=0.5``.
+
+    Returns
+    -------
+    Regimes
+
+    Raises
+    ------
+    InputError
+        For an array with fewer than two axes, an unknown dtype or threshold.
+
+    Notes
+    -----
+    Trajectories of fewer than 16 states are ``unresolved`` (too short). A spiral whose amplitude falls by
+    less than a factor of three over a record, a drift that still slows down, and an orbit of fewer than
+    two turns in the second half cannot be told from 32 to 128 states and come back ``unresolved``.
+
+    References
+    ----------
+    The names of the regimes: Geiping et al. 2025, arXiv:2502.05171, section 5. The rule that a floor has
+    to be estimated before anything in the tail is read: public self-audit of work on that model's
+    geometry (float32 against bfloat16 tails). Epoch folding: Leahy et al. 1983, ApJ 266, 160.
+    """
+    limits = RegimeThresholds.from_keywords(**thresholds)
+    step = rounding_step(source_dtype)
+    flat, leading = as_trajectories(states)
+    count, length, d_model = flat.shape
+    regime = np.full(count, UNRESOLVED, dtype="<U11")
+    unit_regime = regime.copy()
+    reason = np.full(count, "", dtype=object)
+    period, amplitude = np.full(count, np.nan), np.full(count, np.nan)
+    scores = {name: np.full(count, np.nan) for name in _SCORES}
+    if length < limits.shortest:
+        reason[:] = f"too short: {length} states, {limits.shortest} are needed"
+    else:
+        n = min(max(round(limits.tail * length), 16), length, limits.longest_window)
+        per_trajectory = 8 * (3 * length * d_model + 12 * n * n)
+        size = max(1, _BYTES_PER_BLOCK // per_trajectory)
+        for start in range(0, count, size):
+            rows = np.arange(start, min(start + size, count))
+            finite = np.isfinite(flat[rows]).all((1, 2))
+            reason[rows[~finite]] = "non-finite states"
+            rows = rows[finite]
+            if not len(rows):
+                continue
+            block = _scaled(flat[rows])
+            verdicts = _judge(block, limits, step)
+            regime[rows], period[rows] = verdicts.regime, verdicts.period
+            amplitude[rows], reason[rows] = verdicts.amplitude, verdicts.reason
+            for name in _SCORES:
+                scores[name][rows] = verdicts.scores[name]
+            unit_regime[rows] = _unit_regimes(block, verdicts, limits, step)
+    return Regimes(
+        regime=regime.reshape(leading),
+        unit_regime=unit_regime.reshape(leading),
+        reason=reason.astype(np.str_).reshape(leading),
+        period=period.reshape(leading),
+        amplitude=amplitude.reshape(leading),
+        scores={name: score.reshape(leading) for name, score in scores.items()},
+        thresholds=limits,
+        source_dtype=str(source_dtype),
+    )
+
+
+def _scaled(states: NDArray[np.floating]) -> Floats:
+    """Float64 copies with a largest entry near 1, by powers of two: squares cannot overflow."""
+    block = states.astype(np.float64)
+    largest = np.abs(block).max((1, 2), initial=0.0)
+    _, exponent = np.frexp(largest)
+    return np.ldexp(block, -exponent[:, None, None])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Verdicts:
+    """Verdicts on a block of trajectories; arrays of shape (b,)."""
+
+    regime: NDArray[np.str_]
+    reason: NDArray[np.object_]
+    period: Floats
+    amplitude: Floats
+    scores: dict[str, Floats]
+
+
+def _judge(states: Floats, limits: RegimeThresholds, step: float) -> _Verdicts:
+    """Judge finite, scaled trajectories (b, N, d_model)."""
+    b, length, _ = states.shape
+    points = min(max(round(limits.tail * length), 16), length, limits.longest_window)
+    late_points = min(max(round(limits.confirm_tail * length), 12), points)
+    floor, wander = step * limits.floor_multiple, step * limits.wander_multiple
+    window = states[:, -points:]
+    scale = np.sqrt((window**2).sum(-1).mean(-1))
+    amplitude = spread(window) / np.maximum(scale, TINY)
+    still = has_converged(window, floor) & has_converged(states[:, -late_points:], floor)
+    regime = np.full(b, FIXED_POINT, dtype="<U11")
+    reason = np.full(b, "", dtype=object)
+    reason[still] = describe_converged(amplitude[still], floor)
+    period = np.full(b, np.nan)
+    scores = {name: np.full(b, np.nan) for name in _SCORES}
+    rows = np.flatnonzero(~still)
+    if len(rows):
+        moving = states[rows]
+        long = measure(moving, points, floor, wander)
+        late = measure(moving, late_points, floor, wander)
+        seen = find(long, limits, turns=limits.turns)
+        confirmed = find(late, limits, turns=limits.confirm_turns)
+        regime[rows], by_late = agree(seen, confirmed)
+        turn = np.where(by_late, confirmed.period, seen.period)
+        period[rows] = np.where(regime[rows] == ORBIT, turn, np.nan)
+        reason[rows] = describe(regime[rows], long, late, seen, confirmed, by_late, limits)
+        for name in _SCORES:
+            scores[name][rows] = getattr(seen if hasattr(seen, name) else long, name)
+    return _Verdicts(
+        regime=regime, reason=reason, period=period, amplitude=amplitude, scores=scores
+    )
+
+
+def _unit_regimes(
+    states: Floats, verdicts: _Verdicts, limits: RegimeThresholds, step: float
+) -> NDArray[np.str_]:
+    """Regimes of the states divided by their norms; the same where the norm does not move."""
+    norms = np.sqrt((states**2).sum(-1, keepdims=True))
+    points = min(max(round(limits.tail * states.shape[1]), 16), states.shape[1])
+    tail = norms[:, -points:, 0]
+    change = np.ptp(tail, axis=1) / np.maximum(tail.mean(1), TINY)
+    rows = np.flatnonzero(change > 1e-3 * verdicts.amplitude)
+    regime = verdicts.regime.copy()
+    if len(rows):
+        unit = states[rows] / np.maximum(norms[rows], TINY)
+        regime[rows] = _judge(unit, limits, step).regime
+    return regime

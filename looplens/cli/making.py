@@ -1,0 +1,237 @@
+"""Commands that run models: demo, models, train, record."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from looplens.errors import InputError
+
+if TYPE_CHECKING:
+    from looplens.models import LoopedTransformer
+    from looplens.prompts import Prompt
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")]
+Seed = Annotated[int, typer.Option(help="Seed of the first restart.")]
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Directory of the run.")] = Path("runs/demo"),
+    model: Annotated[str, typer.Option(help="A bundled model.")] = "affine-huginn-mini",
+    prompts: Annotated[int, typer.Option(min=1, help="How many prompts.")] = 16,
+    iterations: Annotated[int, typer.Option(help="Passes of the loop.")] = 64,
+    restarts: Annotated[int, typer.Option(help="Random initial states.")] = 4,
+    overwrite: Overwrite = False,
+) -> None:
+    """Record a trained looped model, analyse the run, write a report.
+
+    Example: `looplens demo --out runs/demo`
+    """
+    import looplens
+
+    console = Console()
+    started = time.perf_counter()
+    loaded = looplens.load_model(model)
+    console.print(f"[bold]{model}[/] · {prompts} prompts, {iterations} iterations")
+    random_start = loaded.cfg.initial_state == "noise"
+    run = looplens.record(
+        loaded,
+        _task_prompts(loaded, model, None, prompts, seed=0),
+        out=out,
+        iterations=iterations,
+        restarts=restarts,
+        initial_state=None if random_start else "perturbed",
+        attention=2,
+        overwrite=overwrite,
+    )
+    run.analyze()
+    page = out.with_suffix(".html")
+    run.report(page)
+    summary = run.summary()
+    _print_regimes(console, summary)
+    _print_settling(console, summary)
+    score = summary.get("path_independence", {}).get("aa_score")
+    if score is not None:
+        console.print(
+            f"Path independence over {run.restarts} restarts (AA score, 1 is independent): "
+            f"[bold]{score:.4f}[/]"
+        )
+    console.print(f"\nRecorded and analysed in {time.perf_counter() - started:.0f} s")
+    console.print(f"  run        {out}", highlight=False)
+    console.print(f"  report     {page}   (open it in a browser)", highlight=False)
+    console.print(f"  dashboard  looplens app {out}", highlight=False)
+
+
+def models() -> None:
+    """List the models that ship with looplens.
+
+    Example: `looplens models`
+    """
+    import json
+
+    from looplens.models.checkpoints import bundled_models
+
+    table = Table("name", "architecture", "parameters", "trained on", "accuracy", "at iteration")
+    for name, path in bundled_models().items():
+        card = json.loads((path / "card.json").read_text())
+        config = json.loads((path / "config.json").read_text())
+        layers = f"{config['n_prelude']} + {config['n_core']} looped + {config['n_coda']}"
+        table.add_row(
+            name,
+            f"{config['family']}, {layers}, d_model {config['d_model']}",
+            f"{card['parameters']:,}",
+            card["task"],
+            f"{card['accuracy']:.2%}",
+            str(card["recommended_iterations"]),
+        )
+    Console().print(table)
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, as in `looplens models`.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Checkpoint directory; checkpoints/RECIPE by default.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Stop after so many steps instead of the recipe's.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    threads: Annotated[int, typer.Option(help="CPU threads; results depend on it.")] = 1,
+    resume: Annotated[bool, typer.Option(help="Go on from an interrupted training.")] = True,
+) -> None:
+    """Train a small looped model by a recipe.
+
+    Example: `looplens train affine-huginn-mini --out checkpoints/affine`
+    """
+    from looplens.training import train as run_training
+
+    target = out or Path("checkpoints") / recipe
+    run_training(recipe, target, steps=steps, resume=resume, device=device, threads=threads)
+    Console().print(f"wrote {target}", highlight=False)
+
+
+def record(
+    model: Annotated[str, typer.Argument(help="A bundled model or a checkpoint directory.")],
+    out: Annotated[Path, typer.Option(help="Directory of the run.")],
+    prompt: Annotated[list[str] | None, typer.Option(help="A prompt; may be repeated.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="A text file with one prompt a line.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="Draw prompts from a synthetic task.")] = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="How many prompts to draw.")] = 16,
+    iterations: Annotated[
+        int | None, typer.Option(help="Passes of the loop; the model's recommended depth.")
+    ] = None,
+    restarts: Annotated[int, typer.Option(help="Random initial states for each prompt.")] = 1,
+    initial_state: Annotated[
+        str | None, typer.Option(help="noise, zeros, embedding, prelude, perturbed[:SCALE].")
+    ] = None,
+    site: Annotated[
+        list[str] | None, typer.Option(help="Site to keep, e.g. resid_post; may be repeated.")
+    ] = None,
+    attention: Annotated[int, typer.Option(help="Keep attention of the first so many.")] = 0,
+    readout: Annotated[bool, typer.Option(help="Keep what the model would say.")] = True,
+    dtype: Annotated[str, typer.Option(help="float32 or float16, of the stored states.")] = (
+        "float32"
+    ),
+    batch_size: Annotated[int | None, typer.Option(help="Prompts in a block.")] = None,
+    seed: Seed = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    overwrite: Overwrite = False,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Run a model and write every state of every pass to a run.
+
+    Without prompts, they are drawn from the task that the model was trained on.
+
+    Example: `looplens record affine-huginn-mini --out runs/a --prompt "3+4*2" --iterations 64`
+    """
+    import looplens
+
+    loaded = looplens.load_model(model, device=device)
+    given: list[str | Prompt] = list(prompt or [])
+    if prompts is not None:
+        given += _read_prompts(prompts)
+    if task is not None or not given:
+        given += _task_prompts(loaded, model, task, n, seed)
+    run = looplens.record(
+        loaded,
+        given,
+        out=out,
+        iterations=iterations,
+        restarts=restarts,
+        initial_state=initial_state,
+        sites=site or ("resid_post",),
+        attention=attention,
+        readout=readout,
+        dtype=dtype,
+        batch_size=batch_size,
+        seed=seed,
+        overwrite=overwrite,
+        progress=progress,
+    )
+    console = Console()
+    console.print(
+        f"wrote {out}: {run.n_prompts} prompts, {run.n_tokens} tokens, "
+        f"{run.iterations} iterations, {run.restarts} restarts",
+        highlight=False,
+    )
+    console.print(f"next: looplens report {out} --out {out.with_suffix('.html')}", highlight=False)
+
+
+def _read_prompts(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the prompts in {path}: {error}") from None
+    found = [line for line in lines if line.strip()]
+    if not found:
+        raise InputError(f"{path} holds no prompts: expected one a line")
+    return found
+
+
+def _task_prompts(
+    model: LoopedTransformer, source: str, task: str | None, n: int, seed: int
+) -> list[Prompt]:
+    from looplens.tasks import get_task
+    from looplens.training.card import read_card
+
+    name = task or read_card(source).get("task")
+    if name is None:
+        raise InputError(
+            f"{source} does not say which task it was trained on: give --prompt, --prompts or "
+            "--task"
+        )
+    return get_task(name).prompts(n, seed=seed)
+
+
+def _print_regimes(console: Console, summary: dict) -> None:
+    shares = {
+        name.removesuffix("_share"): value
+        for name, value in summary.get("classify", {}).items()
+        if name.endswith("_share")
+    }
+    table = Table("regime", "share of tokens", title="Regimes found", title_justify="left")
+    for name, share in shares.items():
+        table.add_row(name, f"{share:.1%}")
+    console.print(table)
+
+
+def _print_settling(console: Console, summary: dict) -> None:
+    settling = summary.get("convergence", {}).get("settling_by_difficulty")
+    if not settling:
+        return
+    table = Table(
+        "difficulty",
+        "median settling iteration",
+        title="Harder tokens settle later",
+        title_justify="left",
+    )
+    for level, value in settling.items():
+        table.add_row(str(level), "never" if value is None else f"{value:.1f}")
+    console.print(table)

@@ -1,0 +1,160 @@
+"""Commands that look at runs, without torch: info, analyze, report, app."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+RunPath = Annotated[Path, typer.Argument(help="Directory of a run.", show_default=False)]
+
+
+class Format(StrEnum):
+    """What a report is written as."""
+
+    html = "html"
+    json = "json"
+    md = "md"
+
+
+def info(
+    run: RunPath,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what a run holds.
+
+    Example: `looplens info runs/demo`
+    """
+    import looplens
+
+    opened = looplens.open_run(run)
+    facts = {
+        "model": opened.model_name,
+        "created": opened.attrs.get("created"),
+        "complete": opened.complete,
+        "prompts": opened.n_prompts,
+        "tokens": opened.n_tokens,
+        "iterations": opened.iterations,
+        "core layers": opened.n_layers,
+        "d_model": opened.d_model,
+        "restarts": opened.restarts,
+        "restart seeds": list(opened.restart_seeds),
+        "initial state": opened.initial_state,
+        "sites": list(opened.site_names),
+        "attention of prompts": list(opened.attention_prompts),
+        "readout": opened.has_readout,
+        "computed in": opened.source_dtype,
+        "stored in": opened.attrs.get("store_dtype"),
+        "non-finite values": dict(opened.non_finite),
+        "analyses": list(opened.analyses),
+    }
+    if as_json:
+        print(json.dumps(facts, indent=2))
+        return
+    table = Table(show_header=False, box=None)
+    for name, value in facts.items():
+        shown = ", ".join(map(str, value)) or "none" if isinstance(value, list | dict) else value
+        table.add_row(f"[bold]{name}[/]", str(shown))
+    Console().print(table)
+
+
+def analyze(
+    run: RunPath,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Name of an analysis; may be repeated.")
+    ] = None,
+) -> None:
+    """Run the analyses and write their results into the run.
+
+    Example: `looplens analyze runs/demo --only classify`
+    """
+    import looplens
+
+    opened = looplens.open_run(run)
+    opened.analyze(only, progress=True)
+    table = Table("analysis", "result", "value")
+    for name, values in opened.summary().items():
+        if only and name not in only:
+            continue
+        for key, value in values.items():
+            table.add_row(name, key, _short(value))
+    Console().print(table)
+
+
+def report(
+    run: RunPath,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; standard output for json and md.")
+    ] = None,
+    format: Annotated[
+        Format | None, typer.Option(help="By default from the ending of --out, or html.")
+    ] = None,
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fail-if",
+            help="Exit with code 1 if this holds, e.g. 'path_independence.aa_score < 0.95'.",
+        ),
+    ] = None,
+) -> None:
+    """Write a convergence report of a run.
+
+    Example: `looplens report runs/demo --out report.html --fail-if 'classify.slider_share > 0.1'`
+    """
+    import looplens
+    from looplens.reports import build, failures, parse_condition
+
+    conditions = [parse_condition(text) for text in fail_if or []]
+    opened = looplens.open_run(run)
+    opened.analyze(missing_only=True)
+    kind = format or _format_of(out)
+    built = build(opened)
+    text = {"html": built.to_html, "json": built.to_json, "md": built.to_markdown}[kind]()
+    if out is None and kind is Format.html:
+        out = run.with_suffix(".html")
+    if out is None:
+        print(text)
+    else:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text, encoding="utf-8")
+        Console(stderr=True).print(f"wrote {out}", highlight=False)
+    failed = failures(conditions, opened.summary())
+    for line in failed:
+        Console(stderr=True).print(f"[bold red]failed:[/] {line}", highlight=False)
+    if failed:
+        raise typer.Exit(1)
+
+
+def app(
+    run: RunPath,
+    host: Annotated[str, typer.Option(help="Address to bind to.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8050,
+    open_browser: Annotated[
+        bool, typer.Option("--open", help="Open the page in a browser.")
+    ] = False,
+) -> None:
+    """Open the dashboard on a run.
+
+    Example: `looplens app runs/demo --port 8051`
+    """
+    from looplens_dashboard import serve
+
+    serve(run, host=host, port=port, open_browser=open_browser)
+
+
+def _format_of(out: Path | None) -> Format:
+    endings = {".html": Format.html, ".htm": Format.html, ".json": Format.json, ".md": Format.md}
+    return endings.get(out.suffix.lower(), Format.html) if out else Format.html
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_short(item)}" for key, item in value.items())
+    return str(value)

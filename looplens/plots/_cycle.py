@@ -1,0 +1,224 @@
+"""The cycle over the layers: every layer has its own limit, and an iteration visits them in turn.
+
+Left, the states after each core layer in their common principal plane with the limits joined by
+arrows; right, the matrix of distances between the limits. Both come from the array functions
+``analysis.cycle`` and ``analysis.pca``; this module only draws them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from looplens import analysis
+from looplens.errors import AnalysisError
+from looplens.plots import _labels, _select, _theme
+
+
+def cycle(run: Any, token: int, restart: int = 0, *, theme: str = "light") -> _theme.Figure:
+    """Show the limits of one token at every core layer, and the way around them.
+
+    Parameters
+    ----------
+    run : looplens.Run
+        A run with ``resid_post`` of at least two core layers.
+    token : int
+        Global token number.
+    restart : int
+        Which draw of the initial state.
+    theme : {"light", "dark"}
+        Template.
+
+    Returns
+    -------
+    Figure
+        Two panels: limits in the layers' common plane, and their distances relative to their norm.
+
+    Raises
+    ------
+    InputError
+        If the token or the restart does not exist.
+    AnalysisError
+        If the states after each layer were not recorded, or there is only one layer.
+
+    References
+    ----------
+    Blayney et al., arXiv 2604.11791, proposition 4.1 (every layer of the block has a fixed point of its own)
+    and figure 5 (principal components of one token over all layers and iterations).
+    """
+    token, restart = _select.token(run, token), _select.restart(run, restart)
+    if run.n_layers < 2:
+        raise AnalysisError(
+            "A cycle needs at least two core layers, and this model loops over "
+            f"{run.n_layers}: its only limit is that of the loop state."
+        )
+    _select.layer(run, 0)
+    states = run.site("resid_post", restart=restart, tokens=[token])
+    states = states.squeeze(drop=True).transpose("layer", "iteration", "d_model").values
+    found = analysis.cycle(states)
+    basis = analysis.pca(states, n_components=2)
+    limits = (np.asarray(found.limits) - basis.mean) @ np.asarray(basis.components).T
+    return cycle_figure(
+        np.asarray(basis.projection),
+        limits,
+        np.asarray(found.distance),
+        np.asarray(found.movement),
+        explained=np.asarray(basis.explained_variance_ratio),
+        subtitle=_labels.subtitle(
+            run,
+            f"token {_labels.token_labels(run, [token], position=True)[0]}",
+            f"prompt {int(run.tokens['prompt'].values[token])}",
+            f"restart {restart}",
+        ),
+        theme=theme,
+    )
+
+
+def cycle_figure(
+    paths: np.ndarray,
+    limits: np.ndarray,
+    distance: np.ndarray,
+    movement: np.ndarray,
+    *,
+    explained: np.ndarray,
+    subtitle: str = "",
+    theme: str = "light",
+) -> _theme.Figure:
+    """Draw the cycle from arrays.
+
+    Parameters
+    ----------
+    paths : ndarray, shape (layer, iteration, 2)
+        States after each layer in the common plane.
+    limits : ndarray, shape (layer, 2)
+        Limits in the same plane.
+    distance : ndarray, shape (layer, layer)
+        Distance between limits relative to their norm.
+    movement : ndarray, shape (layer,)
+        How far each layer's state still moves at the end, relative to its norm.
+    explained : ndarray, shape (2,)
+        Share of the variance on each axis.
+    subtitle, theme : str
+        Words and template.
+    """
+    colours = _theme.palette(theme)
+    layers = len(limits)
+    made = _theme.figure(
+        title="Cycle over the layers: one limit a layer", subtitle=subtitle, theme=theme, height=480
+    )
+    make_subplots(
+        rows=1, cols=2, column_widths=[0.56, 0.44], horizontal_spacing=0.14, figure=made
+    )
+    for layer in range(layers):
+        colour = colours.categories[layer % len(colours.categories)]
+        symbol = _theme.TOKEN_SYMBOLS[layer % len(_theme.TOKEN_SYMBOLS)]
+        made.add_trace(
+            go.Scatter(
+                x=paths[layer, :, 0],
+                y=paths[layer, :, 1],
+                mode="markers",
+                name=f"after layer {layer}, each iteration",
+                customdata=np.arange(1, paths.shape[1] + 1),
+                marker={"symbol": symbol, "size": 6, "color": colour, "opacity": 0.45},
+                hovertemplate=f"layer {layer}<br>iteration %{{customdata}}<extra></extra>",
+                legendgroup=str(layer),
+                showlegend=False,
+            ),
+            row=1,
+            col=1,
+        )
+        made.add_trace(
+            go.Scatter(
+                x=limits[layer : layer + 1, 0],
+                y=limits[layer : layer + 1, 1],
+                mode="markers+text",
+                name=f"layer {layer} (still moves {_labels.number(movement[layer], digits=2)})",
+                text=[f"<b>{layer}</b>"],
+                textfont={"color": "#ffffff" if theme == "light" else "#1f2430", "size": 12},
+                marker={
+                    "symbol": "circle",
+                    "size": 24,
+                    "color": colour,
+                    "line": {"width": 2, "color": colours.paper},
+                },
+                hovertemplate=f"limit of layer {layer}<extra></extra>",
+                legendgroup=str(layer),
+            ),
+            row=1,
+            col=1,
+        )
+    for layer in range(layers):
+        _add_arrow(made, limits[layer], limits[(layer + 1) % layers], colours, layer == layers - 1)
+    _add_distances(made, distance, colours)
+    made.update_xaxes(title=f"PC 1 ({_labels.percent(explained[0])} of variance)", row=1, col=1)
+    made.update_yaxes(title=f"PC 2 ({_labels.percent(explained[1])} of variance)", row=1, col=1)
+    made.update_layout(
+        legend={
+            "orientation": "h",
+            "x": 0,
+            "y": -0.2,
+            "yanchor": "top",
+            "itemsizing": "constant",
+        },
+        margin={"b": 104},
+    )
+    return made
+
+
+def _add_arrow(
+    made: _theme.Figure,
+    tail: np.ndarray,
+    head: np.ndarray,
+    colours: _theme.Palette,
+    closing: bool,
+) -> None:
+    """Draw one arrow; the one that closes the cycle passes the loop boundary and is lighter."""
+    made.add_annotation(
+        x=float(head[0]),
+        y=float(head[1]),
+        ax=float(tail[0]),
+        ay=float(tail[1]),
+        xref="x",
+        yref="y",
+        axref="x",
+        ayref="y",
+        text="",
+        showarrow=True,
+        arrowhead=2,
+        arrowsize=1.2,
+        arrowwidth=2,
+        arrowcolor=colours.muted if closing else colours.text,
+        opacity=0.7 if closing else 1.0,
+        standoff=15,
+        startstandoff=15,
+    )
+
+
+def _add_distances(made: _theme.Figure, distance: np.ndarray, colours: _theme.Palette) -> None:
+    """Draw the matrix of distances, with its numbers while they fit."""
+    layers = len(distance)
+    names = list(range(layers))
+    made.add_trace(
+        go.Heatmap(
+            z=distance,
+            x=names,
+            y=names,
+            zmin=0,
+            colorscale=[list(stop) for stop in colours.sequential],
+            colorbar={"title": {"text": "distance / |limit|"}, "x": 1.0, "xpad": 8},
+            text=[[_labels.number(value, digits=2) for value in row] for row in distance],
+            texttemplate="%{text}" if layers <= 8 else "",
+            hovertemplate=(
+                "limits of layers %{y} and %{x}<br>relative distance %{z:.3g}<extra></extra>"
+            ),
+        ),
+        row=1,
+        col=2,
+    )
+    made.update_xaxes(title="layer", dtick=1, showgrid=False, row=1, col=2)
+    made.update_yaxes(
+        title="layer", dtick=1, showgrid=False, autorange="reversed", row=1, col=2
+    )

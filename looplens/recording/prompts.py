@@ -1,0 +1,87 @@
+"""Prompts in, whatever form they come in: text, token ids, or labelled :class:`Prompt` objects.
+
+Everything is checked here, before anything is written. This module knows the vocabulary of the
+model and nothing of the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from torch import Tensor
+
+from looplens.errors import InputError
+from looplens.models import LoopedTransformer
+from looplens.prompts import Prompt
+
+PromptLike = str | Sequence[int] | Tensor | Prompt
+
+
+def as_prompts(
+    prompts: PromptLike | Iterable[PromptLike], model: LoopedTransformer
+) -> list[Prompt]:
+    """Turn what the caller has into checked prompts.
+
+    Parameters
+    ----------
+    prompts : str, Prompt, Int[Tensor, "pos"], Int[Tensor, "batch pos"], or an iterable of these
+        Text is encoded by the model's tokenizer. A flat list of integers is one prompt.
+    model : LoopedTransformer
+        Gives vocabulary, tokenizer and longest sequence.
+
+    Raises
+    ------
+    InputError
+        If there is no prompt, a prompt is empty or too long, or a character or token id is outside
+        the vocabulary; the message names the prompt by its index.
+    """
+    if isinstance(prompts, str | Prompt) or (isinstance(prompts, Tensor) and prompts.ndim == 1):
+        prompts = [prompts]
+    listed = list(prompts)
+    if listed and all(isinstance(item, int) for item in listed):
+        listed = [listed]
+    if not listed:
+        raise InputError("there are no prompts: expected at least one text or list of token ids")
+    checked = []
+    for index, item in enumerate(listed):
+        try:
+            checked.append(_as_prompt(item, model))
+        except InputError as error:
+            raise InputError(f"prompt {index}: {error}") from None
+    return checked
+
+
+def _as_prompt(item: PromptLike, model: LoopedTransformer) -> Prompt:
+    if isinstance(item, Prompt):
+        prompt = item
+    else:
+        if isinstance(item, str):
+            ids = [int(i) for i in model.to_tokens(item)[0]]
+        else:
+            ids = [int(i) for i in item]
+        if not ids:
+            raise InputError("the prompt is empty: expected at least one token")
+        _check_vocabulary(ids, model)
+        texts = tuple(_token_text(token, model) for token in ids)
+        text = item if isinstance(item, str) else "".join(texts)
+        prompt = Prompt(token_ids=tuple(ids), text=text, token_texts=texts)
+    _check_vocabulary(prompt.token_ids, model)
+    if len(prompt.token_ids) > model.cfg.n_ctx:
+        raise InputError(
+            f"the prompt has {len(prompt.token_ids)} tokens, more than n_ctx={model.cfg.n_ctx}"
+        )
+    if prompt.targets is not None:
+        _check_vocabulary([t for t in prompt.targets if t != -1], model)
+    return prompt
+
+
+def _token_text(token: int, model: LoopedTransformer) -> str:
+    return model.tokenizer.token_text(token) if model.tokenizer else f"[{token}]"
+
+
+def _check_vocabulary(ids: Sequence[int], model: LoopedTransformer) -> None:
+    outside = [i for i in ids if not 0 <= i < model.cfg.d_vocab]
+    if outside:
+        raise InputError(
+            f"token id {outside[0]} is outside the vocabulary (0..{model.cfg.d_vocab - 1})"
+        )

@@ -1,0 +1,291 @@
+"""Record a looped model's trajectories to a run on disk.
+
+The recorder goes through the prompts block by block, so that memory does not grow with their
+number: it captures a block, hands the arrays to the store's writer, and forgets them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from looplens.errors import InputError, SiteError
+from looplens.loops import SiteAddress, match_sites
+from looplens.models import InitialState, LoopedTransformer
+from looplens.prompts import Prompt
+from looplens.recording.capture import CapturePlan, capture, hook_name
+from looplens.recording.prompts import PromptLike, as_prompts
+from looplens.store import RunSpec, RunWriter
+from looplens.store.schema import SITES
+
+if TYPE_CHECKING:
+    from looplens.run import Run
+
+BLOCK_BYTES = 64 * 2**20
+
+
+def record(
+    model: LoopedTransformer,
+    prompts: PromptLike | Iterable[PromptLike],
+    *,
+    out: str | os.PathLike[str],
+    iterations: int | None = None,
+    restarts: int = 1,
+    sites: str | Sequence[str] = ("core.*.hook_resid_post",),
+    attention: bool | int | Sequence[int] = False,
+    readout: bool | int = True,
+    initial_state: str | int | InitialState | None = None,
+    dtype: str = "float32",
+    batch_size: int | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Run:
+    """Run a looped model and write every state of every pass to a run on disk.
+
+    Parameters
+    ----------
+    model : LoopedTransformer
+        The model.
+    prompts : str, sequence of int, Prompt, tensor, or an iterable of these
+        What to run; see :class:`looplens.Prompt` for prompts with targets and metadata.
+    out : path
+        Directory of the run; must not exist.
+    iterations : int, optional
+        Passes of the loop; by default the model's recommended depth.
+    restarts : int
+        How many initial states each prompt is run from. Restart ``r`` draws from seed
+        ``seed + r``; the draw depends on the seed and the position only, so all prompts start from
+        the same noise.
+    sites : str or sequence of str
+        Which states of the core layers to keep: site addresses such as
+        ``core.*.hook_resid_post``, or their short names ``resid_post``. The loop state itself is
+        always kept.
+    attention : bool, int or sequence of int
+        Keep attention patterns of all prompts, of the first so many, or of these prompts.
+    readout : bool or int
+        Keep what the model would say after each iteration; an integer is the number of most
+        probable tokens kept (5 by default).
+    initial_state : str, int or InitialState, optional
+        ``None`` for the model's own, a seed, or a scheme such as ``"noise"``, ``"perturbed"``,
+        ``"perturbed:0.3"``, ``"zeros"``.
+    dtype : {"float32", "float16"}
+        Of the stored states. float16 refuses to store what it cannot hold.
+    batch_size : int, optional
+        Prompts in a block; by default as many as fit 64 MiB of states. Does not change the numbers.
+    seed : int
+        Seed of the first restart.
+    overwrite : bool
+        Replace a run at ``out``.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Run
+        The recorded run, opened.
+
+    Raises
+    ------
+    InputError
+        On empty or unencodable prompts, ``iterations`` or ``restarts`` below 1, or more than one
+        restart of a model whose initial state is fixed.
+    SiteError
+        On an unknown site, or a site that did not fire as the loop declares.
+    RunExistsError
+        If ``out`` exists and ``overwrite`` is not set.
+
+    Examples
+    --------
+    >>> import looplens as ll
+    >>> model = ll.load_model("affine-huginn-mini")
+    >>> run = ll.record(model, ["3+4*2"], out="runs/demo", iterations=64, restarts=4)
+    """
+    count = model.check_iterations(iterations)
+    checked = as_prompts(prompts, model)
+    starts = _starts(model, initial_state, restarts, seed)
+    families = _site_families(model, sites)
+    top_k = _top_k(readout, model.cfg.d_vocab)
+    maps = _attention_prompts(attention, len(checked))
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, got {batch_size}")
+    spec = RunSpec(
+        prompts=checked,
+        iterations=count,
+        n_layers=model.cfg.n_core,
+        d_model=model.cfg.d_model,
+        restarts=restarts,
+        restart_seeds=tuple(start.seed if start.is_random else None for start in starts),
+        initial_state=starts[0].scheme,
+        sites=families,
+        n_heads=model.cfg.n_heads,
+        n_kv_heads=model.cfg.n_kv_heads,
+        d_head=model.cfg.d_head,
+        inject=model.cfg.injection != "none",
+        attention_prompts=maps,
+        readout_top_k=top_k,
+        dtype=dtype,
+        source_dtype=str(model.dtype).removeprefix("torch."),
+        model={
+            "name": model.model_name,
+            "family": model.cfg.family,
+            "config": model.cfg.to_dict(),
+        },
+        settings={"batch_size": batch_size, "initial_state_scale": starts[0].scale},
+        seed=seed,
+    )
+    plan = CapturePlan(iterations=count, starts=starts, sites=families, top_k=top_k)
+    size = batch_size or _block_size(spec)
+    with RunWriter(out, spec, overwrite=overwrite) as writer, _bar(progress) as bar:
+        task = bar.add_task("recording", total=len(checked))
+        token = 0
+        for first in range(0, len(checked), size):
+            block = range(first, min(first + size, len(checked)))
+            arrays, patterns = _capture_block(model, checked, block, plan, maps)
+            length = sum(len(checked[index]) for index in block)
+            writer.write(token, token + length, arrays)
+            for index, pattern in patterns.items():
+                writer.write_attention(index, pattern)
+            token += length
+            bar.advance(task, len(block))
+    from looplens.run import open_run  # the torch-free side, needed only now
+
+    return open_run(out)
+
+
+def _capture_block(
+    model: LoopedTransformer,
+    prompts: Sequence[Prompt],
+    block: range,
+    plan: CapturePlan,
+    maps: Sequence[int],
+) -> tuple[dict[str, np.ndarray], dict[int, np.ndarray]]:
+    """Capture a block in groups of equal length and lay its tokens end to end again."""
+    groups: dict[tuple[int, bool], list[int]] = {}
+    for index in block:
+        groups.setdefault((len(prompts[index]), index in maps), []).append(index)
+    captured: dict[str, list[np.ndarray]] = {}
+    patterns: dict[int, np.ndarray] = {}
+    for (_, attention), members in groups.items():
+        arrays, pattern = capture(model, [prompts[i] for i in members], plan, attention=attention)
+        for path, array in arrays.items():
+            captured.setdefault(path, []).append(_flat(array, _token_axis(path)))
+        if pattern is not None:
+            patterns |= {index: pattern[:, place] for place, index in enumerate(members)}
+    if len(groups) == 1:  # the usual case costs no copy
+        return {path: arrays[0] for path, arrays in captured.items()}, patterns
+    # Groups stand one behind the other: put their tokens back into the order of the prompts.
+    order = [index for members in groups.values() for index in members]
+    starts = dict(zip(order, np.cumsum([0, *(len(prompts[i]) for i in order)]), strict=False))
+    tokens = np.concatenate([starts[i] + np.arange(len(prompts[i])) for i in block])
+    return {
+        path: np.take(np.concatenate(arrays, axis=_token_axis(path)), tokens, _token_axis(path))
+        for path, arrays in captured.items()
+    }, patterns
+
+
+def _token_axis(path: str) -> int:
+    return 0 if path == "loop/injected" else 1  # behind the restarts, where there are any
+
+
+def _flat(array: np.ndarray, axis: int) -> np.ndarray:
+    """Lay prompts of equal length end to end: (..., prompt, pos, ...) to (..., token, ...)."""
+    return array.reshape(*array.shape[:axis], -1, *array.shape[axis + 2 :])
+
+
+def _starts(
+    model: LoopedTransformer,
+    initial_state: str | int | InitialState | None,
+    restarts: int,
+    seed: int,
+) -> tuple[InitialState, ...]:
+    if not isinstance(restarts, int) or restarts < 1:
+        raise InputError(f"restarts must be an integer of at least 1, got {restarts!r}")
+    first = InitialState.parse(initial_state, model.cfg, seed=seed)
+    if restarts > 1 and not first.is_random:
+        raise InputError(
+            f"restarts={restarts} needs a random initial state, but {model.model_name} starts from "
+            f"its {first.scheme}, which is the same every time. Pass initial_state='perturbed' "
+            "(the model's own start plus 10 % noise), 'perturbed:0.3' for more, or 'noise'."
+        )
+    return tuple(
+        InitialState(scheme=first.scheme, scale=first.scale, seed=first.seed + r)
+        for r in range(restarts)
+    )
+
+
+def _site_families(model: LoopedTransformer, sites: str | Sequence[str]) -> tuple[str, ...]:
+    listed = [sites] if isinstance(sites, str) else list(sites)
+    family_of = {
+        hook_name(site, layer): site for site in SITES for layer in range(model.cfg.n_core)
+    }
+    families: dict[str, None] = {}
+    for text in listed:
+        if text in SITES:
+            families[text] = None
+            continue
+        address = SiteAddress.parse(text)
+        found = match_sites(address, model.hook_dict)
+        recordable = [name for name in found if name in family_of]
+        if not recordable or address.iterations not in (None, "*"):
+            raise SiteError(
+                f"record() keeps whole core sites ({', '.join(SITES)}) in every iteration; "
+                f"{text!r} is none of them. Use attention= for patterns, and "
+                "model.run_with_cache(names_filter=...) for single passes and other sites."
+            )
+        for site in {family_of[name]: None for name in recordable}:
+            missing = set(range(model.cfg.n_core)) - {
+                int(name.split(".")[1]) for name in recordable
+            }
+            if missing:
+                raise SiteError(
+                    f"record() keeps a site of every core layer; {text!r} leaves out layer "
+                    f"{min(missing)}. Write 'core.*.{text.split('.', 2)[-1]}'."
+                )
+            families[site] = None
+    return tuple(families)
+
+
+def _top_k(readout: bool | int, d_vocab: int) -> int:
+    if readout is True:
+        return min(5, d_vocab)
+    if readout < 0:
+        raise InputError(f"readout must be True, False or a number of tokens, got {readout}")
+    return min(int(readout), d_vocab)
+
+
+def _attention_prompts(attention: bool | int | Sequence[int], prompts: int) -> tuple[int, ...]:
+    if isinstance(attention, bool):
+        return tuple(range(prompts)) if attention else ()
+    if isinstance(attention, int):
+        if attention < 0:
+            raise InputError(f"attention must not be negative, got {attention}")
+        return tuple(range(min(attention, prompts)))
+    chosen = tuple(sorted({int(index) for index in attention}))
+    outside = [index for index in chosen if not 0 <= index < prompts]
+    if outside:
+        raise InputError(f"attention names prompt {outside[0]}, but there are {prompts} (from 0)")
+    return chosen
+
+
+def _block_size(spec: RunSpec) -> int:
+    per_token = spec.d_model * spec.restarts * 4
+    per_token *= spec.iterations + 1 + spec.iterations * spec.n_layers * len(spec.sites)
+    longest = max(len(prompt) for prompt in spec.prompts)
+    return max(1, min(64, BLOCK_BYTES // (per_token * longest)))
+
+
+def _bar(show: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("prompts"),
+        TimeRemainingColumn(),
+        disable=not show,
+        transient=True,
+    )

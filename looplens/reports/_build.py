@@ -1,0 +1,102 @@
+"""Build a report from a run, and write it to a file.
+
+Every sentence, number and figure is made by code from the run; nothing is known here of a particular model.
+A new section is one function in ``_sections`` and one entry in the list below.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from looplens.errors import InputError, near_matches
+from looplens.reports import _limits, _recorded, _sections, _verdict
+from looplens.reports._material import Material
+from looplens.reports._report import Report, Section
+
+SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
+    _sections.convergence,
+    _sections.regimes,
+    _sections.path_independence,
+    _sections.readout,
+    _sections.cycle,
+    _sections.attention,
+)
+FORMATS: dict[str, Callable[[Report], str]] = {
+    "html": Report.to_html,
+    "json": Report.to_json,
+    "md": Report.to_markdown,
+}
+
+
+def build(run: Any) -> Report:
+    """Build a report on a run.
+
+    Analyses that the run does not hold yet are computed in memory; the run is not written to.
+
+    Parameters
+    ----------
+    run : looplens.Run
+        The opened run.
+
+    Returns
+    -------
+    Report
+        Sections with numbers and figures.
+
+    Notes
+    -----
+    An analysis that the recording does not allow, or that fails on a damaged part, is no error: the report
+    names it among what could not be concluded.
+    """
+    material = Material(run)
+    sections = [_recorded.section(run)]
+    sections += [section for make in SECTIONS if (section := make(material)) is not None]
+    return Report(
+        title=f"{run.model_name}: {run.path.name}",
+        metadata=_recorded.metadata(run),
+        verdict=_verdict.verdict(material),
+        sections=tuple(sections),
+        not_concluded=_limits.limits(material),
+        summary=material.summary,
+        verdict_note=_verdict.thresholds(),
+        appendix=(_sections.numbers(material),),
+    )
+
+
+def write_report(run: Any, out: str | os.PathLike[str], format: str = "html") -> Path:
+    """Build a report on a run and write it to a file.
+
+    Parameters
+    ----------
+    run : looplens.Run
+        The opened run.
+    out : str or path
+        The file; an existing one is replaced. Missing folders are made.
+    format : {"html", "json", "md"}
+        One self-contained page, the numbers, or the words.
+
+    Returns
+    -------
+    Path
+        ``out``.
+
+    Raises
+    ------
+    InputError
+        If there is no such format, or ``out`` is a directory.
+    """
+    if format not in FORMATS:
+        raise InputError(
+            f"format must be one of {', '.join(map(repr, FORMATS))}, got {format!r}."
+            f"{near_matches(format, FORMATS)}"
+        )
+    path = Path(out)
+    if path.is_dir():
+        raise InputError(f"{path} is a directory; name the file to write, such as report.{format}.")
+    text = FORMATS[format](build(run))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path

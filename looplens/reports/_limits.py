@@ -1,0 +1,201 @@
+"""What a run does not allow to say, and why: the section that keeps a report honest.
+
+Each limit is found from the recording itself, and says what to record to lift it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from looplens.plots._labels import percent
+from looplens.reports import _power
+from looplens.reports._material import Material
+from looplens.reports._recorded import plural
+from looplens.reports._report import Statement
+
+ENOUGH_ITERATIONS = 128
+"""Iterations from which regime verdicts are recommended; below 32 the detector is weak."""
+FEW_ITERATIONS = 32
+_COARSE = {"bfloat16": "about 1 %", "float16": "about 0.1 %"}
+
+
+def limits(material: Material) -> tuple[Statement, ...]:
+    """Return what could not be concluded, and why.
+
+    Parameters
+    ----------
+    material : Material
+        The run and its analyses.
+    """
+    return tuple(
+        statement
+        for find in (
+            _incomplete,
+            _non_finite,
+            _iterations,
+            _unresolved,
+            _orbits,
+            _restarts,
+            _targets,
+            _layers,
+            _attention,
+            _precision,
+            _failed,
+        )
+        for statement in find(material)
+    )
+
+
+def _incomplete(material: Material) -> Iterator[Statement]:
+    if not material.run.complete:
+        yield Statement(
+            key="incomplete",
+            text="The recording did not finish: tokens that were not reached are missing, and an analysis "
+            "that needs them is left out. Record the run again.",
+        )
+
+
+def _non_finite(material: Material) -> Iterator[Statement]:
+    if material.run.non_finite:
+        named = ", ".join(f"{name} ({count})" for name, count in material.run.non_finite.items())
+        yield Statement(
+            key="non_finite",
+            text=f"Trajectories with numbers that are not finite have no limit and no regime: {named}.",
+        )
+
+
+def _iterations(material: Material) -> Iterator[Statement]:
+    iterations = material.run.iterations
+    if iterations >= ENOUGH_ITERATIONS:
+        return
+    if iterations < 16:
+        effect = "too few to tell any regime from a transient"
+    elif iterations < FEW_ITERATIONS:
+        effect = "few enough for a slow transient to pass for an orbit or a slider"
+    else:
+        effect = (
+            "enough for most regimes, but a transient that lasts longer than the recording cannot be told "
+            "from a slider"
+        )
+    yield Statement(
+        key="iterations",
+        text=f"Only {plural(iterations, 'iteration')} were recorded: {effect}. Record {ENOUGH_ITERATIONS} or "
+        "more for firm verdicts.",
+    )
+
+
+def _unresolved(material: Material) -> Iterator[Statement]:
+    if "classify" not in material:
+        return
+    results = material["classify"]
+    regime, reason = results["regime"].values.ravel(), results["reason"].values.ravel()
+    without = regime == "unresolved"
+    if not without.any():
+        return
+    reasons = Counter(str(text) or "no reason given" for text in reason[without])
+    listed = "; ".join(f"{text} ({count})" for text, count in reasons.most_common())
+    total = plural(regime.size, "trajectory", "trajectories")
+    yield Statement(
+        key="unresolved",
+        text=f"{int(without.sum())} of {total} have no regime: {listed}.",
+    )
+
+
+def _orbits(material: Material) -> Iterator[Statement]:
+    if "classify" not in material or (material["classify"]["regime"].values == "orbit").any():
+        return
+    tokens = material.run.n_tokens
+    rates = "; ".join(
+        f"at {meaning}, it takes {plural(_power.tokens_needed(rate), 'token')} to see one with a "
+        f"probability of 95 % (with these tokens: {percent(_power.chance_of_seeing(rate, tokens))})"
+        for rate, meaning in _power.BASE_RATES
+    )
+    yield Statement(
+        key="orbits",
+        text=f"No orbit was found among {plural(tokens, 'token')}. That rules out, at 95 %, only rates above "
+        f"{percent(_power.largest_rate_unseen(tokens))}. Tokens that do not settle are rare: {rates}.",
+    )
+
+
+def _restarts(material: Material) -> Iterator[Statement]:
+    run = material.run
+    if run.restarts < 2:
+        yield Statement(
+            key="restarts",
+            text="Whether the end depends on the initial state: only one restart was recorded. Record with "
+            "restarts=2 or more.",
+        )
+    elif run.initial_state in ("zeros", "embedding", "prelude", "learned"):
+        yield Statement(
+            key="restarts",
+            text=f"Whether the end depends on the initial state: the scheme {run.initial_state!r} draws nothing, "
+            "so restarts may all start in the same place.",
+        )
+
+
+def _targets(material: Material) -> Iterator[Statement]:
+    run = material.run
+    if not run.has_readout:
+        yield Statement(
+            key="readout",
+            text="What the model would answer after each iteration: no readout was recorded. Record with "
+            "readout_top_k=5 or more.",
+        )
+    elif not (np.asarray(run.tokens["target"].values) >= 0).any():
+        yield Statement(
+            key="targets",
+            text="Whether the answers are right: the prompts carry no targets, so there is no accuracy.",
+        )
+
+
+def _layers(material: Material) -> Iterator[Statement]:
+    run = material.run
+    if run.n_layers < 2:
+        yield Statement(
+            key="layers",
+            text="Whether layers have limits of their own: this model loops over one layer only.",
+        )
+    elif "resid_post" not in run.site_names:
+        yield Statement(
+            key="layers",
+            text="What happens inside an iteration: states after each layer were not recorded. Record with "
+            "sites=('resid_post',).",
+        )
+
+
+def _attention(material: Material) -> Iterator[Statement]:
+    if not material.run.attention_prompts:
+        yield Statement(
+            key="attention",
+            text="Whether attention stabilises: no attention was recorded. Name the prompts to record it for.",
+        )
+
+
+def _precision(material: Material) -> Iterator[Statement]:
+    run = material.run
+    for key, dtype, what in (
+        ("source_dtype", run.source_dtype, "The model computed"),
+        ("store_dtype", run.attrs.get("store_dtype", run.source_dtype), "The states are stored"),
+    ):
+        if dtype in _COARSE:
+            yield Statement(
+                key=key,
+                text=f"{what} in {dtype}: motion below {_COARSE[dtype]} of the state is rounding, so smaller "
+                "orbits, drifts and distances between restarts cannot be seen. Record in float32.",
+            )
+
+
+def _failed(material: Material) -> Iterator[Statement]:
+    """Whatever else is missing: an analysis that failed, in its own words."""
+    explained = {
+        "path_independence": material.run.restarts < 2,
+        "readout": not material.run.has_readout,
+        "cycle": material.run.n_layers < 2 or "resid_post" not in material.run.site_names,
+        "attention_change": not material.run.attention_prompts,
+    }
+    for name, reason in material.reasons.items():
+        if not explained.get(name, False):
+            yield Statement(key=f"analysis_{name}", text=f"The analysis {name!r} is missing: {reason}")

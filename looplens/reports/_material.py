@@ -1,0 +1,63 @@
+"""What a report is written from: a run, the results of its analyses, and why some are missing.
+
+Every analysis is fetched once. One that the run does not allow, or that fails on a damaged part,
+becomes a reason instead of an exception: a report is the place to say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import xarray as xr
+
+from looplens import analysis
+from looplens.errors import LoopLensError
+
+
+class Material:
+    """A run with its analyses, each computed or read once.
+
+    Parameters
+    ----------
+    run : looplens.Run
+        The opened run.
+
+    Attributes
+    ----------
+    run : looplens.Run
+        The run; its stored analyses are read once only.
+    results : dict of str to Dataset
+        The analyses that are there.
+    reasons : dict of str to str
+        Why the others are not.
+    summary : dict
+        ``{analysis: {name: value}}`` of the analyses that are there.
+    """
+
+    def __init__(self, run: Any) -> None:
+        self.run = run
+        self.results: dict[str, xr.Dataset] = {}
+        self.reasons: dict[str, str] = {}
+        self.summary: dict[str, Mapping[str, Any]] = {}
+        for name, analyzer in analysis.ANALYZERS.items():
+            reason = analyzer.needs(run)
+            if reason is None:
+                try:
+                    self.results[name] = analysis.get(run, name)
+                    self.summary[name] = analyzer.summarize(self.results[name], run)
+                    continue
+                except LoopLensError as error:
+                    reason = str(error)
+            self.reasons[name] = reason
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.results
+
+    def __getitem__(self, name: str) -> xr.Dataset:
+        return self.results[name]
+
+    def number(self, name: str, key: str) -> float:
+        """Return a number of the summary; NaN where it is missing."""
+        value = self.summary.get(name, {}).get(key)
+        return float("nan") if value is None or isinstance(value, str) else float(value)

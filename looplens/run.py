@@ -1,0 +1,75 @@
+"""The facade: a stored run with the verbs that a notebook wants on it.
+
+Each method is one call of the layer that does the work, imported when it is called, so that opening
+a run stays quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from looplens.store import StoredRun
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+class Run(StoredRun):
+    """A recorded run: labelled arrays, analyses, reports and the dashboard.
+
+    Open one with `looplens.open_run`. Reading is documented on `looplens.store.StoredRun`.
+    """
+
+    def analyze(self, names: Any = None, **options: Any) -> dict[str, xr.Dataset]:
+        """Compute analyses and store them in the run; see `looplens.analysis.analyze`."""
+        from looplens import analysis
+
+        return analysis.analyze(self, names, **options)
+
+    def results(self, name: str) -> xr.Dataset:
+        """Return one analysis: the stored one when it is current, else computed now.
+
+        See `looplens.analysis.get`.
+        """
+        from looplens import analysis
+
+        return analysis.get(self, name)
+
+    def summary(self) -> dict[str, dict[str, float | int | str]]:
+        """Return a few numbers of each analysis; see `looplens.analysis.summary`."""
+        from looplens import analysis
+
+        return analysis.summary(self)
+
+    def report(self, out: str | os.PathLike[str], **options: Any) -> Path:
+        """Write a report of the run; see `looplens.reports`."""
+        # The report is a layer above: importing it by name keeps this module below it.
+        reports = importlib.import_module("looplens.reports")
+        return reports.write_report(self, out, **options)
+
+    def app(self, port: int = 8050, **options: Any) -> Any:
+        """Serve the dashboard of this run on a local port; see `looplens_dashboard.serve`."""
+        return importlib.import_module("looplens_dashboard").serve(self, port=port, **options)
+
+
+def open_run(path: str | os.PathLike[str]) -> Run:
+    """Open a recorded run.
+
+    Parameters
+    ----------
+    path : str or path
+        The directory that was recorded to.
+
+    Raises
+    ------
+    NotARunError
+        If the path holds no run.
+    SchemaVersionError
+        If a newer looplens wrote the run.
+    CorruptRunError
+        If the run is damaged.
+    """
+    return Run(path)

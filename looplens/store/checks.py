@@ -1,0 +1,133 @@
+"""What must hold of a run before it is opened.
+
+The schema must be known, the attributes whole, the arrays of the declared shapes. Only metadata is
+read here; whether the numbers themselves are there is checked when they are read.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import looplens
+from looplens.errors import CorruptRunError, LoopLensError, SchemaVersionError
+from looplens.store.arrays import StoredArray
+from looplens.store.location import RESTORE, RunLocation
+from looplens.store.schema import SCHEMA_VERSION, SITES, Layout
+
+_REQUIRED = {
+    "complete": bool,
+    "model": dict,
+    "iterations": int,
+    "n_layers": int,
+    "d_model": int,
+    "restarts": int,
+    "restart_seeds": list,
+    "initial_state": str,
+    "source_dtype": str,
+    "store_dtype": str,
+    "sites": list,
+    "inject": bool,
+    "attention_prompts": list,
+    "readout_top_k": int,
+    "n_prompts": int,
+    "n_tokens": int,
+    "non_finite": dict,
+}
+
+
+def read_layout(location: RunLocation, attributes: dict[str, Any]) -> Layout:
+    """Return the sizes that the attributes of a run declare.
+
+    Raises
+    ------
+    SchemaVersionError
+        If a newer looplens wrote the run.
+    CorruptRunError
+        If an attribute is missing or is of another type.
+    """
+    version = attributes["schema_version"]
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise SchemaVersionError(
+            f"{location} has schema version {version} (written by looplens "
+            f"{attributes.get('looplens_version', 'of unknown version')}), but looplens "
+            f"{looplens.__version__} reads versions up to {SCHEMA_VERSION}. Update looplens."
+        )
+    if version != SCHEMA_VERSION:
+        raise CorruptRunError(f"{location}: the schema version is {version!r}. {RESTORE}")
+    wrong = [n for n, kind in _REQUIRED.items() if not isinstance(attributes.get(n), kind)]
+    wrong += [f"sites ({site!r})" for site in attributes.get("sites") or [] if site not in SITES]
+    if wrong:
+        raise CorruptRunError(
+            f"{location}: these attributes are missing or not of the declared type: "
+            f"{', '.join(wrong)}. {RESTORE}"
+        )
+    return Layout(
+        n_tokens=attributes["n_tokens"],
+        iterations=attributes["iterations"],
+        n_layers=attributes["n_layers"],
+        d_model=attributes["d_model"],
+        restarts=attributes["restarts"],
+        sites=tuple(attributes["sites"]),
+        n_heads=attributes.get("n_heads"),
+        n_kv_heads=attributes.get("n_kv_heads"),
+        d_head=attributes.get("d_head"),
+        inject=attributes["inject"],
+        attention_lengths=_attention_lengths(location, attributes),
+        readout_top_k=attributes["readout_top_k"],
+        dtype=attributes["store_dtype"],
+    )
+
+
+def check_arrays(location: RunLocation, layout: Layout) -> None:
+    """Check that every array is there, with the declared axes, shape and dtype.
+
+    Raises
+    ------
+    CorruptRunError
+        At the first that is not.
+    """
+    for key, variable in layout.variables().items():
+        _check_array(location, key, variable.shape, variable.dims, variable.dtype)
+    for key, values in layout.coordinates().items():
+        _check_array(location, key, values.shape)
+    for column in ("prompt", "position", "token_id", "text", "target"):
+        _check_array(location, f"tokens/{column}", (layout.n_tokens,))
+
+
+def _check_array(
+    location: RunLocation,
+    key: str,
+    shape: tuple[int, ...],
+    dims: tuple[str, ...] | None = None,
+    dtype: str | None = None,
+) -> None:
+    document = location.read_metadata(key)
+    if document is None:
+        raise CorruptRunError(f"{location}: the array {key!r} is missing. {RESTORE}")
+    for what, expected, seen in (
+        ("shape", list(shape), document.get("shape")),
+        ("axes", None if dims is None else list(dims), document.get("dimension_names")),
+        ("dtype", dtype, document.get("data_type")),
+    ):
+        if expected is not None and seen != expected:
+            raise CorruptRunError(
+                f"{location}: the array {key!r} should have the {what} {expected} by the "
+                f"attributes of the run, but has {seen}. {RESTORE}"
+            )
+
+
+def _attention_lengths(location: RunLocation, attributes: dict[str, Any]) -> dict[int, int]:
+    for column in ("text", "n_tokens", "first_token"):
+        _check_array(location, f"prompts/{column}", (attributes["n_prompts"],))
+    if not attributes["attention_prompts"]:
+        return {}
+    try:
+        lengths = StoredArray(location, "prompts/n_tokens").variable().values
+        return {int(index): int(lengths[index]) for index in attributes["attention_prompts"]}
+    except LoopLensError:
+        raise
+    except (TypeError, ValueError, IndexError) as error:
+        raise CorruptRunError(
+            f"{location}: attention_prompts names prompts that are not there "
+            f"({attributes['attention_prompts']}). {RESTORE}"
+        ) from error

@@ -1,0 +1,221 @@
+"""Training: take the steps of a recipe, log its health, and write the finished model.
+
+The weights depend on the recipe and the number of threads alone: training stops by step count,
+never by the clock, and a run that was interrupted and resumed ends with the very same weights. What
+is trained is in ``recipes``; this module knows no task and no architecture.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
+
+from looplens.errors import InputError
+from looplens.models import LoopedTransformer, save_model
+from looplens.tasks import get_task
+from looplens.training.card import write_card
+from looplens.training.checkpoint import Progress, TrainingLog, load_progress, save_progress
+from looplens.training.evaluate import ITERATIONS, Evaluation, evaluate
+from looplens.training.recipe import Recipe
+from looplens.training.recipes import get_recipe
+from looplens.training.step import build_model, make_optimizer, probe_health, take_step
+
+LOG_EVERY = 20
+HEALTH_EVERY = 200
+
+StepCallback = Callable[[int, dict[str, float]], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingResult:
+    """What a training left behind.
+
+    Attributes
+    ----------
+    directory : Path
+        The finished model, ready for :func:`looplens.load_model`.
+    log : Path
+        The JSON Lines log.
+    evaluation : Evaluation
+        Held-out accuracy.
+    steps : int
+        Optimiser steps in all.
+    seconds : float
+        Time spent on them, over all runs.
+    """
+
+    directory: Path
+    log: Path
+    evaluation: Evaluation
+    steps: int
+    seconds: float
+
+
+def train(
+    recipe: Recipe | str,
+    out: str | Path,
+    *,
+    steps: int | None = None,
+    resume: bool = True,
+    progress: bool = True,
+    device: str = "cpu",
+    threads: int = 1,
+    checkpoints: str | Path | None = None,
+    checkpoint_every: int = 200,
+    evaluation_sequences: int = 1024,
+    callback: StepCallback | None = None,
+) -> TrainingResult:
+    """Train a recipe and write the model as a checkpoint directory with its card.
+
+    Parameters
+    ----------
+    recipe : Recipe or str
+        A recipe or the name of one in ``RECIPES``.
+    out : str or Path
+        Where the finished model goes.
+    steps : int, optional
+        Another number of steps than the recipe's; the schedule and the curriculum stretch with it.
+    resume : bool
+        Go on from the last checkpoint of this recipe, where there is one.
+    progress : bool
+        Show a progress bar.
+    device : str
+        Where to train.
+    threads : int
+        Threads of torch. Another number may round differently and so give other weights.
+    checkpoints : str or Path, optional
+        Where the resumable state and the log go; ``checkpoints/<recipe name>`` when not given.
+    checkpoint_every : int
+        Steps between two checkpoints.
+    evaluation_sequences : int
+        Held-out sequences for the card.
+    callback : callable, optional
+        Called after each step with its number, from 1, and ``{"loss", "accuracy"}``.
+
+    Returns
+    -------
+    TrainingResult
+        Where everything is, and the held-out accuracy.
+
+    Raises
+    ------
+    InputError
+        When the recipe is unknown, a count is below 1, or the checkpoint is of another recipe.
+    """
+    recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
+    changed_steps = steps is not None and steps != recipe.steps
+    recipe = dataclasses.replace(recipe, steps=steps) if steps is not None else recipe
+    if min(threads, checkpoint_every, evaluation_sequences) < 1:
+        raise InputError(
+            "threads, checkpoint_every and evaluation_sequences are at least 1; got "
+            f"{threads}, {checkpoint_every} and {evaluation_sequences}."
+        )
+    directory = Path(checkpoints) if checkpoints else Path("checkpoints") / recipe.name
+    with _threads(threads):
+        model = build_model(recipe).to(device)
+        optimizer = make_optimizer(model, recipe)
+        done = load_progress(directory, recipe, model, optimizer) if resume else Progress()
+        log = TrainingLog(directory, done.step)
+        done = _run_steps(
+            recipe, model, optimizer, done, log, directory, checkpoint_every, progress, callback
+        )
+        model.eval()
+        evaluation = evaluate(
+            model,
+            get_task(recipe.task),
+            recipe.generator("held_out"),
+            iterations=sorted({*ITERATIONS, model.cfg.default_iterations}),
+            sequences=evaluation_sequences,
+            length=recipe.curriculum[-1].length,
+            difficulty=recipe.curriculum[-1].difficulty,
+        )
+        path = save_model(model.cpu(), out)
+    write_card(
+        path, recipe, model, evaluation, seconds=done.seconds, threads=threads,
+        device=device, changed_steps=changed_steps,
+    )  # fmt: skip
+    return TrainingResult(
+        directory=path,
+        log=log.path,
+        evaluation=evaluation,
+        steps=done.step,
+        seconds=done.seconds,
+    )
+
+
+def _run_steps(
+    recipe: Recipe,
+    model: LoopedTransformer,
+    optimizer: torch.optim.Optimizer,
+    done: Progress,
+    log: TrainingLog,
+    directory: Path,
+    checkpoint_every: int,
+    progress: bool,
+    callback: StepCallback | None,
+) -> Progress:
+    model.train()
+    began = time.perf_counter() - done.seconds
+    with _progress_bar(recipe, done.step, progress) as show:
+        for step in range(done.step, recipe.steps):
+            values = take_step(recipe, model, optimizer, step)
+            number = step + 1
+            last = number == recipe.steps
+            if number % LOG_EVERY == 0 or last:
+                line: dict[str, Any] = {"step": number, **values}
+                line["seconds"] = round(time.perf_counter() - began, 3)
+                if number % HEALTH_EVERY == 0 or last:
+                    line["health"] = probe_health(recipe, model)
+                log.write(line)
+            if number % checkpoint_every == 0 or last:
+                done = Progress(step=number, seconds=time.perf_counter() - began)
+                save_progress(directory, recipe, model, optimizer, done)
+            show(number, values)
+            if callback is not None:
+                callback(number, values)
+    return done
+
+
+@contextmanager
+def _progress_bar(
+    recipe: Recipe, step: int, shown: bool
+) -> Iterator[Callable[[int, dict[str, float]], None]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}  accuracy {task.fields[accuracy]:.3f}"),
+        TimeRemainingColumn(),
+    )
+    with ProgressBar(*columns, disable=not shown) as bar:
+        task = bar.add_task(
+            recipe.name,
+            total=recipe.steps,
+            completed=step,
+            loss=float("nan"),
+            accuracy=float("nan"),
+        )
+
+        def show(number: int, values: dict[str, float]) -> None:
+            bar.update(task, completed=number, loss=values["loss"], accuracy=values["accuracy"])
+
+        yield show
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

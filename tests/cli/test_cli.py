@@ -1,0 +1,136 @@
+"""The command line as a new user meets it: in process, through the real entry point."""
+
+import json
+import shutil
+
+import pytest
+
+from looplens.cli import main
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """Run one command; return (exit code, standard output, standard error)."""
+
+    def run(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["looplens", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        out, err = capsys.readouterr()
+        return int(code), out, err
+
+    return run
+
+
+@pytest.fixture
+def run_path(synthetic_run_path, tmp_path):
+    return shutil.copytree(synthetic_run_path, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "command", ["demo", "models", "train", "record", "info", "analyze", "report", "app"]
+)
+def test_every_command_shows_an_example(cli, command):
+    code, out, _ = cli(command, "--help")
+    assert code == 0
+    assert f"looplens {command}" in out.split("Example:")[1]
+
+
+def test_the_demo_shows_what_it_found(cli, tmp_path):
+    out = tmp_path / "demo"
+    code, text, _ = cli("demo", "--out", out, "--prompts", 4, "--iterations", 64, "--restarts", 2)
+    assert code == 0
+    assert "fixed_point" in text
+    assert "settling" in text
+    assert "Path independence over 2 restarts" in text
+    assert f"looplens app {out}" in text
+    assert "<html" in out.with_suffix(".html").read_text()[:200].lower()
+
+
+def test_record_then_analyze_then_info(cli, tmp_path):
+    run = tmp_path / "r"
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("3+4*2\n\n1*5\n")
+    code, text, _ = cli(
+        *("record", "affine-huginn-mini", "--out", run, "--prompts", prompts, "--prompt", "2+2"),
+        *("--iterations", 20, "--site", "resid_post", "--site", "mlp_out", "--no-progress"),
+    )
+    assert code == 0
+    assert "3 prompts, 11 tokens, 20 iterations, 1 restarts" in text
+    code, text, _ = cli("analyze", run, "--only", "convergence")
+    assert code == 0
+    assert "settled_share" in text
+    code, text, _ = cli("info", run, "--json")
+    facts = json.loads(text)
+    assert facts["sites"] == ["resid_post", "mlp_out"]
+    assert facts["analyses"] == ["convergence"]
+
+
+def test_record_draws_from_the_models_task(cli, tmp_path):
+    run = tmp_path / "r"
+    code, text, _ = cli(
+        *("record", "phop-ouro-mini", "--out", run, "--n", 2, "--iterations", 4),
+        *("--restarts", 2, "--initial-state", "perturbed", "--no-progress"),
+    )
+    assert code == 0
+    assert "2 prompts" in text
+
+
+def test_report_formats_and_conditions(cli, run_path, tmp_path):
+    page = tmp_path / "report.html"
+    assert cli("report", run_path, "--out", page)[0] == 0
+    assert "<html" in page.read_text()[:200].lower()
+    code, text, _ = cli("report", run_path, "--format", "json")
+    assert code == 0
+    assert json.loads(text)
+    code, text, _ = cli("report", run_path, "--format", "md")
+    assert text.startswith("# ")
+    passed = cli("report", run_path, "--format", "md", "--fail-if", "classify.orbit_share > 0.99")
+    assert passed[0] == 0
+    code, _, err = cli(
+        "report", run_path, "--format", "md", "--fail-if", "classify.orbit_share < 2"
+    )
+    assert code == 1
+    assert "classify.orbit_share < 2" in err
+
+
+def test_models_lists_what_ships(cli):
+    code, text, _ = cli("models")
+    assert code == 0
+    for name in ("affine-huginn-mini", "phop-huginn-mini", "phop-ouro-mini"):
+        assert name in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["record", "affine-hugin-mini", "--out", "r"], "Did you mean 'affine-huginn-mini'"),
+        (["train", "affine-huginn-min"], "affine-huginn-mini"),
+        (["record", "affine-huginn-mini", "--out", "r", "--prompt", ""], "the prompt is empty"),
+        (["record", "affine-huginn-mini", "--out", "r", "--prompt", "3%4"], "character '%'"),
+        (["record", "affine-huginn-mini", "--out", "r", "--iterations", "0"], "at least 1, got 0"),
+        (["record", "phop-ouro-mini", "--out", "r", "--restarts", "2"], "'perturbed'"),
+        (["record", "affine-huginn-mini", "--out", "r", "--site", "resid_pots"], "Did you mean"),
+        (["record", "affine-huginn-mini", "--out", "r", "--task", "afine"], "affine"),
+        (["record", "affine-huginn-mini", "--out", "r", "--prompts", "no.txt"], "cannot read"),
+        (["info", "nowhere"], "nowhere"),
+        (["report", "{run}", "--fail-if", "aa_score"], "is not a condition"),
+        (["report", "{run}", "--format", "md", "--fail-if", "classify.orbits > 1"], "Did you mean"),
+        (["analyze", "{run}", "--only", "clasify"], "Did you mean 'classify'"),
+        (["app", "nowhere"], "nowhere"),
+    ],
+)
+def test_mistakes_end_in_one_message_and_code_2(
+    cli, arguments, message, run_path, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.iterdir())
+    code, _, err = cli(*[str(run_path) if item == "{run}" else item for item in arguments])
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err
+    assert set(tmp_path.iterdir()) == before

@@ -1,0 +1,87 @@
+"""Synthetic runs, clients of their dashboards, and a headless browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dashboard_driver import Client, Visit
+from looplens_dashboard import create_app
+from looplens_dashboard.app import make_http_server
+
+from looplens.run import Run, open_run
+from looplens.testing.runs import synthetic_run
+
+NO_BROWSER = (
+    "No Chromium was found for the browser tests. Install it (Debian: apt-get install chromium) or "
+    "set LOOPLENS_CHROMIUM to a Chromium or Chrome binary."
+)
+
+
+@pytest.fixture(scope="session")
+def run_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return synthetic_run(tmp_path_factory.mktemp("runs") / "whole", iterations=32)
+
+
+@pytest.fixture(scope="session")
+def run(run_path: Path) -> Run:
+    return open_run(run_path)
+
+
+@pytest.fixture(scope="session")
+def bare_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with one restart and without attention."""
+    path = tmp_path_factory.mktemp("runs") / "bare"
+    return synthetic_run(path, prompts=1, iterations=32, restarts=1, attention=False)
+
+
+@pytest.fixture(scope="session")
+def client(run_path: Path) -> Client:
+    return Client(run_path)
+
+
+@pytest.fixture(scope="session")
+def bare_client(bare_path: Path) -> Client:
+    return Client(bare_path)
+
+
+@pytest.fixture(scope="session")
+def address(run_path: Path) -> Iterator[str]:
+    """Serve the run on a free port of this machine."""
+    server = make_http_server(create_app(run_path), port=0)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.port}/"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """Start a headless Chromium; without one, skip, or fail where everything has to run."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = os.environ.get("LOOPLENS_CHROMIUM") or next(
+        filter(None, map(shutil.which, names)), None
+    )
+    if found is None:
+        pytest.fail(NO_BROWSER) if os.environ.get("CI") else pytest.skip(NO_BROWSER)
+    from playwright.sync_api import sync_playwright
+
+    options = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=list(options))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium: Any) -> Iterator[Visit]:
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    yield Visit(page)
+    page.close()

@@ -1,0 +1,150 @@
+"""Two ways to use the dashboard in tests: its callbacks over HTTP, and a page in a browser."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from looplens_dashboard import create_app
+from looplens_dashboard.selection import parse
+from looplens_dashboard.view import View
+
+from looplens.run import open_run
+
+CONTROLS = (
+    "prompt",
+    "restart",
+    "theme",
+    "colour",
+    "layer",
+    "dims",
+    "attention_layer",
+    "head",
+)
+
+
+class Client:
+    """Calls the callbacks of an app the way that the browser does."""
+
+    def __init__(self, path: Path) -> None:
+        self.app = create_app(path)
+        self.http = self.app.server.test_client()
+        self.dependencies = self.http.get("/_dash-dependencies").get_json()
+        self.limits = View(open_run(path)).limits
+
+    def call(self, output: str, changed: str, **values: Any) -> dict[str, Any]:
+        """Call the callback with that output; ``values`` by the ids of inputs and states."""
+        dependency = next(
+            one
+            for one in self.dependencies
+            if output in one["output"].strip(".").split("...") and not one["clientside_function"]
+        )
+        controls = values.pop("controls", {})
+
+        def filled(wanted: dict[str, str]) -> Any:
+            if wanted["id"].startswith("{"):
+                return [
+                    {"id": {"control": name}, "property": wanted["property"], "value": value}
+                    for name, value in controls.items()
+                ]
+            name = wanted["id"].replace("-", "_")
+            return {**wanted, "value": values.get(name)}
+
+        def target(text: str) -> Any:
+            component, prop = text.rsplit(".", 1)
+            if component.startswith("{"):
+                return [{"id": {"control": name}, "property": prop} for name in controls]
+            return {"id": component, "property": prop}
+
+        outputs = [target(text) for text in dependency["output"].strip(".").split("...")]
+        response = self.http.post(
+            "/_dash-update-component",
+            json={
+                "output": dependency["output"],
+                "outputs": outputs if len(outputs) > 1 else outputs[0],
+                "inputs": [filled(one) for one in dependency["inputs"]],
+                "state": [filled(one) for one in dependency["state"]],
+                "changedPropIds": [changed],
+            },
+        )
+        assert response.status_code == 200, response.get_data(as_text=True)
+        return response.get_json()["response"]
+
+    def select(
+        self, query: str = "", *, selection: Any = None, picked: Any = None, control: Any = None
+    ) -> dict[str, Any]:
+        """Open an address, or change a selection by a click or a control."""
+        start, _ = parse(query, self.limits)
+        controls = {name: text for name, text in start.values().items() if name in CONTROLS}
+        changed = "address.data" if selection is None else "picked.data"
+        if control is not None:
+            controls[control[0]] = control[1]
+            changed = json.dumps({"control": control[0]}, separators=(",", ":")) + ".value"
+        return self.call(
+            "selection.data",
+            changed,
+            address=query,
+            picked=picked,
+            selection=selection,
+            controls=controls,
+        )
+
+    def panel(self, name: str, output: str, query: str = "") -> dict[str, Any]:
+        """Draw a panel for the selection of an address."""
+        selection, _ = parse(query, self.limits)
+        values = selection.values()
+        iteration = int(values.pop("iteration"))
+        return self.call(
+            f"{name}-{output}",
+            f"{name}-view.data",
+            selection=values,
+            iteration=iteration,
+            **{f"{name}_view": {"changed": 1}},
+        )
+
+
+class Visit:
+    """A page of the dashboard, with all that it asked for and complained about."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on(
+            "console",
+            lambda line: self.complaints.append(line.text) if line.type == "error" else None,
+        )
+
+    @property
+    def updates(self) -> int:
+        """How many callbacks the server was asked to run."""
+        return sum("_dash-update-component" in url for url in self.requests)
+
+    def open(self, url: str) -> Visit:
+        """Open an address and wait until every panel is drawn."""
+        self.page.goto(url)
+        for name in ("heatmap", "trajectory", "steps", "restarts", "attention"):
+            self.page.wait_for_selector(f"#{name}-graph .js-plotly-plot .plot-container")
+        self.page.wait_for_selector("#readout-table table, #readout-table .message")
+        self.page.wait_for_selector(".token.selected")
+        self.settle()
+        return self
+
+    def settle(self) -> None:
+        """Wait until no request is under way and the address has been written."""
+        self.page.wait_for_load_state("networkidle")
+        self.page.wait_for_timeout(350)
+
+    def graph(self, name: str, expression: str) -> Any:
+        """Evaluate JavaScript with ``graph`` bound to the plotly element of a panel."""
+        return self.page.evaluate(
+            f"(() => {{ const graph = looplens.graph('{name}'); return {expression}; }})()"
+        )
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The parts of the address."""
+        return dict(self.page.evaluate("[...new URLSearchParams(location.search)]"))

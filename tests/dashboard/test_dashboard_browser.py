@@ -1,0 +1,164 @@
+"""The dashboard in a real browser: what moves without the server, and what the address keeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from dashboard_driver import Visit
+
+from looplens import plots
+from looplens.run import Run
+
+pytestmark = pytest.mark.browser
+
+CURSOR_AT = "graph.layout.shapes.find((shape) => shape.name === 'cursor').x0"
+MARKER = (
+    "(({x, y}) => [x[0], y[0]])(graph.data.find((trace) => (trace.meta || {}).role === 'cursor'))"
+)
+TOP_ROW = "document.querySelector('#readout-table tr').textContent"
+
+
+def scrub_to(visit: Visit, iteration: int) -> None:
+    """Press Home, then step to the iteration with the keys."""
+    visit.page.keyboard.press("Home")
+    for _ in range(iteration // 10):
+        visit.page.keyboard.press("Shift+ArrowRight")
+    for _ in range(iteration % 10):
+        visit.page.keyboard.press("ArrowRight")
+    visit.page.wait_for_function(
+        f"document.getElementById('iteration-number').textContent === '{iteration}'"
+    )
+    visit.page.wait_for_timeout(200)
+
+
+def test_scrubbing_moves_every_panel_without_asking_the_server(
+    visit: Visit, address: str, run: Run
+) -> None:
+    visit.open(address + "?token=1&head=1")
+    asked = visit.updates
+    rows = {}
+    for iteration in (12, 3):
+        scrub_to(visit, iteration)
+        for name in ("heatmap", "steps", "restarts"):
+            assert visit.graph(name, CURSOR_AT) == iteration
+        expected = plots.trajectory(run, 1, iteration=iteration).data[-1]
+        assert visit.graph("trajectory", MARKER) == pytest.approx([expected.x[0], expected.y[0]])
+        shown = np.array(visit.graph("attention", "graph.data[0].z"), dtype=float)
+        expected = plots.attention(run, 0, iteration, head=1).data[0].z
+        np.testing.assert_allclose(shown, expected, atol=1e-5)
+        rows[iteration] = visit.page.evaluate(TOP_ROW)
+    assert rows[12] != rows[3]
+    scrub_to(visit, 0)
+    assert "nothing has been read out yet" in visit.page.inner_text("#readout-table")
+    visit.settle()
+    assert visit.query["iteration"] == "0"
+    assert visit.updates == asked
+    assert visit.complaints == []
+
+
+def test_the_slider_and_playing_move_the_iteration_without_asking_the_server(
+    visit: Visit, address: str
+) -> None:
+    page = visit.open(address + "?iteration=5").page
+    asked = visit.updates
+    box = page.locator("#iteration").bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + 5)
+    page.wait_for_function("Math.abs(looplens.iteration - 16) <= 1")
+    assert visit.graph("heatmap", CURSOR_AT) == pytest.approx(16, abs=1)
+    page.get_by_text("30/s").click()
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("Space")
+    page.wait_for_function("looplens.iteration === 32")  # it stops at the end
+    page.wait_for_selector("#play[aria-label=Play]")
+    page.click("#play")  # from the end it starts again
+    page.wait_for_function("looplens.iteration > 0 && looplens.iteration < 32")
+    page.click("#play")
+    stopped = page.evaluate("looplens.iteration")
+    page.wait_for_timeout(200)
+    assert page.evaluate("looplens.iteration") == stopped
+    assert visit.updates == asked
+    assert visit.complaints == []
+
+
+def test_clicks_select_and_the_address_restores_the_view(
+    visit: Visit, address: str, run: Run, chromium: Any
+) -> None:
+    page = visit.open(address).page
+    scrub_to(visit, 9)
+    before = visit.graph("trajectory", "graph.data[1].x")
+    page.click("[data-token='4']")
+    page.wait_for_selector("[data-token='4'][aria-pressed=true]")
+    visit.settle()
+    after = visit.graph("trajectory", "graph.data[1].x")
+    assert after != before
+    assert after == pytest.approx(list(plots.trajectory(run, 4).data[1].x))
+    assert visit.graph("heatmap", "graph.layout.shapes.find((s) => s.name === 'row').y0") == 3.5
+    for text in ("3-D", "Settling", "Dark"):
+        page.get_by_text(text, exact=True).click()
+    page.click("#next-prompt")
+    page.wait_for_selector("[data-token='15'][aria-pressed=true]")
+    page.keyboard.press("[")
+    page.wait_for_selector("[data-token='14'][aria-pressed=true]")
+    visit.settle()
+    expected = {
+        "prompt": "1",
+        "token": "14",
+        "restart": "0",
+        "layer": "state",
+        "attention_layer": "0",
+        "head": "mean",
+        "colour": "settling",
+        "dims": "3",
+        "theme": "dark",
+        "iteration": "9",
+    }
+    assert visit.query == expected
+
+    again = Visit(chromium.new_page())
+    again.open(page.url)
+    assert again.query == expected
+    for name, key in (("trajectory", "data"), ("heatmap", "layout.shapes"), ("steps", "data")):
+        assert again.graph(name, f"JSON.stringify(graph.{key})") == visit.graph(
+            name, f"JSON.stringify(graph.{key})"
+        )
+    selected = "document.querySelector('.tokens').outerHTML"
+    assert again.page.evaluate(selected) == page.evaluate(selected)
+    assert again.page.get_attribute("html", "data-mantine-color-scheme") == "dark"
+    again.page.close()
+    assert visit.complaints + again.complaints == []
+
+
+def test_a_cell_of_the_heat_map_selects_token_and_iteration(visit: Visit, address: str) -> None:
+    page = visit.open(address).page
+    point = visit.graph(
+        "heatmap",
+        "(({left, top}) => { const {xaxis, yaxis} = graph._fullLayout; return {"
+        "x: left + xaxis._offset + xaxis.d2p(20), y: top + yaxis._offset + yaxis.d2p(2)}; })"
+        "(graph.getBoundingClientRect())",
+    )
+    page.mouse.move(point["x"] - 3, point["y"])
+    page.mouse.move(point["x"], point["y"])
+    page.mouse.click(point["x"], point["y"])
+    page.wait_for_selector("[data-token='2'][aria-pressed=true]")
+    visit.settle()
+    assert (visit.query["token"], visit.query["iteration"]) == ("2", "20")
+
+
+def test_nothing_leaves_this_machine_and_bad_addresses_are_explained(
+    visit: Visit, address: str
+) -> None:
+    page = visit.open(address + "?token=777&dims=9&theme=dark").page
+    assert "token='777' cannot be shown" in page.inner_text("#note")
+    assert "dims='9' cannot be shown" in page.inner_text("#note")
+    assert visit.query["token"] == "7"
+    elsewhere = [url for url in visit.requests if not url.startswith((address, "data:", "blob:"))]
+    assert elsewhere == []
+    assert visit.complaints == []
+    # The policy of the page refuses what no script of ours asks for.
+    refused = page.evaluate(
+        "fetch('https://example.org/').then(() => 'sent', (error) => 'refused')"
+    )
+    assert refused == "refused"
+    assert page.locator("[data-title*='loud'], input[type=file]").count() == 0
