@@ -38,17 +38,16 @@ class Run(StoredRun):
 
         return analysis.get(self, name)
 
-    def summary(self) -> dict[str, dict[str, float | int | str]]:
+    def summary(self) -> dict[str, dict[str, Any]]:
         """Return a few numbers of each analysis; see `looplens.analysis.summary`."""
         from looplens import analysis
 
         return analysis.summary(self)
 
-    def report(self, out: str | os.PathLike[str], **options: Any) -> Path:
-        """Write a report of the run; see `looplens.reports`."""
-        # The report is a layer above: importing it by name keeps this module below it.
-        reports = importlib.import_module("looplens.reports")
-        return reports.write_report(self, out, **options)
+    def report(self, out: str | os.PathLike[str], format: str = "html") -> Path:
+        """Write a report of the run; see `looplens.reports.write_report`."""
+        # Reports are a layer above this one, so they are imported by name and when called.
+        return importlib.import_module("looplens.reports").write_report(self, out, format)
 
     def app(self, port: int = 8050, **options: Any) -> Any:
         """Serve the dashboard of this run on a local port; see `looplens_dashboard.serve`."""

@@ -1,0 +1,80 @@
+"""Analyses: plain array functions, and labelled ones over a run.
+
+The array functions take numpy arrays with any leading axes and know nothing of runs::
+
+    looplens.analysis.classify(states).regime
+
+The labelled ones read a run, return an xarray Dataset and can store it in the run::
+
+    looplens.analysis.analyze(run)
+    looplens.analysis.get(run, "classify")["regime"]
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from looplens.analysis._attention import attention_change
+from looplens.analysis._convergence import Convergence, convergence
+from looplens.analysis._cycle import Cycle, cycle
+from looplens.analysis._path_independence import PathIndependence, path_independence
+from looplens.analysis._pca import PCAResult, pca
+from looplens.analysis._readout import prediction_flips, prediction_settling
+from looplens.analysis._regimes import (
+    REGIMES,
+    Regimes,
+    RegimeThresholds,
+    classify,
+)
+
+if TYPE_CHECKING:
+    from looplens.analysis.registry import ANALYZERS as ANALYZERS
+    from looplens.analysis.registry import Analyzer as Analyzer
+    from looplens.analysis.suite import analyze as analyze
+    from looplens.analysis.suite import get as get
+    from looplens.analysis.suite import summary as summary
+
+# The labelled layer needs xarray; arrays alone do not wait for it.
+_LABELLED = {
+    "ANALYZERS": "registry",
+    "Analyzer": "registry",
+    "analyze": "suite",
+    "get": "suite",
+    "summary": "suite",
+}
+
+__all__ = [
+    "ANALYZERS",
+    "REGIMES",
+    "Analyzer",
+    "Convergence",
+    "Cycle",
+    "PCAResult",
+    "PathIndependence",
+    "RegimeThresholds",
+    "Regimes",
+    "analyze",
+    "attention_change",
+    "classify",
+    "convergence",
+    "cycle",
+    "get",
+    "path_independence",
+    "pca",
+    "prediction_flips",
+    "prediction_settling",
+    "summary",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LABELLED:
+        value = getattr(importlib.import_module(f"looplens.analysis.{_LABELLED[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'looplens.analysis' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -26,7 +26,7 @@ def polynomials(n: int, degree: int = 3) -> Floats:
 
 
 def lag_sums(gram: Floats) -> Floats:
-    """Sums along the diagonals of each Gram matrix, lags 0..n-1: n times the autocovariance.
+    """Sum along the diagonals of each Gram matrix, lags 0..n-1: n times the autocovariance.
 
     Reversing the rows and re-reading the zero-padded buffer with one column less puts each diagonal
     in a column, so that no loop over lags is needed.
@@ -95,8 +95,8 @@ def whiteness(gram: Floats, removed: Floats, lags: int = 3) -> Floats:
     """Largest absolute autocorrelation over the first lags, shape (b,): about 0 for white noise.
 
     Fitting takes variance out of white noise unevenly over the lags. `removed` (lags 0..lags, shape
-    (lags + 1,) or (b, lags + 1)) holds the lag sums of the projection that was fitted, so that what white
-    noise would show after the same fit is taken off.
+    (lags + 1,) or (b, lags + 1)) holds the lag sums of the projection that was fitted, so that what
+    white noise would show after the same fit is taken off.
     """
     n = gram.shape[-1]
     sums = lag_sums(gram)[:, : lags + 1]
@@ -105,7 +105,7 @@ def whiteness(gram: Floats, removed: Floats, lags: int = 3) -> Floats:
 
 
 def column_lag_sums(columns: Floats, lags: int = 3) -> Floats:
-    """Lag sums 0..lags of the projection on orthonormal columns (..., n, c), shape (..., lags + 1)."""
+    """Lag sums 0..lags of the projection on orthonormal columns (..., n, c), along a last axis."""
     n = columns.shape[-2]
     return np.stack(
         [
@@ -129,7 +129,7 @@ def isotropy(gram: Floats, d_model: int, degrees: int | NDArray[np.int64]) -> Fl
 
 
 def noise_dimensions(gram: Floats, degrees: int, d_model: int) -> Floats:
-    """Dimensions that white noise with this participation ratio would fill, 1..d_model, shape (b,)."""
+    """Dimensions that white noise with this participation ratio would fill, 1..d_model; (b,)."""
     trace = np.trace(gram, axis1=1, axis2=2)
     ratio = trace**2 / np.maximum((gram**2).sum((1, 2)), TINY)
     dimensions = ratio * (degrees + 1.0) / np.maximum(degrees - ratio, 1.0)

@@ -37,8 +37,8 @@ _DAMPINGS = np.array([-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
 class PeriodicFit:
     """One periodic model of each window; arrays of shape (b,).
 
-    ``residual`` is the share of the detrended variance that is left, divided by the share of degrees
-    of freedom left; ``growth`` the relative change of the amplitude per iteration.
+    ``residual`` is the share of the detrended variance that is left, divided by the share of
+    degrees of freedom left; ``growth`` the relative change of the amplitude per iteration.
     """
 
     period: Floats

@@ -31,8 +31,9 @@ class RegimeThresholds:
         Spread in rounding steps that steps of rounding size may add up to (rounding noise along a
         slow direction), without being called a motion.
     drift_share, drift_cosine, drift_significance : float
-        A drift has at least this share of its variance on a straight line in time, this cosine between
-        its two halves, and a later half whose square exceeds what white noise shows by this factor.
+        A drift has at least this share of its variance on a straight line in time, this cosine
+        between its two halves, and a later half whose square exceeds what white noise shows by this
+        factor.
     smooth_residual : float
         Share of the variance that a cubic may leave of a drift unless the rest is white noise.
     summable_exponent : float
@@ -58,8 +59,8 @@ class RegimeThresholds:
     isotropic : float
         Least participation ratio, over that of white noise of full dimension, that passes as noise.
     settled_ratio : float
-        Spread of the window over the distance of the earlier states from its mean, under which white
-        motion is the noise floor of a settled trajectory.
+        Spread of the window over the distance of the earlier states from its mean, under which
+        white motion is the noise floor of a settled trajectory.
     small_amplitude : float
         Relative amplitude under which motion is annotated as driven or small.
     """

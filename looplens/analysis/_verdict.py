@@ -112,6 +112,7 @@ def find(window: Window, limits: RegimeThresholds, *, turns: float) -> Seen:
         (Finding.ORBIT, turning & steady & ~weak),
         (Finding.SPIRAL, turning_once & decaying),
         (Finding.OSCILLATION_CHANGES, turning & ~weak),
+        (Finding.DRIFT_UNCERTAIN, white & _buried_drift(window, limits)),
         (
             Finding.NOISE_FLOOR,
             (white | _buried_spiral(window, limits))
@@ -128,7 +129,7 @@ def find(window: Window, limits: RegimeThresholds, *, turns: float) -> Seen:
 
 
 def _contracting(window: Window, limits: RegimeThresholds) -> Bools:
-    """Steps shrink geometrically: a straight line in their logarithm, by a large enough factor."""
+    """Whether log step norms fall on a straight line, and far enough."""
     fit = window.step_t**2 / (window.step_t**2 + window.points - 3)
     fall = window.step_exponent * window.points / window.centre  # of log step, over the window
     # The later window is shorter, and a trajectory that is still slow falls less within it.
@@ -180,14 +181,20 @@ def _periodic(
 
 
 def _fundamental(period: Floats, lag: Floats) -> Floats:
-    """The lag after which the states recur, when it is a whole number of the strongest turn."""
+    """Replace the strongest turn by the lag of recurrence, where that is a few whole turns."""
     number = np.round(lag / period)
     whole = (number >= 1) & (np.abs(lag / period - number) < 0.2)
     return np.where(whole, number * period, period)
 
 
+def _buried_drift(window: Window, limits: RegimeThresholds) -> Bools:
+    """Whether white motion, not much smaller than what came before, has a faint but sure trend."""
+    expected = (1 + 4 * np.sqrt(2 / window.noise_dimensions)) / (window.points - 1)
+    return (window.linear_share > expected) & (window.settled_ratio > 0.5 * limits.settled_ratio)
+
+
 def _buried_spiral(window: Window, limits: RegimeThresholds) -> Bools:
-    """The end of a decaying turn under noise: white once that turn is taken out."""
+    """Whether a window is the end of a decaying turn: white once that turn is taken out."""
     fit = window.harmonic
     return (
         (fit.whiteness < limits.white)
@@ -210,7 +217,7 @@ def agree(first: Seen, second: Seen) -> tuple[NDArray[np.str_], Bools]:
     """
     one, two = REGIME_OF[first.finding], REGIME_OF[second.finding]
     ratio = np.maximum(first.period / second.period, second.period / first.period)
-    # A window too short for the whole cycle shows its strongest turn, a few of which make the cycle.
+    # A window too short for the whole cycle shows its strongest turn, several of which make it.
     same = (np.abs(ratio / np.round(ratio) - 1) < 0.05) & (ratio < 4.5)
     drifting = (FIXED_POINT, SLIDER)
     late = ((first.finding == Finding.DRIFT_UNCERTAIN) & np.isin(two, drifting)) | (

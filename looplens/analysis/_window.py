@@ -1,7 +1,7 @@
 """What one window of a trajectory looks like: the numbers that a regime is decided on.
 
-Measures spread, drift, contraction and periodicity of each trajectory in a window, batched. Draws no
-conclusion from them beyond whether the motion exceeds rounding.
+Measures spread, drift, contraction and periodicity of each trajectory in a window, batched. Draws
+no conclusion from them beyond whether the motion exceeds rounding.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class Window:
     linear_share : ndarray
         Share of the variance on a straight line in time.
     drift_cosine, drift_significance : ndarray
-        From the means of the three thirds: the cosine between the two displacements, and the square of
-        the later one over what white noise of the size of the detrended residual would show.
+        From the means of the three thirds: the cosine between the two displacements, and the square
+        of the later one over what white noise of the size of the detrended residual would show.
     drift_exponent, drift_exponent_error : ndarray
         Exponent q of a drift whose steps shrink like t^-q, and its standard error.
-    smooth_residual, smooth_whiteness, smooth_isotropy : ndarray
-        What a cubic in time leaves: share, largest autocorrelation, participation ratio over that of
-        white noise.
+    smooth_residual, smooth_whiteness, smooth_isotropy, noise_dimensions : ndarray
+        What a cubic in time leaves: share, largest autocorrelation, participation ratio over that
+        of white noise.
     step_exponent, step_t : ndarray
         Exponent q of step norms that shrink like t^-q around the centre, from a line through their
         logarithms, and the t-statistic of that line's slope.
@@ -79,6 +79,7 @@ class Window:
     smooth_residual: Floats
     smooth_whiteness: Floats
     smooth_isotropy: Floats
+    noise_dimensions: Floats
     step_exponent: Floats
     step_t: Floats
     still_shrinking: NDArray[np.bool_]
@@ -96,8 +97,8 @@ def spread(states: Floats) -> Floats:
 def has_converged(window: Floats, floor: float) -> NDArray[np.bool_]:
     """Whether the last third of each window (b, n, d) spreads by no more than rounding.
 
-    `floor` is the largest relative step that is rounding; the spread of white noise is its step over
-    the square root of two.
+    `floor` is the largest relative step that is rounding; the spread of white noise is its step
+    over the square root of two.
     """
     scale = np.sqrt((window**2).sum(-1).mean(-1))
     last = window[:, -max(4, window.shape[1] // 3) :]
@@ -157,6 +158,7 @@ def measure(states: Floats, points: int, floor: float, wander: float) -> Window:
         smooth_residual=smooth_left / total,
         smooth_whiteness=white,
         smooth_isotropy=isotropy(smooth, d_model, n - 4),
+        noise_dimensions=dimensions,
         step_exponent=step_exponent,
         step_t=step_t,
         still_shrinking=shrinking,

@@ -129,6 +129,8 @@ def percent(share: float) -> str:
         text = f"{value:.{decimals}f}"
         if float(text) not in (0.0, 100.0) or share in (0.0, 1.0):
             break
+    else:
+        text = "< 0.001" if share < 0.5 else "> 99.999"
     # a narrow space that does not break, so that the sign stays with its number
     return f"{text.rstrip('0').rstrip('.')}\u202f%"
 

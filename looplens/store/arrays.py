@@ -50,6 +50,7 @@ class StoredArray(BackendArray):
             ) from error
         self.dims: tuple[str, ...] = tuple(self._zarr.metadata.dimension_names)
         self.shape: tuple[int, ...] = self._zarr.shape
+        self.chunks: tuple[int, ...] = self._zarr.chunks
         self.dtype: np.dtype = self._zarr.dtype
 
     def variable(self) -> xr.Variable:
@@ -84,7 +85,7 @@ class StoredArray(BackendArray):
         """
         pieces = [
             [slice(None)] if _is_range(positions) else _by_chunk(positions, length)
-            for positions, length in zip(wanted, self._zarr.chunks, strict=True)
+            for positions, length in zip(wanted, self.chunks, strict=True)
         ]
         axis = max(range(len(pieces)), key=lambda number: len(pieces[number]))
         if len(pieces[axis]) == 1:
@@ -97,7 +98,7 @@ class StoredArray(BackendArray):
         return out
 
     def _region(self, wanted: list[np.ndarray]) -> np.ndarray:
-        chunks, shape = self._zarr.chunks, self.shape
+        chunks, shape = self.chunks, self.shape
         first = [int(p.min()) // chunk for p, chunk in zip(wanted, chunks, strict=True)]
         last = [int(p.max()) // chunk for p, chunk in zip(wanted, chunks, strict=True)]
         self._check_chunks(first, last)
@@ -110,6 +111,7 @@ class StoredArray(BackendArray):
         try:
             data = np.asarray(self._zarr[region])
         except Exception as error:  # every codec has its own kinds of error
+            self._check_chunks(first, last, verify=True)  # names the one chunk, if it can be told
             raise CorruptRunError(
                 f"{self.location}: {self._where(first, last)} cannot be read: the stored bytes are "
                 f"damaged ({error}). {RESTORE}"
@@ -119,10 +121,10 @@ class StoredArray(BackendArray):
                 data = data.take(positions - start[axis], axis=axis)
         return data
 
-    def _check_chunks(self, first: list[int], last: list[int]) -> None:
+    def _check_chunks(self, first: list[int], last: list[int], *, verify: bool = False) -> None:
         ranges = [range(a, b + 1) for a, b in zip(first, last, strict=True)]
         for chunk in itertools.product(*ranges):
-            problem = self.location.chunk_problem(self._zarr, chunk)
+            problem = self.location.chunk_problem(self._zarr, chunk, verify=verify)
             if problem is None:
                 continue
             file, what = problem
@@ -140,7 +142,7 @@ class StoredArray(BackendArray):
         """Name a range of chunks, such as ``'loop/state' at restart 0, token 8:16``."""
         parts = []
         for axis, name in enumerate(self.dims):
-            chunk, size = self._zarr.chunks[axis], self.shape[axis]
+            chunk, size = self.chunks[axis], self.shape[axis]
             start, stop = first[axis] * chunk, min((last[axis] + 1) * chunk, size)
             if (start, stop) != (0, size) or name == "token":
                 parts.append(f"{name} {start}" if stop == start + 1 else f"{name} {start}:{stop}")

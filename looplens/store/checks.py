@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import looplens
 from looplens.errors import CorruptRunError, LoopLensError, SchemaVersionError
 from looplens.store.arrays import StoredArray
 from looplens.store.location import RESTORE, RunLocation
-from looplens.store.schema import SCHEMA_VERSION, SITES, Layout
+from looplens.store.schema import SCHEMA_VERSION, SITES, Layout, looplens_version
+from looplens.store.spec import STORE_DTYPES
 
 _REQUIRED = {
     "complete": bool,
@@ -43,23 +43,28 @@ def read_layout(location: RunLocation, attributes: dict[str, Any]) -> Layout:
     SchemaVersionError
         If a newer looplens wrote the run.
     CorruptRunError
-        If an attribute is missing or is of another type.
+        If an attribute is missing or has a value that it cannot have.
     """
     version = attributes["schema_version"]
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise SchemaVersionError(
             f"{location} has schema version {version} (written by looplens "
             f"{attributes.get('looplens_version', 'of unknown version')}), but looplens "
-            f"{looplens.__version__} reads versions up to {SCHEMA_VERSION}. Update looplens."
+            f"{looplens_version()} reads versions up to {SCHEMA_VERSION}. Update looplens."
         )
     if version != SCHEMA_VERSION:
         raise CorruptRunError(f"{location}: the schema version is {version!r}. {RESTORE}")
     wrong = [n for n, kind in _REQUIRED.items() if not isinstance(attributes.get(n), kind)]
-    wrong += [f"sites ({site!r})" for site in attributes.get("sites") or [] if site not in SITES]
+    if not wrong:
+        sizes = ("iterations", "n_layers", "d_model", "restarts", "n_prompts", "n_tokens")
+        wrong += [name for name in sizes if attributes[name] < 1]
+        wrong += ["store_dtype"] * (attributes["store_dtype"] not in STORE_DTYPES)
+        wrong += ["sites"] * (not set(map(str, attributes["sites"])) <= set(SITES))
     if wrong:
+        seen = ", ".join(f"{name} is {attributes.get(name, 'missing')!r}" for name in wrong)
         raise CorruptRunError(
-            f"{location}: these attributes are missing or not of the declared type: "
-            f"{', '.join(wrong)}. {RESTORE}"
+            f"{location}: attributes are missing or have values that they cannot have: {seen}. "
+            f"{RESTORE}"
         )
     return Layout(
         n_tokens=attributes["n_tokens"],

@@ -1,4 +1,4 @@
-"""Where a run lies: the only module of the store that touches paths, files and Zarr's settings.
+"""Where a run lies: the only module of the store that touches paths and files.
 
 Runs are local directories. Everything that would change for an object store (existence, sizes,
 removal, atomic replacement) is a method here and nowhere else.
@@ -6,14 +6,12 @@ removal, atomic replacement) is a method here and nowhere else.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import json
 import math
 import os
 import shutil
-import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,15 +25,13 @@ from zarr.errors import ZarrUserWarning
 from zarr.storage import LocalStore
 
 from looplens.errors import CorruptRunError, InputError, NotARunError, RunExistsError, StoreError
+from looplens.store.codecs import PYTHON_CODECS, fast_codecs, pipeline
 from looplens.store.schema import VariableSpec
 
 RESTORE = "Restore the run from a copy, or record it again."
 
 _PARTS = ("zarr.json", "prompts", "tokens", "loop", "states", "attention", "readout", "analysis")
 _CHECKSUM_BYTES = 4
-_PYTHON_CODECS = "zarr.core.codec_pipeline.BatchedCodecPipeline"
-_RUST_CODECS = "zarrs.ZarrsCodecPipeline"
-_settings_lock = threading.Lock()
 
 
 class RunLocation:
@@ -182,7 +178,7 @@ class RunLocation:
     def create_array(self, variable: VariableSpec) -> None:
         """Create an array at full size, without chunks yet."""
         compressors = [ZstdCodec(level=1)] if variable.compressed else []
-        with _pipeline(_PYTHON_CODECS):
+        with pipeline(PYTHON_CODECS):
             zarr.create_array(
                 LocalStore(self.path),
                 name=variable.path,
@@ -200,7 +196,7 @@ class RunLocation:
         """Open an array for reading."""
         document = self.read_metadata(key)
         text = document is None or document.get("data_type") == "string"
-        with _pipeline(_PYTHON_CODECS if text else _fast_codecs()):
+        with pipeline(PYTHON_CODECS if text else fast_codecs()):
             return zarr.open_array(LocalStore(self.path, read_only=True), path=key, mode="r")
 
     def write(self, variable: VariableSpec, region: tuple[slice, ...], data: np.ndarray) -> None:
@@ -211,13 +207,13 @@ class RunLocation:
         StoreError
             If the disk refuses.
         """
-        codecs = _PYTHON_CODECS if variable.dtype == "string" else _fast_codecs()
+        codecs = PYTHON_CODECS if variable.dtype == "string" else fast_codecs()
         try:
             self._writable(variable.path, codecs)[region] = data
             # The Rust codecs leave out a chunk of nothing but fill values, whatever the setting;
             # here a chunk file that does not exist has to mean damage.
             if not all(map(os.path.exists, self._chunk_files(variable, region))):
-                self._writable(variable.path, _PYTHON_CODECS)[region] = data
+                self._writable(variable.path, PYTHON_CODECS)[region] = data
         except (OSError, RuntimeError, ValueError) as error:
             raise StoreError(
                 f"{variable.path} could not be written ({error}). Check the free space and the "
@@ -233,11 +229,13 @@ class RunLocation:
             yield self.path / variable.path / "c" / "/".join(map(str, chunk))
 
     @functools.lru_cache(maxsize=4096)  # noqa: B019  (a location lives as long as its run)
-    def _writable(self, key: str, pipeline: str) -> zarr.Array:
-        with _pipeline(pipeline):
+    def _writable(self, key: str, codecs: str) -> zarr.Array:
+        with pipeline(codecs):
             return zarr.open_array(LocalStore(self.path), path=key, mode="r+")
 
-    def chunk_problem(self, array: zarr.Array, chunk: tuple[int, ...]) -> tuple[str, str] | None:
+    def chunk_problem(
+        self, array: zarr.Array, chunk: tuple[int, ...], *, verify: bool = False
+    ) -> tuple[str, str] | None:
         """Return (chunk file, what is wrong with it), or None when it looks whole.
 
         Parameters
@@ -246,6 +244,8 @@ class RunLocation:
             As `open_array` returned it.
         chunk : tuple of int
             Number of the chunk along each axis.
+        verify : bool
+            Whether to compare the checksum in any case, and not only where reading will not do so.
         """
         key = f"{array.path}/{array.metadata.encode_chunk_key(chunk)}"
         try:
@@ -261,7 +261,7 @@ class RunLocation:
             for number, length, total in zip(chunk, array.chunks, array.shape, strict=True)
         )
         # A chunk that is read in part is decoded without a look at its checksum.
-        if ends_past_array and Crc32cCodec() in array.compressors:
+        if (verify or ends_past_array) and Crc32cCodec() in array.compressors:
             content = (self.path / key).read_bytes()
             checksum = google_crc32c.value(content[:-_CHECKSUM_BYTES])
             if checksum.to_bytes(_CHECKSUM_BYTES, "little") != content[-_CHECKSUM_BYTES:]:
@@ -301,21 +301,3 @@ class RunLocation:
         partial = self.path / f".zarr.json.{os.getpid()}.partial"
         partial.write_text(json.dumps(document, indent=2))
         partial.replace(self.path / "zarr.json")
-
-
-@functools.cache
-def _fast_codecs() -> str:
-    """Return the Rust codecs where they are installed; they take numbers only."""
-    try:
-        import zarrs  # noqa: F401  (registers the pipeline)
-    except ImportError:
-        return _PYTHON_CODECS
-    return _RUST_CODECS
-
-
-@contextlib.contextmanager
-def _pipeline(name: str) -> Iterator[None]:
-    """Set how arrays opened inside read and write; Zarr's settings are of the whole process."""
-    settings = {"codec_pipeline.path": name, "array.write_empty_chunks": True}
-    with _settings_lock, zarr.config.set(settings):
-        yield

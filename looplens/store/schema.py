@@ -6,6 +6,7 @@ the two cannot drift apart. It knows nothing of files: a variable is a name and 
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,16 +31,22 @@ RESIDUAL_SITES: Mapping[str, str] = MappingProxyType(
 )
 HEAD_SITES: Mapping[str, str] = MappingProxyType(
     {
-        "q": "queries, after positions are rotated in",
-        "k": "keys, after positions are rotated in",
+        "q": "queries, before positions are rotated in",
+        "k": "keys, before positions are rotated in",
         "v": "values",
-        "z": "attention-weighted values, a head",
+        "z": "attention-weighted values of each head",
     }
 )
 SITES = (*RESIDUAL_SITES, *HEAD_SITES)
 
 # Variables in which NaN says "there is none here" and not that a number was lost.
 NAN_MEANS_NONE = frozenset({"readout/target_logprob", "readout/kl_to_previous"})
+
+
+def looplens_version() -> str:
+    """Return the version of this looplens."""
+    # By name, because the root package names every layer, those above and those with torch too.
+    return importlib.import_module("looplens").__version__
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -236,7 +243,7 @@ class Layout:
     def _pattern(self, index: int, length: int) -> VariableSpec:
         heads = self.n_heads or 0
         one_iteration = heads * length * length * np.dtype(self.dtype).itemsize
-        iterations = max(1, min(self.iterations, CHUNK_BYTES // one_iteration))
+        iterations = max(1, min(self.iterations, CHUNK_BYTES // max(1, one_iteration)))
         return VariableSpec(
             path=f"attention/{index}/pattern",
             dims=("restart", "layer", "iteration", "head", "query", "key"),

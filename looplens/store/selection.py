@@ -8,6 +8,9 @@ import numpy as np
 
 from looplens.errors import InputError
 
+Selection = int | slice | None
+TokenSelection = int | slice | Sequence[int] | np.ndarray | None
+
 
 def checked_index(index: object, size: int, what: str) -> int | slice:
     """Return a selection along one axis as an int or a slice.

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,7 @@ import xarray as xr
 from looplens.errors import AnalysisError, near_matches
 from looplens.store import results
 from looplens.store.rows import RunTables
-from looplens.store.selection import checked_index, checked_tokens
-
-Selection = int | slice | None
-TokenSelection = int | slice | Sequence[int] | np.ndarray | None
+from looplens.store.selection import Selection, TokenSelection, checked_index, checked_tokens
 
 
 class StoredRun(RunTables):
@@ -199,7 +196,7 @@ class StoredRun(RunTables):
             for variable in self._layout.variables().values()
             if variable.token_axis is not None
         )
-        chunk = self._layout.token_block
+        chunk = self._array("loop/state").chunks[1]
         step = max(1, bytes_per_block // (per_token * chunk)) * chunk
         for start in range(0, self.n_tokens, step):
             yield slice(start, min(start + step, self.n_tokens))

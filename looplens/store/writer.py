@@ -14,7 +14,6 @@ from typing import Self
 
 import numpy as np
 
-import looplens
 from looplens.errors import CorruptRunError, InputError, StoreError, near_matches
 from looplens.store.column import (
     TokenColumn,
@@ -24,7 +23,7 @@ from looplens.store.column import (
     to_stored_dtype,
 )
 from looplens.store.location import RunLocation
-from looplens.store.schema import SCHEMA_VERSION, VariableSpec
+from looplens.store.schema import SCHEMA_VERSION, VariableSpec, looplens_version
 from looplens.store.spec import RunSpec
 from looplens.store.tables import write_tables
 
@@ -198,7 +197,7 @@ class RunWriter:
         created = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
         attributes = {
             "schema_version": SCHEMA_VERSION,
-            "looplens_version": looplens.__version__,
+            "looplens_version": looplens_version(),
             "created": created,
             "complete": False,
             "non_finite": {},

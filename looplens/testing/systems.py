@@ -79,7 +79,7 @@ def _fixed_slow(rng: Rng, iterations: int) -> tuple[Floats, float]:
 
 def _longest_period(iterations: int) -> float:
     """Three turns fit in the second half of the record."""
-    return max(iterations / 6.0, 2.5)
+    return max(iterations / 6.0, 3.5)
 
 
 def _cycle(rng: Rng, iterations: int, period: int) -> Floats:
@@ -92,7 +92,7 @@ def _orbit_period_two(rng: Rng, iterations: int) -> tuple[Floats, float]:
 
 
 def _orbit_cycle(rng: Rng, iterations: int) -> tuple[Floats, float]:
-    period = int(rng.integers(3, min(9, int(_longest_period(iterations))) + 1))
+    period = int(rng.integers(3, max(3, min(9, int(_longest_period(iterations)))) + 1))
     return _cycle(rng, iterations, period), float(period)
 
 
@@ -128,7 +128,7 @@ def _slider_linear(rng: Rng, iterations: int) -> tuple[Floats, float]:
 
 
 def _slider_arc(rng: Rng, iterations: int) -> tuple[Floats, float]:
-    """A drift along a circle about the origin: the norm stays, less than a third of a turn."""
+    """Drift along a circle about the origin: the norm stays, less than a third of a turn."""
     angle = rng.uniform(0.5, 2.0) * _times(iterations) / iterations
     return np.concatenate([np.cos(angle), np.sin(angle)], axis=1), np.nan
 
@@ -139,7 +139,7 @@ def _slider_decelerating(rng: Rng, iterations: int) -> tuple[Floats, float]:
 
 
 def _chaos_logistic(rng: Rng, iterations: int) -> tuple[Floats, float]:
-    """The logistic map, at parameters whose Lyapunov exponent exceeds 0.15 (no periodic window)."""
+    """Iterate the logistic map where its Lyapunov exponent exceeds 0.15 (no periodic window)."""
     while True:
         rate, x, exponent = rng.uniform(3.6, 4.0), rng.uniform(0.1, 0.9), 0.0
         for _ in range(400):
@@ -168,7 +168,7 @@ def _white_noise(rng: Rng, iterations: int) -> tuple[Floats, float]:
 
 
 def _code_hops(rng: Rng, iterations: int) -> tuple[Floats, float]:
-    """A counter: one of 24 nearly equidistant codes after another, in an order without a period."""
+    """Count: one of 24 nearly equidistant codes after another, in an order without a period."""
     codes = rng.normal(size=(24, 24))
     order = np.concatenate([rng.permutation(24) for _ in range(iterations // 24 + 1)])
     return codes[order[: iterations + 1]], np.nan
@@ -215,8 +215,8 @@ def make_system(
     d_model : int
         Dimensions to embed in, at least 24.
     snr_db : float
-        Signal-to-noise ratio in decibels: white noise whose norm is the root-mean-square distance of
-        the clean trajectory from its mean times ``10 ** (-snr_db / 20)``. Infinity: none.
+        Signal-to-noise ratio in decibels: white noise whose norm is the root-mean-square distance
+        of the clean trajectory from its mean times ``10 ** (-snr_db / 20)``. Infinity: none.
     seed : int
         Seed of every draw.
 
@@ -247,11 +247,12 @@ def make_system(
     offset = rng.normal(size=d_model)
     if kind != "slider_arc":  # the arc keeps its norm: it turns about the origin
         # The resting state is as large as the motion to ten times larger.
-        trajectory_offset = offset / np.linalg.norm(offset) * spread * 10 ** rng.uniform(0, 1)
+        offset *= spread * 10 ** rng.uniform(0, 1) / np.linalg.norm(offset)
     else:
-        trajectory_offset = np.zeros(d_model)
+        offset[:] = 0
     noise = rng.normal(size=(iterations + 1, d_model)) / np.sqrt(d_model)
-    states = trajectory @ axes.T + trajectory_offset + spread * 10 ** (-snr_db / 20) * noise
+    states = trajectory @ axes.T + offset + spread * 10 ** (-snr_db / 20) * noise
     if kind == "fixed_converged":
-        states = states + FLOAT32_FLOOR * np.linalg.norm(states, axis=-1, keepdims=True) * noise[::-1]
+        norms = np.linalg.norm(states, axis=-1, keepdims=True)
+        states = states + FLOAT32_FLOOR * norms * noise[::-1]
     return System(states=states, truth=truth, kind=kind, period=float(period))

@@ -76,12 +76,12 @@ def chromium() -> Iterator[Any]:
     options = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=list(options))
-        yield browser
+        yield browser.new_context(viewport={"width": 1280, "height": 900})
         browser.close()
 
 
 @pytest.fixture
 def visit(chromium: Any) -> Iterator[Visit]:
-    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    page = chromium.new_page()
     yield Visit(page)
     page.close()

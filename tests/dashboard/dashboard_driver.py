@@ -10,8 +10,6 @@ from looplens_dashboard import create_app
 from looplens_dashboard.selection import parse
 from looplens_dashboard.view import View
 
-from looplens.run import open_run
-
 CONTROLS = (
     "prompt",
     "restart",
@@ -31,7 +29,7 @@ class Client:
         self.app = create_app(path)
         self.http = self.app.server.test_client()
         self.dependencies = self.http.get("/_dash-dependencies").get_json()
-        self.limits = View(open_run(path)).limits
+        self.limits = View(path).limits
 
     def call(self, output: str, changed: str, **values: Any) -> dict[str, Any]:
         """Call the callback with that output; ``values`` by the ids of inputs and states."""
@@ -110,13 +108,23 @@ class Visit:
     def __init__(self, page: Any) -> None:
         self.page = page
         self.requests: list[str] = []
+        self.under_way = 0
         self.complaints: list[str] = []
-        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("request", self._began)
+        page.on("requestfinished", self._ended)
+        page.on("requestfailed", self._ended)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on(
             "console",
             lambda line: self.complaints.append(line.text) if line.type == "error" else None,
         )
+
+    def _began(self, request: Any) -> None:
+        self.requests.append(request.url)
+        self.under_way += 1
+
+    def _ended(self, _request: Any) -> None:
+        self.under_way -= 1
 
     @property
     def updates(self) -> int:
@@ -135,8 +143,18 @@ class Visit:
 
     def settle(self) -> None:
         """Wait until no request is under way and the address has been written."""
-        self.page.wait_for_load_state("networkidle")
-        self.page.wait_for_timeout(350)
+        quiet = 0
+        while quiet < 3:
+            self.page.wait_for_timeout(120)
+            quiet = 0 if self.under_way else quiet + 1
+
+    def wait_for_query(self, **expected: str) -> None:
+        """Wait until the address says what is expected; it is written a little later."""
+        conditions = [
+            f"new URLSearchParams(location.search).get('{name}') === '{value}'"
+            for name, value in expected.items()
+        ]
+        self.page.wait_for_function(" && ".join(conditions), timeout=5000)
 
     def graph(self, name: str, expression: str) -> Any:
         """Evaluate JavaScript with ``graph`` bound to the plotly element of a panel."""

@@ -212,6 +212,19 @@ def test_damage_is_a_text_in_the_panel_and_the_others_still_work(tmp_path: Path)
     assert "figure" in client.panel("attention", "graph.figure")["attention-graph"]
 
 
+def test_a_bug_is_a_text_in_the_panel_too(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_arguments: Any, **_options: Any) -> None:
+        raise RuntimeError("no such thing")
+
+    monkeypatch.setattr(plots, "trajectory", broken)
+    response = client.panel("trajectory", "graph.figure")
+    shown = texts(response["trajectory-message"]["children"])
+    assert "This panel could not be drawn (RuntimeError: no such thing)" in shown
+    assert "no such thing" in caplog.text
+
+
 def test_a_path_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotARunError):
         create_app(tmp_path)

@@ -1,90 +1,35 @@
 from __future__ import annotations
 
+import shutil
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
+from store_help import make_arrays, make_spec, write_run
 
-from looplens.prompts import Prompt
-from looplens.store import RunSpec, RunWriter, schema
+from looplens.store import schema
 
-LENGTHS = (5, 1, 7, 8)
-
-
-def make_prompts(lengths=LENGTHS):
-    return [
-        Prompt(
-            token_ids=tuple(range(length)),
-            text="é" * length,
-            token_texts=tuple(f" t{i}" for i in range(length)),
-            targets=tuple(range(length - 1)) + (-1,) if index % 2 else None,
-            token_metadata={"hops": tuple(map(float, range(length)))} if index else {},
-            metadata={"task": f"task {index}"} if index else {"level": 3},
-        )
-        for index, length in enumerate(lengths)
-    ]
-
-
-def make_spec(**changes):
-    settings = {
-        "prompts": make_prompts(),
-        "iterations": 4,
-        "n_layers": 2,
-        "d_model": 6,
-        "restarts": 2,
-        "sites": ("resid_post", "k"),
-        "n_heads": 4,
-        "n_kv_heads": 2,
-        "d_head": 3,
-        "inject": True,
-        "attention_prompts": (0, 2),
-        "readout_top_k": 3,
-        "model": {"name": "tiny"},
-        "seed": 1,
-    }
-    return RunSpec(**{**settings, **changes})
-
-
-def make_arrays(spec, seed=0):
-    rng = np.random.default_rng(seed)
-    return {
-        key: rng.integers(0, 9, variable.shape).astype(np.int32)
-        if variable.dtype == "int32"
-        else rng.standard_normal(variable.shape).astype(np.float32)
-        for key, variable in spec.layout.variables().items()
-    }
-
-
-def tokens_of(array, spec, key, start, stop):
-    axis = spec.layout.variables()[key].token_axis
-    return array[(slice(None),) * axis + (slice(start, stop),)]
-
-
-def write_blocks(writer, arrays, bounds):
-    spec = writer.spec
-    columns = {key: array for key, array in arrays.items() if not key.startswith("attention/")}
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
-        writer.write(
-            start, stop, {key: tokens_of(a, spec, key, start, stop) for key, a in columns.items()}
-        )
-
-
-def write_run(path, spec, arrays, bounds=None):
-    with RunWriter(path, spec) as writer:
-        write_blocks(writer, arrays, bounds or [0, spec.n_tokens])
-        for prompt in spec.attention_prompts:
-            writer.write_attention(prompt, arrays[f"attention/{prompt}/pattern"])
-    return path
+# Four tokens of states, so that a run of 21 tokens has six chunks, the last of them ragged.
+SMALL_CHUNK = 4 * 5 * 6 * 4
 
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    """Chunks of 4 tokens of states, so that a run of 21 tokens has six of them, the last ragged."""
-    monkeypatch.setattr(schema, "CHUNK_BYTES", 4 * 5 * 6 * 4)
+    monkeypatch.setattr(schema, "CHUNK_BYTES", SMALL_CHUNK)
+
+
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory):
+    """A run to read only: its path, spec and arrays."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schema, "CHUNK_BYTES", SMALL_CHUNK)
+        spec = make_spec()
+        arrays = make_arrays(spec)
+        path = write_run(tmp_path_factory.mktemp("tiny") / "run", spec, arrays)
+    return SimpleNamespace(path=path, spec=spec, arrays=arrays)
 
 
 @pytest.fixture
-def tiny(tmp_path, small_chunks):
-    spec = make_spec()
-    arrays = make_arrays(spec)
-    return SimpleNamespace(path=write_run(tmp_path / "run", spec, arrays), spec=spec, arrays=arrays)
+def tiny(tmp_path, pristine):
+    """The same to change: a copy of the run."""
+    path = shutil.copytree(pristine.path, tmp_path / "run")
+    return SimpleNamespace(path=path, spec=pristine.spec, arrays=pristine.arrays)

@@ -21,11 +21,19 @@ def test_sizes_are_exact():
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
-        ({"sites": ("resid_pots",)}, SiteError, r"no site family 'resid_pots'.*Did you mean 'resid_"),
+        (
+            {"sites": ("resid_pots",)},
+            SiteError,
+            r"no site family 'resid_pots'.*Did you mean",
+        ),
         ({"sites": ("pattern",)}, SiteError, r"patterns are chosen with attention_prompts"),
         ({"sites": ("k", "k")}, SiteError, r"names a family twice"),
         ({"d_head": None}, InputError, r"sites q, k, v and z need n_heads and d_head"),
-        ({"attention_prompts": (9,)}, InputError, r"prompt 9, but the 4 prompts are counted 0 to 3"),
+        (
+            {"attention_prompts": (9,)},
+            InputError,
+            r"prompt 9, but the 4 prompts are counted",
+        ),
         ({"iterations": 0}, InputError, r"iterations must be at least 1, but is 0"),
         ({"restart_seeds": (1,)}, InputError, r"each of the 2 restarts, but has 1"),
         ({"dtype": "float61"}, InputError, r"one of float32, float16, but is 'float61'. Did you"),

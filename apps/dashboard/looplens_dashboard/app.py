@@ -18,7 +18,7 @@ from dash import Dash
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from looplens.errors import InputError
-from looplens.run import Run, open_run
+from looplens.run import Run
 from looplens_dashboard import layout, wiring
 from looplens_dashboard.view import View
 
@@ -68,7 +68,7 @@ def create_app(run: str | os.PathLike[str] | Run) -> Dash:
         If the run cannot be opened. Damage that shows only when a part is read is reported in the
         panel that reads it.
     """
-    view = View(run if isinstance(run, Run) else open_run(run))
+    view = View(run.path if isinstance(run, Run) else run)
     app = Dash(
         "looplens_dashboard",
         assets_folder=str(Path(__file__).parent / "assets"),

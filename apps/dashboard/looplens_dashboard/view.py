@@ -6,10 +6,13 @@ It knows nothing of Dash.
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterable
 from functools import cached_property
 
 import numpy as np
+import xarray as xr
 
 from looplens.run import Run
 from looplens_dashboard.selection import Limits
@@ -19,17 +22,32 @@ _LONGEST_TOKEN = 18
 _LONGEST_PROMPT = 70
 
 
+class RememberingRun(Run):
+    """A run that reads each stored analysis once: every figure asks for the whole of it again."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(path)
+        self._remembered: dict[str, xr.Dataset | None] = {}
+
+    def analysis(self, name: str) -> xr.Dataset | None:
+        """Return a stored analysis as it was when first asked for."""
+        if name not in self._remembered:
+            self._remembered[name] = super().analysis(name)
+        return self._remembered[name]
+
+
 class View:
     """A run and what the panels ask of it again and again.
 
     Parameters
     ----------
-    run : looplens.Run
-        The opened run.
+    path : path
+        The directory of the run.
     """
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        run = self.run = RememberingRun(path)
+        self._computing = threading.Lock()
         starts = run.prompts["first_token"].values
         attention = bool(run.attention_prompts)
         self.limits = Limits(
@@ -45,6 +63,14 @@ class View:
     def name(self) -> str:
         """Name of the run: that of its directory."""
         return self.run.path.name
+
+    def results(self, name: str) -> xr.Dataset:
+        """Return an analysis; panels that ask for one at the same time wait for one computation.
+
+        Call this before a figure that uses the analysis, which then finds it done.
+        """
+        with self._computing:
+            return self.run.results(name)
 
     def token_text(self, token: int) -> str:
         """Return the text of a token of the run, its whitespace visible, shortened."""

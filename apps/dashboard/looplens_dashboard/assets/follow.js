@@ -44,10 +44,20 @@
     if (!graph.looplensWatched) {
       graph.looplensWatched = true;
       graph.on("plotly_afterplot", schedule); // a redrawn figure may be older than the scrubber
+      keepToItself(graph);
     }
     moveShapes(graph);
     moveMarker(graph);
     if (name === "attention") lens.showAttention(graph);
+  }
+
+  // Dash would carry every move of a cursor through the whole page; nothing there listens to them,
+  // and without that the scrubber is nearly twice as fast.
+  function keepToItself(graph) {
+    const emit = graph.emit.bind(graph);
+    graph.emit = function (name, ...rest) {
+      if (name !== "plotly_relayout" && name !== "plotly_restyle") emit(name, ...rest);
+    };
   }
 
   // Lines at the iteration, and the frame around the row of the selected token.

@@ -61,8 +61,14 @@
     const token = event.target.closest && event.target.closest("[data-token]");
     if (!token) return;
     lens.pick({ token: token.dataset.token });
-    // After a click with the mouse the space bar shall play, not press the token again.
-    if (event.detail > 0) token.blur();
+  });
+
+  // After a click with the mouse the keys belong to the scrubber, not to what was clicked.
+  document.addEventListener("pointerup", function () {
+    setTimeout(function () {
+      const focused = document.activeElement;
+      if (focused && focused.matches("button, input[type=radio]")) focused.blur();
+    }, 0);
   });
 
   function stepToken(step) {
@@ -73,7 +79,7 @@
   }
 
   // Elements with a use of their own for the keys keep them.
-  const KEEPS = "input, textarea, select, [role=slider], [role=radio], [role=option], [contenteditable]";
+  const KEEPS = "input, textarea, select, [role=radio], [role=option], [contenteditable]";
   const MOVES = {
     ArrowLeft: (step) => lens.goTo(lens.iteration - step),
     ArrowRight: (step) => lens.goTo(lens.iteration + step),
@@ -84,9 +90,11 @@
   };
 
   document.addEventListener("keydown", function (event) {
-    if (event.ctrlKey || event.altKey || event.metaKey || event.target.closest(KEEPS)) return;
+    if (event.ctrlKey || event.altKey || event.metaKey) return;
+    const onSlider = event.target.closest("[role=slider]");
+    if (event.key === " " ? event.target.closest("button, a") : onSlider) return;
+    if (event.target.closest(KEEPS)) return;
     if (event.key === " ") {
-      if (event.target.closest("button, a")) return;
       clientside.play();
     } else if (MOVES[event.key]) {
       MOVES[event.key](event.shiftKey ? 10 : 1);

@@ -18,7 +18,14 @@ from dash.development.base_component import Component
 from looplens import plots
 from looplens.errors import AnalysisError
 from looplens_dashboard.controls import select
-from looplens_dashboard.panels.frame import Panel, attempt, current, figure_outputs, graph
+from looplens_dashboard.panels.frame import (
+    Panel,
+    attempt,
+    current,
+    figure_outputs,
+    graph,
+    thin_ticks,
+)
 from looplens_dashboard.selection import MEAN_HEAD, Selection
 from looplens_dashboard.view import View
 
@@ -40,6 +47,7 @@ def make(view: View, selection: Selection) -> go.Figure:
         restart=selection.restart,
         theme=selection.theme,
     )
+    thin_ticks(figure, "xaxis", "yaxis")
     figure.update_layout(meta={"key": _key(selection)})
     return figure
 

@@ -28,6 +28,8 @@ CURSOR = "cursor"
 
 FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
+_MOST_TICKS = 18
+
 _log = logging.getLogger(__name__)
 
 
@@ -222,6 +224,14 @@ def fit(figure: go.Figure) -> str:
         coloraxis_colorbar={"len": 1, "y": 0.5, "yanchor": "middle"},
     )
     return " · ".join(parts)
+
+
+def thin_ticks(figure: go.Figure, *axes: str) -> None:
+    """Leave out tick labels that a card has no room for; a figure of its own size has more."""
+    for name in axes:
+        axis = figure.layout[name]
+        step = -(-len(axis.tickvals) // _MOST_TICKS)
+        axis.update(tickvals=axis.tickvals[::step], ticktext=axis.ticktext[::step])
 
 
 def add_cursor(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import plotly.graph_objects as go
 
 from looplens import plots
-from looplens_dashboard.panels.frame import add_cursor, figure_panel
+from looplens_dashboard.panels.frame import add_cursor, figure_panel, thin_ticks
 from looplens_dashboard.selection import Selection
 from looplens_dashboard.view import View
 
 
 def make(view: View, selection: Selection) -> go.Figure:
     """Draw the heat map with the selected row outlined; the browser moves the outline."""
+    view.results("convergence")
     figure = plots.convergence_heatmap(
         view.run, selection.prompt, selection.restart, theme=selection.theme
     )
@@ -29,7 +30,9 @@ def make(view: View, selection: Selection) -> go.Figure:
         line={"color": plots.palette(selection.theme).accent, "width": 2},
     )
     add_cursor(figure, selection)
-    figure.update_layout(meta={"first_token": first})
+    thin_ticks(figure, "yaxis")
+    # A click means the cell under it, not a settling mark that is near.
+    figure.update_layout(meta={"first_token": first}, hoverdistance=4)
     return figure
 
 

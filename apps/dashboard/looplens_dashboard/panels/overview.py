@@ -47,7 +47,7 @@ def found(view: View, theme: str) -> list[Component]:
 
 
 def _regimes(view: View, theme: str) -> Component:
-    names, counts = np.unique(view.run.results("classify")["regime"].values, return_counts=True)
+    names, counts = np.unique(view.results("classify")["regime"].values, return_counts=True)
     number = {str(name): int(count) for name, count in zip(names, counts, strict=True)}
     styles = plots.palette(theme).regimes
     return html.Span(
@@ -68,7 +68,7 @@ def _regimes(view: View, theme: str) -> Component:
 def _score(view: View) -> Component:
     if view.run.restarts < 2:
         return html.Span("not measured: one restart", title="Record with restarts=2 or more.")
-    results = view.run.results("path_independence")
+    results = view.results("path_independence")
     score = float(results["aa_score"] if "aa_score" in results else results.attrs["aa_score"])
     return html.Span(
         f"{score:.3f}",

@@ -19,6 +19,8 @@ def make(view: View, selection: Selection) -> go.Figure:
             "cannot be seen. Record with restarts=2 or more, for example "
             "looplens.record(model, prompts, out, restarts=4)."
         )
+    view.results("pca")
+    view.results("path_independence")
     figure = plots.restarts(view.run, selection.token, selection.layer, theme=selection.theme)
     add_cursor(figure, selection, xref="x2", yref="y2 domain")
     return figure

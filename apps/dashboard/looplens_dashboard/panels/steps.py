@@ -15,7 +15,7 @@ from looplens_dashboard.view import View
 
 def make(view: View, selection: Selection) -> go.Figure:
     """Draw the curves of the token; the line at the selected iteration is moved by the browser."""
-    results = view.run.results("convergence")
+    results = view.results("convergence")
     chosen = {"restart": selection.restart, "token": selection.token}
     if selection.layer is None:
         curves = [
@@ -33,7 +33,7 @@ def make(view: View, selection: Selection) -> go.Figure:
         curves = [(results["layer_relative_step"].isel(chosen), "step", "solid")]
         settled = results["layer_settling_iteration"].isel(chosen)
     figure = _draw(curves, selection.theme)
-    tolerance = settled.attrs.get("tolerance", settled.attrs.get("threshold"))
+    tolerance = settled.attrs.get("tolerance")
     if isinstance(tolerance, int | float):
         _add_tolerance(figure, float(tolerance), float(settled), selection.theme)
     _set_range(figure, tolerance)

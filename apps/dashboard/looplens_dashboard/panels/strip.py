@@ -40,8 +40,8 @@ def strip(view: View, selection: Selection) -> Component:
     """Return the tokens of the selected prompt."""
     tokens = np.array(view.limits.tokens_of(selection.prompt))
     chosen = {"restart": selection.restart, "token": tokens}
-    regimes = view.run.results("classify").isel(chosen)
-    settling = view.run.results("convergence")["settling_iteration"].isel(chosen)
+    regimes = view.results("classify").isel(chosen)
+    settling = view.results("convergence")["settling_iteration"].isel(chosen)
     looks = _regime_looks if selection.colour == "regime" else _settling_looks
     regime = [str(name) for name in regimes["regime"].values]
     settled = settling.values
@@ -91,17 +91,16 @@ def _at(stops: tuple[tuple[float, str], ...], share: float) -> str:
 
 
 def _describe(regimes: Any, regime: str, settled: float) -> str:
-    """Say the regime, the settling iteration and their numbers in one sentence."""
-    parts = [regime.replace("_", " ")]
-    if regime == "orbit" and np.isfinite(float(regimes["period"])):
-        parts.append(f"period {float(regimes['period']):.3g}")
-    if regime == "orbit" and np.isfinite(float(regimes["amplitude"])):
-        parts.append(f"amplitude {float(regimes['amplitude']):.2g}")
-    reason = str(regimes["reason"].values) if "reason" in regimes else ""
-    if reason:
-        parts.append(reason)
-    settles = f"settles at iteration {settled:g}" if np.isfinite(settled) else "never settles"
-    return "; ".join([*parts, settles])
+    """Say the regime with its reason, the amplitude and the settling iteration in one line."""
+    amplitude = float(regimes["amplitude"])
+    return "; ".join(
+        [
+            regime.replace("_", " "),
+            str(regimes["reason"].values),
+            *([f"amplitude {amplitude:.2g} of the norm"] if np.isfinite(amplitude) else []),
+            f"settles at iteration {settled:g}" if np.isfinite(settled) else "never settles",
+        ]
+    )
 
 
 def legend(view: View, selection: Selection) -> Component:

@@ -14,6 +14,7 @@ from looplens_dashboard.view import View
 
 def make(view: View, selection: Selection) -> go.Figure:
     """Draw the trajectory; its trace ``cursor`` is moved by the browser."""
+    view.results("pca")
     # States after a layer exist from iteration 1 on; iteration 0 is a loop state.
     first = 0 if selection.layer is None else 1
     figure = plots.trajectory(

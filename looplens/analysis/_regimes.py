@@ -1,10 +1,11 @@
 """Which trajectories settle, orbit or drift: the regime of each, with the reason.
 
 The decision rests on a few principles and not on a list of shapes. Motion below the rounding of the
-source dtype is no motion. A drift whose steps shrink faster than 1/t has a finite sum, so it settles;
-one whose steps shrink more slowly is a slider. Whatever a model of the motion (a smooth drift, a
-folded cycle, harmonics) leaves over must be negligible or look like white noise of full dimension,
-otherwise the motion is not understood and the verdict is ``unresolved``. Two windows must agree.
+source dtype is no motion. A drift whose steps shrink faster than 1/t has a finite sum, so it
+settles; one whose steps shrink more slowly is a slider. Whatever a model of the motion (a smooth
+drift, a folded cycle, harmonics) leaves over must be negligible or look like white noise of full
+dimension, otherwise the motion is not understood and the verdict is ``unresolved``. Two windows
+must agree.
 
 This module knows nothing of runs, stores or figures.
 """
@@ -19,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from looplens.analysis._gram import TINY, Floats
 from looplens.analysis._reasons import describe, describe_converged
 from looplens.analysis._thresholds import RegimeThresholds, rounding_step
-from looplens.analysis._trajectories import as_trajectories
+from looplens.analysis._trajectories import as_trajectories, blocks_of
 from looplens.analysis._verdict import (
     FIXED_POINT,
     ORBIT,
@@ -42,7 +43,7 @@ __all__ = [
     "classify",
 ]
 
-_BYTES_PER_BLOCK = 2**25
+_BYTES_PER_BLOCK = 2**26
 _SCORES = (
     "settled_ratio",
     "linear_share",
@@ -65,8 +66,8 @@ class Regimes:
     regime : ndarray of str
         ``fixed_point``, ``orbit``, ``slider`` or ``unresolved``.
     unit_regime : ndarray of str
-        The same for the states divided by their norms. A norm that grows for ever over a direction that
-        settles is a slider here and a fixed point there.
+        The same for the states divided by their norms. A norm that grows for ever over a direction
+        that settles is a slider here and a fixed point there.
     reason : ndarray of str
         Why, with the numbers that decided.
     period : ndarray of float64
@@ -75,11 +76,11 @@ class Regimes:
     amplitude : ndarray of float64
         Root-mean-square distance from the mean of the long window over the root-mean-square norm.
     scores : dict of str to ndarray of float64
-        Measurements in the long window: ``settled_ratio`` (spread over the distance of earlier states),
-        ``linear_share``, ``drift_cosine``, ``drift_exponent`` (steps shrink like t^-q) and its error,
-        ``smooth_residual`` (share that a cubic leaves), ``step_exponent``, ``periodic_residual``
-        (share that the best periodic model leaves), ``growth_exponent`` (amplitude grows like t^g).
-        NaN where motion is rounding only, or states are not finite.
+        Measurements in the long window: ``settled_ratio`` (spread over the distance of earlier
+        states), ``linear_share``, ``drift_cosine``, ``drift_exponent`` (steps shrink like t^-q) and
+        its error, ``smooth_residual`` (share that a cubic leaves), ``step_exponent``,
+        ``periodic_residual`` (share that the best periodic model leaves), ``growth_exponent``
+        (amplitude grows like t^g). NaN where motion is rounding only, or states are not finite.
     thresholds : RegimeThresholds
         What was compared against.
     source_dtype : str
@@ -96,7 +97,9 @@ class Regimes:
     source_dtype: str
 
 
-def classify(states: ArrayLike, *, source_dtype: str = "float32", **thresholds: float) -> Regimes:
+def classify(
+    states: ArrayLike, *, source_dtype: str = "float32", unit: bool = True, **thresholds: float
+) -> Regimes:
     """Tell fixed points, orbits and sliders apart, or abstain with the reason.
 
     Parameters
@@ -107,6 +110,9 @@ def classify(states: ArrayLike, *, source_dtype: str = "float32", **thresholds: 
     source_dtype : str
         The coarsest dtype that the states went through: ``float64``, ``float32``, ``bfloat16`` or
         ``float16``. In bfloat16 rounding hides any orbit of relative amplitude below about 0.01.
+    unit : bool
+        Whether to judge the unit-normalised states as well, which about doubles the cost where
+        norms change. Without it `unit_regime` is ``unresolved`` throughout.
     **thresholds : float
         Fields of `RegimeThresholds`, such as ``tail=0.5``.
 
@@ -121,15 +127,17 @@ def classify(states: ArrayLike, *, source_dtype: str = "float32", **thresholds: 
 
     Notes
     -----
-    Trajectories of fewer than 16 states are ``unresolved`` (too short). A spiral whose amplitude falls by
-    less than a factor of three over a record, a drift that still slows down, and an orbit of fewer than
-    two turns in the second half cannot be told from 32 to 128 states and come back ``unresolved``.
+    Trajectories of fewer than 16 states are ``unresolved`` (too short). A spiral whose amplitude
+    falls by less than a factor of three over a record, a drift that still slows down, and an orbit
+    of fewer than two turns in the second half cannot be told from 32 to 128 states and come back
+    ``unresolved``.
 
     References
     ----------
-    The names of the regimes: Geiping et al. 2025, arXiv:2502.05171, section 5. The rule that a floor has
-    to be estimated before anything in the tail is read: public self-audit of work on that model's
-    geometry (float32 against bfloat16 tails). Epoch folding: Leahy et al. 1983, ApJ 266, 160.
+    The names of the regimes: Geiping et al. 2025, arXiv:2502.05171, section 5. The rule that a
+    floor has to be estimated before anything in the tail is read: public self-audit of work on that
+    model's geometry (float32 against bfloat16 tails). Epoch folding: Leahy et al. 1983, ApJ 266,
+    160.
     """
     limits = RegimeThresholds.from_keywords(**thresholds)
     step = rounding_step(source_dtype)
@@ -143,23 +151,18 @@ def classify(states: ArrayLike, *, source_dtype: str = "float32", **thresholds: 
     if length < limits.shortest:
         reason[:] = f"too short: {length} states, {limits.shortest} are needed"
     else:
+        reason[:] = "non-finite states"
         n = min(max(round(limits.tail * length), 16), length, limits.longest_window)
-        per_trajectory = 8 * (3 * length * d_model + 12 * n * n)
-        size = max(1, _BYTES_PER_BLOCK // per_trajectory)
-        for start in range(0, count, size):
-            rows = np.arange(start, min(start + size, count))
-            finite = np.isfinite(flat[rows]).all((1, 2))
-            reason[rows[~finite]] = "non-finite states"
-            rows = rows[finite]
-            if not len(rows):
-                continue
-            block = _scaled(flat[rows])
+        # Next to the states a block holds about a dozen matrices of n x n for each trajectory.
+        ratio = 1 + 12 * n * n // (4 * length * d_model)
+        for rows, block, _ in blocks_of(flat, _BYTES_PER_BLOCK // ratio):
             verdicts = _judge(block, limits, step)
             regime[rows], period[rows] = verdicts.regime, verdicts.period
             amplitude[rows], reason[rows] = verdicts.amplitude, verdicts.reason
             for name in _SCORES:
                 scores[name][rows] = verdicts.scores[name]
-            unit_regime[rows] = _unit_regimes(block, verdicts, limits, step)
+            if unit:
+                unit_regime[rows] = _unit_regimes(block, verdicts, limits, step)
     return Regimes(
         regime=regime.reshape(leading),
         unit_regime=unit_regime.reshape(leading),
@@ -170,14 +173,6 @@ def classify(states: ArrayLike, *, source_dtype: str = "float32", **thresholds: 
         thresholds=limits,
         source_dtype=str(source_dtype),
     )
-
-
-def _scaled(states: NDArray[np.floating]) -> Floats:
-    """Float64 copies with a largest entry near 1, by powers of two: squares cannot overflow."""
-    block = states.astype(np.float64)
-    largest = np.abs(block).max((1, 2), initial=0.0)
-    _, exponent = np.frexp(largest)
-    return np.ldexp(block, -exponent[:, None, None])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

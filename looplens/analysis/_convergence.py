@@ -1,0 +1,175 @@
+"""How fast trajectories stop moving: steps, distances to the limit, rates, settling iterations.
+
+Judges no regime: a trajectory that drifts for ever with small steps settles here by its tolerance
+and is a slider in `classify`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from looplens.analysis._gram import TINY, Floats
+from looplens.analysis._trajectories import as_trajectories, blocks_of, tail_points
+from looplens.errors import InputError
+
+_FLOOR_MULTIPLE = 3.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Convergence:
+    """What `convergence` measures; T is the number of steps, ``...`` the leading axes.
+
+    Attributes
+    ----------
+    relative_step : ndarray, shape (..., T)
+        |s_t - s_{t-1}| / |s_t|.
+    distance_to_limit : ndarray, shape (..., T)
+        |s_t - s*| / |s*|, where s* is the mean of the last quarter of the states.
+    state_norm : ndarray, shape (..., T)
+        |s_t|.
+    radial_share : ndarray, shape (..., T)
+        Share of each squared step that lies along the state before it: 1 for a pure change of norm.
+    floor : ndarray, shape (...)
+        Median relative step over the last quarter: an upper bound of the noise floor.
+    rate : ndarray, shape (...)
+        Factor by which step norms shrink in an iteration, fitted on the signal only (iteration 2 to
+        `signal_end`); NaN where fewer than three steps are signal.
+    signal_end : ndarray, shape (...)
+        Last step that exceeds three times the floor; T when no step does, so that there is no floor
+        to keep away from.
+    settling_iteration : ndarray, shape (...)
+        First iteration from which on all relative steps are below the tolerance; NaN when the last
+        one is not.
+    tolerance : float
+        What relative steps were compared with.
+    """
+
+    relative_step: Floats
+    distance_to_limit: Floats
+    state_norm: Floats
+    radial_share: Floats
+    floor: Floats
+    rate: Floats
+    signal_end: Floats
+    settling_iteration: Floats
+    tolerance: float
+
+
+def convergence(states: ArrayLike, *, tolerance: float = 1e-2) -> Convergence:
+    """Measure how trajectories settle.
+
+    Parameters
+    ----------
+    states : array_like, shape (..., iteration 0..T, d_model)
+        States, the initial one first.
+    tolerance : float
+        Relative step under which a trajectory counts as settled.
+
+    Returns
+    -------
+    Convergence
+        NaN throughout for trajectories that are not finite.
+
+    Raises
+    ------
+    InputError
+        For fewer than two states, or a tolerance that is not positive.
+
+    References
+    ----------
+    Relative step and distance to the limit: Geiping et al. 2025, arXiv:2502.05171. The floor as the
+    median step of the last quarter and the signal as the steps above three times it: public
+    self-audit of measurements on that model. Radial share: Sharma and Vu 2026, arXiv:2606.24898.
+    """
+    flat, leading = as_trajectories(states)
+    count, length, _ = flat.shape
+    if length < 2:
+        raise InputError(f"Convergence needs at least two states; got {length}.")
+    if not tolerance > 0:
+        raise InputError(f"tolerance must be positive; got {tolerance}.")
+    steps = length - 1
+    curves = {
+        name: np.full((count, steps), np.nan)
+        for name in ("relative_step", "distance_to_limit", "state_norm", "radial_share")
+    }
+    numbers = {name: np.full(count, np.nan) for name in ("floor", "rate", "signal_end", "settling")}
+    for rows, block, scale in blocks_of(flat):
+        norms = np.sqrt((block**2).sum(-1))
+        change = np.diff(block, axis=1)
+        squared = (change**2).sum(-1)
+        size = np.sqrt(squared)
+        limit = block[:, -tail_points(length) :].mean(1)
+        away = np.sqrt(((block[:, 1:] - limit[:, None]) ** 2).sum(-1))
+        radial = (change * block[:, :-1]).sum(-1) / np.maximum(norms[:, :-1], TINY)
+        relative = _ratio(size, norms[:, 1:])
+        curves["relative_step"][rows] = relative
+        curves["distance_to_limit"][rows] = _ratio(away, np.sqrt((limit**2).sum(-1))[:, None])
+        curves["state_norm"][rows] = norms[:, 1:] * scale[:, None]
+        curves["radial_share"][rows] = np.minimum(_ratio(radial**2, squared), 1.0)
+        end, rate = signal_rate(size)
+        numbers["floor"][rows] = np.median(relative[:, -tail_points(steps) :], axis=1)
+        numbers["rate"][rows], numbers["signal_end"][rows] = rate, end
+        numbers["settling"][rows] = settling_iteration(relative, tolerance)
+    return Convergence(
+        **{name: curve.reshape(*leading, steps) for name, curve in curves.items()},
+        floor=numbers["floor"].reshape(leading),
+        rate=numbers["rate"].reshape(leading),
+        signal_end=numbers["signal_end"].reshape(leading),
+        settling_iteration=numbers["settling"].reshape(leading),
+        tolerance=float(tolerance),
+    )
+
+
+def settling_iteration(relative_step: Floats, tolerance: float) -> Floats:
+    """First iteration (counted from 1) from which all steps are below the tolerance, or NaN.
+
+    The last axis is the iteration. A step that is NaN at the beginning is unknown and does not
+    count; any other NaN is not below.
+    """
+    moving = ~(relative_step < tolerance)
+    if moving.shape[-1] > 1:
+        moving[..., 0] &= ~np.isnan(relative_step[..., 0])
+    steps = moving.shape[-1]
+    last = np.where(moving.any(-1), steps - moving[..., ::-1].argmax(-1), 0)
+    return np.where(last == steps, np.nan, last + 1.0)
+
+
+def signal_rate(size: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """Where the signal of a decaying series ends, and its factor per iteration before that.
+
+    Parameters
+    ----------
+    size : ndarray, shape (b, T)
+        Norms that decay to a floor: of steps, or of gaps between restarts, at iterations 1..T.
+
+    Returns
+    -------
+    end : ndarray of int, shape (b,)
+        Last iteration above three times the median of the last quarter; T if there is none.
+    rate : ndarray, shape (b,)
+        Exponential of the slope of log norm, fitted on iterations 2..end (the way from a random
+        start is not part of the decay); NaN for fewer than three points.
+    """
+    steps = size.shape[-1]
+    floor = np.median(size[:, -tail_points(steps) :], axis=1)
+    above = size > _FLOOR_MULTIPLE * floor[:, None]
+    end = np.where(above.any(1), steps - above[:, ::-1].argmax(1), steps)
+    iteration = np.arange(1, steps + 1)
+    used = (iteration >= 2) & (iteration <= end[:, None]) & (size > 0)
+    weight = used.astype(np.float64)
+    count = weight.sum(1)
+    logs = np.log(np.where(used, size, 1.0))
+    safe = np.maximum(count, 1.0)
+    time = iteration - ((weight * iteration).sum(1) / safe)[:, None]
+    spread = (weight * time**2).sum(1)
+    slope = (weight * time * logs).sum(1) / np.maximum(spread, TINY)
+    return end, np.where(count >= 3, np.exp(slope), np.nan)
+
+
+def _ratio(numerator: Floats, denominator: Floats) -> Floats:
+    """Quotient; 0 / 0 is 0 (nothing moved), and a positive over 0 is infinite."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(numerator == 0, 0.0, numerator / denominator)

@@ -1,0 +1,107 @@
+"""The cycle over the core layers: each layer settles at a point of its own, or they all share one.
+
+Measures limits and the distances between them. Whether the trajectory settles at all is for
+`classify`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from looplens.analysis._gram import TINY, Floats
+from looplens.analysis._trajectories import tail_points
+from looplens.errors import InputError
+
+_SMALLEST_MOVEMENT = float(np.finfo(np.float32).eps)  # movement below rounding is not known better
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cycle:
+    """What `cycle` measures; ``...`` are the leading axes.
+
+    Attributes
+    ----------
+    limits : ndarray, shape (..., layer, d_model)
+        Mean over the last quarter of the iterations, for each layer.
+    distance : ndarray, shape (..., layer, layer)
+        Distance between two limits relative to the mean of their norms.
+    movement : ndarray, shape (..., layer)
+        Root-mean-square distance from the limit over the last quarter, relative to the limit's
+        norm.
+    separation_ratio : ndarray, shape (...)
+        Mean distance between limits over mean movement (at least float32 rounding): how far apart
+        the layers' points lie in units of what still moves. NaN for one layer.
+    degeneracy : ndarray, shape (...)
+        Smallest cosine between the limit of layer 0 and that of another layer: 1 when all layers
+        share one fixed point and the loop does nothing. NaN for one layer.
+    """
+
+    limits: Floats
+    distance: Floats
+    movement: Floats
+    separation_ratio: Floats
+    degeneracy: Floats
+
+
+def cycle(layer_states: ArrayLike) -> Cycle:
+    """Measure the limits of every layer and how far apart they are.
+
+    Parameters
+    ----------
+    layer_states : array_like, shape (..., layer, iteration, d_model)
+        The residual stream after each core layer.
+
+    Returns
+    -------
+    Cycle
+        NaN for tokens that are not finite.
+
+    Raises
+    ------
+    InputError
+        For fewer than three axes.
+
+    References
+    ----------
+    Blayney et al. 2026, arXiv:2604.11791: proposition 4.1 (every cyclic rotation of the layers has
+    a fixed point), figure 6 right (degeneracy).
+    """
+    array = np.asarray(layer_states)
+    if array.ndim < 3 or 0 in array.shape[-3:]:
+        raise InputError(
+            "cycle needs states (..., layer, iteration, d_model), none of these axes empty; got an "
+            f"array of shape {array.shape}."
+        )
+    tail = array[..., -tail_points(array.shape[-2]) :, :].astype(np.float64)
+    finite = np.asarray(np.isfinite(tail).all((-3, -2, -1), keepdims=True))
+    tail = np.where(finite, tail, 0.0)
+    known = finite[..., 0, 0, 0]
+    _, exponent = np.frexp(np.abs(tail).max((-3, -2, -1), keepdims=True))
+    exponent = np.clip(exponent, -1000, 1000)
+    tail = np.ldexp(tail, -exponent)  # squares of huge states would overflow
+    limits = tail.mean(-2)
+    norms = np.sqrt((limits**2).sum(-1))
+    spread = np.sqrt(((tail - limits[..., None, :]) ** 2).sum(-1).mean(-1))
+    movement = np.where(spread == 0, 0.0, spread / np.maximum(norms, TINY))
+    layers = array.shape[-3]
+    distance = np.zeros((*norms.shape, layers))
+    for other in range(layers):  # one layer at a time: all pairs at once are layers times larger
+        apart = np.sqrt(((limits - limits[..., other : other + 1, :]) ** 2).sum(-1))
+        distance[..., other] = apart / np.maximum(0.5 * (norms + norms[..., other, None]), TINY)
+    separation = np.full(known.shape, np.nan)
+    degeneracy = np.full(known.shape, np.nan)
+    if layers > 1:
+        between = distance.sum((-2, -1)) / (layers * (layers - 1))
+        separation = between / np.maximum(movement.mean(-1), _SMALLEST_MOVEMENT)
+        products = (limits[..., 1:, :] * limits[..., :1, :]).sum(-1)
+        degeneracy = (products / np.maximum(norms[..., 1:] * norms[..., :1], TINY)).min(-1)
+    return Cycle(
+        limits=np.where(known[..., None, None], np.ldexp(limits, exponent[..., 0]), np.nan),
+        distance=np.where(known[..., None, None], distance, np.nan),
+        movement=np.where(known[..., None], movement, np.nan),
+        separation_ratio=np.where(known, separation, np.nan),
+        degeneracy=np.where(known, degeneracy, np.nan),
+    )

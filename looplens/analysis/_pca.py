@@ -1,0 +1,136 @@
+"""Principal components of states, with signs that two machines agree on.
+
+The covariance is exact and in float64, and can be gathered block by block. Which states belong in
+the fit (the random start does not) is the caller's affair.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from looplens.analysis._gram import Floats
+from looplens.errors import InputError
+
+_LARGEST = 1e150  # squares of larger numbers overflow
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PCAResult:
+    """Principal components.
+
+    Attributes
+    ----------
+    components : ndarray, shape (component, d_model)
+        Orthonormal directions, largest variance first; the loading of largest magnitude is
+        positive.
+    explained_variance_ratio : ndarray, shape (component,)
+        Share of the total variance; zeros when nothing varies.
+    mean : ndarray, shape (d_model,)
+        The mean of the fitted states.
+    projection : ndarray, shape (..., component)
+        The states in these components; NaN where a state is not finite.
+    """
+
+    components: Floats
+    explained_variance_ratio: Floats
+    mean: Floats
+    projection: Floats
+
+
+class Covariance:
+    """Mean and covariance of states, gathered block by block without loss of digits.
+
+    Parameters
+    ----------
+    d_model : int
+        Dimensions.
+
+    References
+    ----------
+    Merging of means and scatter matrices: Chan, Golub and LeVeque 1983, Am. Stat. 37, 242.
+    """
+
+    def __init__(self, d_model: int) -> None:
+        self.count = 0
+        self.mean = np.zeros(d_model)
+        self._scatter = np.zeros((d_model, d_model))
+
+    def add(self, states: ArrayLike) -> None:
+        """Take in states (..., d_model), without those that are not finite or beyond 1e150."""
+        block = np.asarray(states, dtype=np.float64)
+        block = block.reshape(-1, block.shape[-1])
+        block = block[(np.abs(block) < _LARGEST).all(-1)]
+        if not len(block):
+            return
+        mean = block.mean(0)
+        centred = block - mean
+        shift, total = mean - self.mean, self.count + len(block)
+        self._scatter += centred.T @ centred
+        self._scatter += np.outer(shift, shift) * (self.count * len(block) / total)
+        self.mean = self.mean + shift * (len(block) / total)
+        self.count = total
+
+    def components(self, n_components: int) -> tuple[Floats, Floats]:
+        """Return the leading directions (component, d_model) and their shares of the variance."""
+        import scipy.linalg  # takes longer to load than the rest of this package
+
+        d_model = len(self.mean)
+        wanted = min(n_components, d_model)
+        values, vectors = scipy.linalg.eigh(
+            self._scatter, subset_by_index=[d_model - wanted, d_model - 1]
+        )
+        directions = vectors[:, ::-1].T
+        largest = np.abs(directions).argmax(1)
+        signs = np.sign(directions[np.arange(wanted), largest])
+        total = np.trace(self._scatter)
+        shares = np.maximum(values[::-1], 0.0) / total if total > 0 else np.zeros(wanted)
+        return directions * signs[:, None], shares
+
+
+def pca(states: ArrayLike, n_components: int = 6) -> PCAResult:
+    """Fit principal components to states and project them.
+
+    Parameters
+    ----------
+    states : array_like, shape (..., d_model)
+        States; all leading axes together are the sample. To keep the random start out of the fit,
+        leave iteration 0 out.
+    n_components : int
+        How many components; at most d_model come back.
+
+    Returns
+    -------
+    PCAResult
+
+    Raises
+    ------
+    InputError
+        If no state is finite, or `n_components` is below 1.
+    """
+    array = np.asarray(states)
+    if array.ndim < 1 or n_components < 1:
+        raise InputError(
+            "pca needs states (..., d_model) and n_components >= 1; got shape "
+            f"{array.shape} and n_components={n_components}."
+        )
+    covariance = Covariance(array.shape[-1])
+    covariance.add(array)
+    if covariance.count == 0:
+        raise InputError(f"pca needs at least one finite state; got an array of {array.shape}.")
+    components, shares = covariance.components(n_components)
+    return PCAResult(
+        components=components,
+        explained_variance_ratio=shares,
+        mean=covariance.mean,
+        projection=project(array, components, covariance.mean),
+    )
+
+
+def project(states: ArrayLike, components: Floats, mean: Floats) -> Floats:
+    """Project states (..., d_model) on components: (..., component), NaN where not finite."""
+    array = np.asarray(states, dtype=np.float64)
+    finite = np.isfinite(array).all(-1, keepdims=True)
+    return np.where(finite, (np.where(finite, array, 0.0) - mean) @ components.T, np.nan)

@@ -1,0 +1,140 @@
+"""What the model would say after each iteration: accuracy, certainty, when it settles."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from looplens.analysis._readout import prediction_flips, prediction_settling
+from looplens.analysis.analyzers._analyzer import (
+    Analyzer,
+    Summary,
+    coordinates,
+    labelled,
+    needs_states,
+    token_columns,
+)
+
+if TYPE_CHECKING:
+    from looplens.store import StoredRun
+
+
+def needs(run: StoredRun) -> str | None:
+    """Ask for predictions after each iteration."""
+    if not run.has_readout:
+        return "This run has no readout. Record with readout_top_k > 0."
+    return needs_states(run)
+
+
+def compute(run: StoredRun) -> xr.Dataset:
+    """Average the readout over tokens and restarts, and say when each prediction settles."""
+    readout = run.readout.load()
+    predicted = readout["topk_ids"].isel(rank=0).values  # restart token iteration
+    curve, pair = ("iteration",), ("restart", "token")
+    data = {
+        "entropy": labelled(
+            curve, _mean(readout["entropy"].values), "entropy of the prediction, mean", "nat"
+        ),
+        "kl_to_previous": labelled(
+            curve,
+            _median(readout["kl_to_previous"].values),
+            "Kullback-Leibler divergence of the prediction before from this one, median",
+            "nat",
+        ),
+        "kl_to_last": labelled(
+            curve,
+            _median(readout["kl_to_last"].values),
+            "Kullback-Leibler divergence of the last prediction from this one, median",
+            "nat",
+        ),
+        "prediction_flips": labelled(
+            pair, prediction_flips(predicted), "times that the best token changes"
+        ),
+        "prediction_settling": labelled(
+            pair,
+            prediction_settling(predicted),
+            "first iteration from which on the best token is the last one",
+            "iteration",
+        ),
+    }
+    names = coordinates(run, "restart", "token", "iteration")
+    targets = run.tokens["target"].values >= 0
+    if targets.any():
+        correct = readout["target_rank"].values[:, targets] == 0
+        data["accuracy"] = labelled(
+            curve,
+            correct.mean((0, 1)),
+            "share of targets that are the best token",
+            n=int(targets.sum()),
+        )
+        data["target_logprob"] = labelled(
+            curve,
+            _mean(readout["target_logprob"].values),
+            "log-probability of the target, mean",
+            "nat",
+        )
+        for column, values in token_columns(run).items():
+            levels = np.unique(values[targets & np.isfinite(values)])
+            if not len(levels) or column in names:
+                continue
+            rows = [correct[:, values[targets] == level].mean((0, 1)) for level in levels]
+            data[f"accuracy_by_{column}"] = labelled(
+                (column, "iteration"), np.stack(rows), f"accuracy at each level of {column}"
+            )
+            names[column] = levels
+    return xr.Dataset(data, coords=names)
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Mean over restarts and tokens, leaving out what is not known; NaN where nothing is."""
+    known = np.isfinite(values)
+    count = known.sum((0, 1))
+    total = np.where(known, values, 0.0).sum((0, 1), dtype=np.float64)
+    return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
+
+
+def _median(values: np.ndarray) -> np.ndarray:
+    flat = values.reshape(-1, values.shape[-1])
+    medians = np.full(flat.shape[-1], np.nan)
+    for index in range(flat.shape[-1]):
+        known = flat[np.isfinite(flat[:, index]), index]
+        if known.size:
+            medians[index] = np.median(known)
+    return medians
+
+
+def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
+    """Take ends and extremes of the curves of the same name.
+
+    With targets: ``final_accuracy``, ``best_accuracy``, ``best_iteration`` (the first one to reach
+    it), ``overthinking`` (best less final). Always: ``final_entropy``, ``final_kl_to_previous``,
+    ``median_prediction_settling`` and ``mean_prediction_flips`` over trajectories.
+    """
+    summary: Summary = {
+        "final_entropy": float(dataset["entropy"].values[-1]),
+        "final_kl_to_previous": float(dataset["kl_to_previous"].values[-1]),
+        "median_prediction_settling": float(np.median(dataset["prediction_settling"].values)),
+        "mean_prediction_flips": float(dataset["prediction_flips"].values.mean()),
+    }
+    if "accuracy" in dataset:
+        accuracy = dataset["accuracy"].values
+        best = int(accuracy.argmax())
+        summary |= {
+            "final_accuracy": float(accuracy[-1]),
+            "best_accuracy": float(accuracy[best]),
+            "best_iteration": int(dataset["iteration"].values[best]),
+            "overthinking": float(accuracy[best] - accuracy[-1]),
+        }
+    return summary
+
+
+ANALYZER = Analyzer(
+    name="readout",
+    version=1,
+    title="Predictions",
+    needs=needs,
+    compute=compute,
+    summarize=summarize,
+)

@@ -1,0 +1,292 @@
+"""Each figure draws what the analysis says, and says what is missing when it cannot."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from looplens import analysis, plots
+from looplens.errors import AnalysisError, InputError
+from looplens.plots._heatmap import log_values
+
+ARGUMENTS = {
+    "convergence_heatmap": {"prompt": 1},
+    "trajectory": {"tokens": [1, 3, 4]},
+    "restarts": {"token": 7},
+    "cycle": {"token": 3},
+    "attention": {"prompt": 0, "iteration": 5},
+    "attention_change": {},
+    "regimes": {},
+    "readout": {},
+    "settling": {},
+}
+
+
+def traces(figure, role):
+    return [trace for trace in figure.data if (trace.meta or {}).get("role") == role]
+
+
+def heatmap(figure):
+    return next(trace for trace in figure.data if trace.type == "heatmap")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("name", plots.FIGURES)
+def test_every_figure_is_titled_named_and_themed(run, name, theme):
+    figure = plots.FIGURES[name](run, **ARGUMENTS[name], theme=theme)
+    assert isinstance(figure, plots.Figure)
+    assert figure.layout.title.text
+    assert run.model_name in figure.layout.title.subtitle.text
+    assert figure.layout.template.layout.paper_bgcolor == plots.palette(theme).paper
+    assert 300 <= figure.layout.height <= 1200
+    assert figure.to_json()
+    labelled = [axis.title.text for axis in (*figure.select_xaxes(), *figure.select_yaxes())]
+    assert any(labelled)
+
+
+class TestConvergenceHeatmap:
+    def test_rows_are_the_tokens_and_colours_the_logarithm_of_the_distance(self, run):
+        drawn = heatmap(plots.convergence_heatmap(run, prompt=1, restart=1))
+        expected = analysis.get(run, "convergence")["distance_to_limit"]
+        expected = expected.isel(restart=1, token=run.token_range(1)).values
+        positive = expected > 0
+        np.testing.assert_allclose(drawn.z[positive], np.log10(expected[positive]), rtol=1e-6)
+        np.testing.assert_allclose(drawn.customdata, expected)
+
+    def test_settling_iterations_are_marked_and_the_others_counted(self, run):
+        figure = plots.convergence_heatmap(run)
+        settling = analysis.get(run, "convergence")["settling_iteration"]
+        settling = settling.isel(restart=0, token=run.token_range(0)).values
+        marks = next(trace for trace in figure.data if trace.type == "scatter")
+        assert sorted(marks.x) == sorted(settling[np.isfinite(settling)])
+        never = int(np.isnan(settling).sum())
+        assert f"{never} of {settling.size} tokens never settle" in marks.name
+
+    def test_the_gap_and_a_layer_can_be_shown(self, run):
+        gap = heatmap(plots.convergence_heatmap(run, quantity="gap"))
+        assert gap.x[0] == 0
+        step = heatmap(plots.convergence_heatmap(run, quantity="relative_step", layer=1))
+        assert step.x[0] == 1
+        with pytest.raises(InputError, match="exists for the loop state only"):
+            plots.convergence_heatmap(run, layer=1)
+        with pytest.raises(InputError, match=r"quantity must be one of .*Did you mean 'relative_step'"):
+            plots.convergence_heatmap(run, quantity="relativ_step")
+
+    def test_an_exact_zero_is_the_best_value_and_not_a_missing_one(self):
+        drawn = log_values(np.array([[1.0, 0.0, np.nan, 1e-3]]))
+        np.testing.assert_allclose(drawn, [[0.0, -3.0, np.nan, -3.0]])
+        assert log_values(np.zeros((1, 2))).tolist() == [[0.0, 0.0]]
+
+    def test_labels_never_overlap(self):
+        tokens = 400
+        values = xr.DataArray(
+            np.ones((tokens, 4)), dims=("token", "iteration"), coords={"iteration": np.arange(1, 5)}
+        )
+        figure = plots.convergence_heatmap_figure(
+            values, None, labels=["word"] * tokens, title="t", value_title="v"
+        )
+        pixels = figure.layout.height - 170
+        assert len(figure.layout.yaxis.tickvals) * 14 <= pixels
+
+
+class TestTrajectory:
+    def test_coordinates_are_the_projection(self, run):
+        figure = plots.trajectory(run, [1, 3], restart=1)
+        expected = analysis.get(run, "pca")["projection"].isel(restart=1)
+        for trace in traces(figure, "trajectory"):
+            own = expected.isel(token=trace.meta["token"]).values
+            np.testing.assert_allclose(np.array([trace.x, trace.y]).T, own[:, :2], rtol=1e-6)
+            assert list(trace.customdata) == list(range(run.iterations + 1))
+
+    def test_tokens_differ_by_symbol(self, run):
+        symbols = [t.marker.symbol for t in traces(plots.trajectory(run, [1, 2, 3, 4]), "trajectory")]
+        assert len(set(symbols)) == 4
+
+    def test_the_cursor_stands_at_the_iteration_and_is_hidden_without_one(self, run):
+        (hidden,) = traces(plots.trajectory(run, [1, 3]), "cursor")
+        assert hidden.visible is False
+        figure = plots.trajectory(run, [1, 3], iteration=5)
+        (cursor,) = traces(figure, "cursor")
+        assert cursor.name == plots.CURSOR
+        assert cursor.visible is True
+        assert list(cursor.x) == [trace.x[5] for trace in traces(figure, "trajectory")]
+
+    def test_a_browser_can_read_the_coordinates_without_decoding(self, run):
+        plain = plots.trajectory(run, [1]).to_plotly_json()
+        drawn = [trace for trace in plain["data"] if trace["meta"]["role"] in ("trajectory", "cursor")]
+        assert all(isinstance(trace["x"], list | tuple) for trace in drawn)
+
+    def test_start_and_end_are_marked(self, run):
+        figure = plots.trajectory(run, [2])
+        (path,) = traces(figure, "trajectory")
+        (start,), (end,) = traces(figure, "start"), traces(figure, "end")
+        assert (start.x[0], end.x[0]) == (path.x[0], path.x[-1])
+        assert end.name == f"last state (iteration {run.iterations})"
+
+    def test_axes_tell_the_variance_explained(self, run):
+        share = analysis.get(run, "pca")["explained_variance_ratio"].values
+        figure = plots.trajectory(run, [1], components=(2, 0))
+        assert f"{100 * share[2]:.1f}" in figure.layout.xaxis.title.text
+        assert figure.layout.xaxis.title.text.startswith("PC 3")
+
+    def test_a_layer_has_no_iteration_zero(self, run):
+        (path,) = traces(plots.trajectory(run, [1], layer=0), "trajectory")
+        assert path.x[0] is None
+        (start,) = traces(plots.trajectory(run, [1], layer=0), "start")
+        assert start.x[0] == path.x[1]
+
+    def test_three_dimensions(self, run):
+        figure = plots.trajectory(run, [1, 2], dims=3)
+        assert {trace.type for trace in figure.data} == {"scatter3d"}
+        assert figure.layout.scene.zaxis.title.text.startswith("PC 3")
+
+    def test_webgl_only_for_many_points(self, run):
+        assert {trace.type for trace in plots.trajectory(run, [1]).data} == {"scatter"}
+        many = xr.DataArray(
+            np.zeros((60, 100, 2)),
+            dims=("token", "iteration", "component"),
+            coords={"iteration": np.arange(100)},
+        )
+        share = xr.DataArray([0.5, 0.5], dims="component")
+        figure = plots.trajectory_figure(
+            many, share, tokens=range(60), labels=[str(token) for token in range(60)]
+        )
+        assert {trace.type for trace in figure.data} == {"scattergl"}
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"tokens": []}, "tokens is empty"),
+            ({"tokens": 24}, "token 24 is not in this run, which holds token 0 to 23"),
+            ({"tokens": [1], "restart": 2}, "restart 2 is not in this run"),
+            ({"tokens": [1], "layer": 2}, "layer 2 is not in this run"),
+            ({"tokens": [1], "dims": 4}, "dims must be 2 or 3"),
+            ({"tokens": [1], "iteration": 65}, "iteration must lie between 0 and 64, got 65"),
+            ({"tokens": [1], "components": (0, 99)}, "component 99 is not in this run"),
+        ],
+    )
+    def test_what_does_not_exist_is_named(self, run, options, message):
+        with pytest.raises(InputError, match=message):
+            plots.trajectory(run, **options)
+
+
+class TestRestarts:
+    def test_both_restarts_and_the_distance_between_them_are_drawn(self, run):
+        figure = plots.restarts(run, 7)
+        names = [trace.name for trace in figure.data]
+        assert names[:2] == ["restart 0 (seed 0)", "restart 1 (seed 1)"]
+        gap = analysis.get(run, "path_independence")["gap"].isel(token=7).values
+        np.testing.assert_allclose(figure.data[2].y[gap > 0], gap[gap > 0])
+        assert figure.layout.yaxis2.type == "log"
+
+    def test_identical_restarts_do_not_break_the_logarithmic_axis(self, run):
+        projection = xr.DataArray(
+            np.zeros((2, 5, 2)),
+            dims=("restart", "iteration", "component"),
+            coords={"iteration": np.arange(5)},
+        )
+        same = xr.Dataset({"gap": ("iteration", np.zeros(5))}, coords={"iteration": np.arange(5)})
+        share = xr.DataArray([0.9, 0.1], dims="component")
+        figure = plots.restarts_figure(projection, share, same, seeds=[1, 2], label="x")
+        assert figure.layout.yaxis2.type != "log"
+
+    def test_one_restart_is_not_enough(self, lonely_run):
+        with pytest.raises(AnalysisError, match="at least 2 of them, and this run holds 1"):
+            plots.restarts(lonely_run, 0)
+
+
+class TestCycle:
+    def test_arrows_go_round_and_distances_are_those_of_the_analysis(self, run):
+        figure = plots.cycle(run, 2)
+        arrows = [note for note in figure.layout.annotations if note.showarrow]
+        assert len(arrows) == run.n_layers
+        ends = [((note.ax, note.ay), (note.x, note.y)) for note in arrows]
+        assert [head for _, head in ends] == [tail for tail, _ in ends[1:] + ends[:1]]
+        expected = analysis.get(run, "cycle")["distance"].isel(restart=0, token=2).values
+        np.testing.assert_allclose(heatmap(figure).z, expected, rtol=1e-4, atol=1e-6)
+
+    def test_one_layer_has_no_cycle(self, lonely_run):
+        with pytest.raises(AnalysisError, match="at least two core layers"):
+            plots.cycle(lonely_run, 0)
+
+
+class TestAttention:
+    def test_keys_after_the_query_are_blank_and_the_rest_is_what_was_recorded(self, run):
+        drawn = heatmap(plots.attention(run, 0, 5, layer=1, head=1, restart=1)).z
+        stored = run.attention(0).isel(restart=1, layer=1, iteration=4, head=1).values
+        above = np.triu(np.ones_like(stored, dtype=bool), k=1)
+        assert np.isnan(drawn[above]).all()
+        np.testing.assert_allclose(drawn[~above], stored[~above])
+
+    def test_without_a_head_the_mean_is_shown(self, run):
+        drawn = heatmap(plots.attention(run, 0, 5)).z
+        stored = run.attention(0).isel(restart=0, layer=0, iteration=4).mean("head").values
+        np.testing.assert_allclose(np.nan_to_num(drawn), stored, rtol=1e-5)
+
+    def test_attention_that_is_not_causal_is_shown_whole(self):
+        pattern = xr.DataArray(np.full((3, 3), 1 / 3), dims=("query", "key"))
+        figure = plots.attention_figure(pattern, labels=["a", "b", "c"], title="t")
+        assert np.isfinite(heatmap(figure).z).all()
+
+    def test_the_colour_scale_is_shared_by_all_iterations(self, run):
+        ends = {heatmap(plots.attention(run, 0, iteration)).zmax for iteration in (1, 5, 64)}
+        assert len(ends) == 1
+
+    def test_what_was_not_recorded_is_named(self, run, lonely_run):
+        with pytest.raises(InputError, match="iteration must lie between 1 and 64, got 0"):
+            plots.attention(run, 0, 0)
+        with pytest.raises(AnalysisError, match="attention of prompt 0"):
+            plots.attention(lonely_run, 0, 1)
+        with pytest.raises(AnalysisError, match=r"not recorded \(recorded: none\)"):
+            plots.attention_change(lonely_run)
+
+
+class TestRegimes:
+    def test_bars_count_the_verdicts(self, run):
+        figure = plots.regimes(run)
+        verdicts = analysis.get(run, "classify")["regime"].values
+        bars = [trace for trace in figure.data if trace.orientation == "h"]
+        for name, bar in zip(plots.REGIMES, bars, strict=True):
+            assert bar.x[0] == (verdicts == name).sum()
+        assert len({bar.marker.pattern.shape for bar in bars}) == len(plots.REGIMES)
+
+    def test_shares_of_each_group_add_up(self, run):
+        columns = [trace.y for trace in plots.regimes(run, "position").data if not trace.orientation]
+        np.testing.assert_allclose(np.sum(columns, axis=0), 1)
+
+    def test_hover_names_examples_with_their_period(self, run):
+        figure = plots.regimes(run)
+        orbit = next(t for t in figure.data if t.orientation == "h" and t.y[0] == "orbit")
+        assert "period 2" in orbit.hovertemplate
+
+    def test_an_unknown_column_is_named(self, run):
+        with pytest.raises(InputError, match=r"by must be one of 'difficulty'.*'position'"):
+            plots.regimes(run, "diffculty")
+
+
+class TestSettling:
+    def test_every_trajectory_with_a_group_is_drawn_once(self, run):
+        figure = plots.settling(run)
+        drawn = sum(len(trace.x) for trace in figure.data if trace.mode == "markers")
+        grouped = int(np.isfinite(run.tokens["difficulty"].values).sum())
+        assert drawn == grouped * run.restarts
+
+    def test_never_settling_has_a_band_above_the_last_iteration(self, run):
+        never = next(t for t in plots.settling(run).data if t.name.startswith("never"))
+        assert min(never.y) > run.iterations
+        assert "never" in plots.settling(run).layout.yaxis.ticktext
+
+    def test_the_picture_is_the_same_every_time(self, run):
+        assert plots.settling(run) == plots.settling(run)
+
+
+class TestReadout:
+    def test_curves_are_those_of_the_analysis(self, run):
+        figure = plots.readout(run)
+        results = analysis.get(run, "readout")
+        np.testing.assert_allclose(figure.data[0].y, results["accuracy"].values)
+
+    def test_accuracy_splits_by_difficulty(self, run):
+        names = [trace.name for trace in plots.readout(run, "difficulty").data]
+        assert names[0] == "difficulty 1"
+        with pytest.raises(InputError, match="known by: .*difficulty"):
+            plots.readout(run, "dificulty")

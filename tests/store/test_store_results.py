@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from looplens.errors import CorruptRunError, InputError
+from looplens.store import open_stored
+
+RESULT = xr.Dataset(
+    {
+        "regime": (("restart", "token"), np.array([["orbit", "fixed_point", "ü"]] * 2)),
+        "settling": ("token", np.full(3, np.nan), {"long_name": "settling", "units": "iterations"}),
+        "settled": ("token", np.array([True, False, True])),
+        "period": ("token", np.array([2, -1, 0], np.int32)),
+        "mean": ((), 0.25),
+    },
+    coords={"score": ("score", np.array(["a", "bb"])), "iteration": ("iteration", [1, 2])},
+    attrs={"tolerance": np.float64(0.01)},
+)
+
+
+def test_an_analysis_comes_back_as_it_was_written(tiny):
+    run = open_stored(tiny.path)
+    assert run.analysis("verdicts") is None
+    run.write_analysis("verdicts", RESULT, version=3, parameters={"tail": 0.5, "window": (1, 2)})
+    assert run.analyses == ["verdicts"]
+    found = open_stored(tiny.path).analysis("verdicts")
+    xr.testing.assert_equal(found, RESULT)
+    assert found.sel(score="bb").score == "bb"
+    assert found["settling"].attrs == {"long_name": "settling", "units": "iterations"}
+    assert found["period"].dtype == np.int32
+    assert found.attrs["tolerance"] == 0.01
+    assert found.attrs["analysis"] == "verdicts"
+    assert found.attrs["version"] == 3
+    assert found.attrs["parameters"] == '{"tail": 0.5, "window": [1, 2]}'
+    assert found.attrs["input_hash"] == run.input_hash()
+
+
+def test_writing_again_replaces_all_of_it(tiny):
+    run = open_stored(tiny.path)
+    run.write_analysis("verdicts", RESULT, version=1, parameters={})
+    run.write_analysis("verdicts", RESULT[["mean"]], version=2, parameters={})
+    assert list(run.analysis("verdicts").data_vars) == ["mean"]
+    plain = xr.open_datatree(tiny.path, engine="zarr")
+    assert list(plain["analysis/verdicts"].data_vars) == ["mean"]
+    run.write_analysis("verdicts", run.analysis("verdicts"), version=3, parameters={})
+    assert run.analysis("verdicts").attrs["version"] == 3
+
+
+def test_a_name_or_parameter_that_cannot_be_stored_is_refused(tiny):
+    run = open_stored(tiny.path)
+    with pytest.raises(InputError, match=r"named like a Python variable, not '\.\./loop'"):
+        run.write_analysis("../loop", RESULT, version=1, parameters={})
+    with pytest.raises(InputError, match="The parameters of verdicts must be values that JSON can"):
+        run.write_analysis("verdicts", RESULT, version=1, parameters={"f": print})
+    assert run.analyses == []
+
+
+@pytest.mark.parametrize("damage", ["delete", "truncate", "metadata"])
+def test_a_damaged_analysis_says_to_run_it_again(tiny, damage):
+    run = open_stored(tiny.path)
+    run.write_analysis("verdicts", RESULT, version=1, parameters={})
+    chunk = tiny.path / "analysis/verdicts/settling/c/0"
+    if damage == "delete":
+        chunk.unlink()
+    elif damage == "truncate":
+        chunk.write_bytes(chunk.read_bytes()[:3])
+    else:
+        (tiny.path / "analysis/verdicts/mean/zarr.json").write_text("{")
+    with pytest.raises(CorruptRunError, match=r"'verdicts' is damaged.*Run the analysis again"):
+        run.analysis("verdicts")
+    run.write_analysis("verdicts", RESULT, version=1, parameters={})
+    xr.testing.assert_equal(run.analysis("verdicts"), RESULT)

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from store_help import make_arrays, make_prompts, make_spec, write_blocks, write_run
+
+from looplens.errors import CorruptRunError, InputError, RunExistsError, StoreError
+from looplens.store import RunWriter, open_stored
+from looplens.store.location import RunLocation
+
+
+@pytest.mark.parametrize(
+    "bounds", [[0, 21], list(range(22)), [0, 3, 4, 13, 21], [0, 8, 16, 20, 21], [0, 20, 21]]
+)
+def test_blocks_of_any_size_make_the_same_run_of_whole_chunks(
+    tmp_path, small_chunks, monkeypatch, bounds
+):
+    spec = make_spec()
+    arrays = make_arrays(spec)
+    written = []
+    to_disk = RunLocation.write
+
+    def spy(self, variable, region, data):
+        if variable.token_axis is not None:
+            tokens = region[variable.token_axis]
+            written.append((variable.path, tokens.start, tokens.stop, region[0].start))
+            block = variable.chunks[variable.token_axis]
+            assert tokens.start % block == 0
+            assert tokens.stop % block == 0 or tokens.stop == 21
+        to_disk(self, variable, region, data)
+
+    monkeypatch.setattr(RunLocation, "write", spy)
+    run = open_stored(write_run(tmp_path / "run", spec, arrays, bounds))
+    assert len(set(written)) == len(written)
+    assert run.complete
+    np.testing.assert_array_equal(run.state(), arrays["loop/state"])
+    np.testing.assert_array_equal(run.injected(), arrays["loop/injected"])
+    for name in ("resid_post", "k"):
+        np.testing.assert_array_equal(run.site(name), arrays[f"states/{name}"])
+    for name, column in run.readout.data_vars.items():
+        np.testing.assert_array_equal(column, arrays[f"readout/{name}"])
+    for prompt in (0, 2):
+        np.testing.assert_array_equal(run.attention(prompt), arrays[f"attention/{prompt}/pattern"])
+
+
+def test_memory_does_not_grow_with_the_run(tmp_path):
+    prompts = make_prompts([200] * 5)
+    spec = make_spec(
+        prompts=prompts, iterations=64, d_model=64, sites=("resid_post",), attention_prompts=(),
+        inject=False, readout_top_k=0,
+    )  # fmt: skip
+    chunks_held = 2 * 3 * 2**20  # restarts x (state and two layers)
+    assert sum(spec.nbytes().values()) > 12 * chunks_held
+    states = np.ones((2, 7, 65, 64), np.float32)
+    layers = np.ones((2, 7, 2, 64, 64), np.float32)
+    tracemalloc.start()
+    try:
+        with RunWriter(tmp_path / "run", spec) as writer:
+            for start in range(0, 1000, 7):
+                stop = min(start + 7, 1000)
+                count = stop - start
+                writer.write(
+                    start,
+                    stop,
+                    {"loop/state": states[:, :count], "states/resid_post": layers[:, :count]},
+                )
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2.5 * chunks_held
+
+
+def test_a_recording_that_stops_early_keeps_its_whole_chunks_and_says_so(tmp_path, small_chunks):
+    spec = make_spec(attention_prompts=())
+    arrays = make_arrays(spec)
+
+    def stop_at_token_10():
+        with RunWriter(tmp_path / "run", spec) as writer:
+            write_blocks(writer, arrays, [0, 3, 10])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop_at_token_10()
+    run = open_stored(tmp_path / "run")
+    assert not run.complete
+    assert "INCOMPLETE" in repr(run)
+    np.testing.assert_array_equal(run.state(tokens=slice(0, 8)), arrays["loop/state"][:, :8])
+    with pytest.raises(
+        CorruptRunError, match=r"'loop/state' at restart 0, token 8:12 was never wr"
+    ):
+        run.state(tokens=9)
+
+
+def test_closing_early_names_what_is_missing(tmp_path):
+    spec = make_spec()
+    writer = RunWriter(tmp_path / "run", spec)
+    write_blocks(writer, make_arrays(spec), [0, 5])
+    with pytest.raises(
+        CorruptRunError,
+        match=r"loop/state has 5 of 21 tokens; .*attention/0/pattern is missing.*marked incomplete",
+    ):
+        writer.close()
+    assert not open_stored(tmp_path / "run").complete
+    with pytest.raises(StoreError, match="this run is closed"):
+        writer.write(5, 6, {})
+
+
+def test_wrong_blocks_are_refused(tmp_path):
+    spec = make_spec()
+    arrays = make_arrays(spec)
+    writer = RunWriter(tmp_path / "run", spec)
+    state = arrays["loop/state"]
+    for start, stop, given, message in (
+        (0, 5, {"loop/stat": state}, r"no array 'loop/stat'.*Did you mean 'loop/state'"),
+        (0, 4, {"loop/state": state[:, :5]},
+         r"\(2, 4, 5, 6\) \(restart 2, token 4, iteration 5, d_model 6\), but \(2, 5, 5, 6\) was"),
+        (5, 6, {"loop/state": state[:, :1]}, r"arrive in order: the next one starts at token 0"),
+        (0, 22, {"loop/state": state}, r"has 21 tokens, but a block 0:22 of loop/state"),
+        (0, 21, {"readout/target_rank": arrays["readout/entropy"]},
+         r"readout/target_rank is stored as int32, but float32 was given"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            writer.write(start, stop, given)
+    with pytest.raises(
+        InputError, match=r"prompt 1 was not declared; attention_prompts is \(0, 2\)"
+    ):
+        writer.write_attention(1, arrays["attention/0/pattern"])
+    writer.write_attention(0, arrays["attention/0/pattern"])
+    with pytest.raises(InputError, match="was written already"):
+        writer.write_attention(0, arrays["attention/0/pattern"])
+
+
+def test_float16_refuses_what_does_not_fit(tmp_path):
+    spec = make_spec(dtype="float16", attention_prompts=())
+    state = make_arrays(spec)["loop/state"]
+    state[0, 3] = np.inf  # was infinite in the model: kept, and counted
+    state[1, 2, 0, 0] = -7e4
+    writer = RunWriter(tmp_path / "run", spec)
+    with pytest.raises(
+        StoreError,
+        match=r"loop/state holds 1 numbers too large for float16: the largest is 70000.*65504.*32'",
+    ):
+        writer.write(0, 21, {"loop/state": state})
+    state[1, 2, 0, 0] = 6e4
+    writer.write(0, 21, {"loop/state": state})
+    assert writer.non_finite == {"loop/state": 5 * 6}
+
+
+def test_non_finite_numbers_are_counted_and_kept(tmp_path, small_chunks):
+    spec = make_spec()
+    arrays = make_arrays(spec)
+    arrays["states/resid_post"][:] = np.nan  # equal to the fill value, and still on disk
+    arrays["loop/state"][0, 20, 1:3] = np.inf
+    arrays["readout/target_logprob"][:] = np.nan  # says "no target" and is no accident
+    arrays["readout/target_rank"][:] = -1
+    arrays["attention/0/pattern"][0, 0, 0, 0, 0, 0] = np.nan
+    run = open_stored(write_run(tmp_path / "run", spec, arrays))
+    assert run.non_finite == {
+        "states/resid_post": arrays["states/resid_post"].size,
+        "loop/state": 12,
+        "attention/0/pattern": 1,
+    }
+    assert "NaN or infinite numbers: " in repr(run)
+    assert np.isnan(run.site()).all()
+    assert (run.readout["target_rank"] == -1).all()
+
+
+def test_only_a_run_is_ever_replaced(tiny, tmp_path):
+    with pytest.raises(RunExistsError, match=r"exists already at .*pass overwrite=True"):
+        RunWriter(tiny.path, tiny.spec)
+    (tmp_path / "link").symlink_to(tiny.path)
+    with pytest.raises(RunExistsError, match="symbolic link"):
+        RunWriter(tmp_path / "link", tiny.spec, overwrite=True)
+    (tiny.path / "notes.txt").write_text("mine")
+    with pytest.raises(
+        RunExistsError, match=r"also holds notes\.txt, which looplens did not write"
+    ):
+        RunWriter(tiny.path, tiny.spec, overwrite=True)
+    (tiny.path / "notes.txt").unlink()
+    assert open_stored(tiny.path).complete
+    RunWriter(tiny.path, tiny.spec, overwrite=True)
+    assert not open_stored(tiny.path).complete
+
+    other = tmp_path / "photos"
+    other.mkdir()
+    RunWriter(other, tiny.spec)  # an empty directory is free
+    for name, content in (("a.jpg", "x"), ("zarr.json", '{"attributes": {"schema_version": 1}}')):
+        foreign = tmp_path / f"foreign {name}"
+        foreign.mkdir()
+        (foreign / name).write_text(content)
+        with pytest.raises(RunExistsError, match="is not a looplens run, so it is left alone"):
+            RunWriter(foreign, tiny.spec, overwrite=True)
+        assert (foreign / name).read_text() == content
+
+
+def test_a_full_disk_is_noticed_before_recording(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))
+    with pytest.raises(StoreError, match=r"The run needs .* GiB, but only 0\.0 GiB are free at"):
+        RunWriter(tmp_path / "run", make_spec())
