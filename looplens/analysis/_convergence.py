@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from looplens.analysis._gram import TINY, Floats
+from looplens.analysis._thresholds import ROUNDING_STEP
 from looplens.analysis._trajectories import as_trajectories, blocks_of, tail_points
 from looplens.errors import InputError
 
@@ -91,6 +92,7 @@ def convergence(states: ArrayLike, *, tolerance: float = 1e-2) -> Convergence:
     if not tolerance > 0:
         raise InputError(f"tolerance must be positive; got {tolerance}.")
     steps = length - 1
+    rounding = array_rounding(flat.dtype)
     curves = {
         name: np.full((count, steps), np.nan)
         for name in ("relative_step", "distance_to_limit", "state_norm", "radial_share")
@@ -109,7 +111,7 @@ def convergence(states: ArrayLike, *, tolerance: float = 1e-2) -> Convergence:
         curves["distance_to_limit"][rows] = _ratio(away, np.sqrt((limit**2).sum(-1))[:, None])
         curves["state_norm"][rows] = norms[:, 1:] * scale[:, None]
         curves["radial_share"][rows] = np.minimum(_ratio(radial**2, squared), 1.0)
-        end, rate = signal_rate(size)
+        end, rate = signal_rate(size, rounding * norms[:, -1])
         numbers["floor"][rows] = np.median(relative[:, -tail_points(steps) :], axis=1)
         numbers["rate"][rows], numbers["signal_end"][rows] = rate, end
         numbers["settling"][rows] = settling_iteration(relative, tolerance)
@@ -137,24 +139,27 @@ def settling_iteration(relative_step: Floats, tolerance: float) -> Floats:
     return np.where(last == steps, np.nan, last + 1.0)
 
 
-def signal_rate(size: Floats) -> tuple[NDArray[np.int64], Floats]:
+def signal_rate(size: Floats, rounding: Floats) -> tuple[NDArray[np.int64], Floats]:
     """Where the signal of a decaying series ends, and its factor per iteration before that.
 
     Parameters
     ----------
     size : ndarray, shape (b, T)
         Norms that decay to a floor: of steps, or of gaps between restarts, at iterations 1..T.
+    rounding : ndarray, shape (b,)
+        What rounding alone shows: a floor at exactly zero would make rounding a signal.
 
     Returns
     -------
     end : ndarray of int, shape (b,)
-        Last iteration above three times the median of the last quarter; T if there is none.
+        Last iteration above three times the floor (the median of the last quarter, at least
+        rounding); T if there is none.
     rate : ndarray, shape (b,)
         Exponential of the slope of log norm, fitted on iterations 2..end (the way from a random
         start is not part of the decay); NaN for fewer than three points.
     """
     steps = size.shape[-1]
-    floor = np.median(size[:, -tail_points(steps) :], axis=1)
+    floor = np.maximum(np.median(size[:, -tail_points(steps) :], axis=1), rounding)
     above = size > _FLOOR_MULTIPLE * floor[:, None]
     end = np.where(above.any(1), steps - above[:, ::-1].argmax(1), steps)
     iteration = np.arange(1, steps + 1)
@@ -167,6 +172,11 @@ def signal_rate(size: Floats) -> tuple[NDArray[np.int64], Floats]:
     spread = (weight * time**2).sum(1)
     slope = (weight * time * logs).sum(1) / np.maximum(spread, TINY)
     return end, np.where(count >= 3, np.exp(slope), np.nan)
+
+
+def array_rounding(dtype: np.dtype) -> float:
+    """Relative step that rounding alone shows in arrays of this dtype."""
+    return ROUNDING_STEP.get(dtype.name, ROUNDING_STEP["float64"])
 
 
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:

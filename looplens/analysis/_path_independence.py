@@ -12,7 +12,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from looplens.analysis._convergence import signal_rate
+from looplens.analysis._convergence import array_rounding, signal_rate
 from looplens.analysis._gram import TINY, Floats
 from looplens.analysis._trajectories import tail_points
 from looplens.errors import InputError
@@ -103,7 +103,8 @@ def path_independence(states: ArrayLike) -> PathIndependence:
             cosines.append(product / np.maximum(lengths[one] * lengths[other], TINY))
         gap[rows], gap_max[rows] = np.mean(gaps, axis=0), np.max(gaps, axis=0)
         floor[rows] = np.median(gap[rows, -tail_points(length) :], axis=1)
-        _, rate[rows] = signal_rate(gap[rows])
+        rounding = np.full(len(rows), array_rounding(array.dtype))
+        _, rate[rows] = signal_rate(gap[rows], rounding)
         aa[rows] = np.mean(cosines, axis=0)
     return PathIndependence(
         gap=gap.reshape(*leading, length),

@@ -82,7 +82,7 @@ def _sentence(finding: Finding, window: Window, seen: Seen, row: int) -> str:
             return "at the rounding floor: steps are of rounding size and do not add up"
         case Finding.CONTRACTING:
             rate = np.exp(-window.step_exponent[row] / window.centre)
-            return f"contracting: steps shrink by {rate:.3g} an iteration"
+            return f"contracting: each step is {rate:.3g} of the one before"
         case Finding.DRIFT_SETTLES:
             return f"drift that settles: steps shrink like t^-{exponent:.2f}, a finite sum"
         case Finding.DRIFT_UNCERTAIN:

@@ -13,7 +13,6 @@ from rich.table import Table
 from looplens.errors import InputError
 
 if TYPE_CHECKING:
-    from looplens.models import LoopedTransformer
     from looplens.prompts import Prompt
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")]
@@ -33,6 +32,8 @@ def demo(
     Example: `looplens demo --out runs/demo`
     """
     import looplens
+    from looplens.models import model_card
+    from looplens.tasks import prompts_trained_on
 
     console = Console()
     started = time.perf_counter()
@@ -41,7 +42,7 @@ def demo(
     random_start = loaded.cfg.initial_state == "noise"
     run = looplens.record(
         loaded,
-        _task_prompts(loaded, model, None, prompts, seed=0),
+        prompts_trained_on(model_card(model), prompts),
         out=out,
         iterations=iterations,
         restarts=restarts,
@@ -74,11 +75,11 @@ def models() -> None:
     """
     import json
 
-    from looplens.models.checkpoints import bundled_models
+    from looplens.models import bundled_models, model_card
 
     table = Table("name", "architecture", "parameters", "trained on", "accuracy", "at iteration")
     for name, path in bundled_models().items():
-        card = json.loads((path / "card.json").read_text())
+        card = model_card(name)
         config = json.loads((path / "config.json").read_text())
         layers = f"{config['n_prelude']} + {config['n_core']} looped + {config['n_coda']}"
         table.add_row(
@@ -152,13 +153,17 @@ def record(
     Example: `looplens record affine-huginn-mini --out runs/a --prompt "3+4*2" --iterations 64`
     """
     import looplens
+    from looplens.models import model_card
+    from looplens.tasks import get_task, prompts_trained_on
 
     loaded = looplens.load_model(model, device=device)
     given: list[str | Prompt] = list(prompt or [])
     if prompts is not None:
         given += _read_prompts(prompts)
-    if task is not None or not given:
-        given += _task_prompts(loaded, model, task, n, seed)
+    if task is not None:
+        given += get_task(task).prompts(n, seed=seed)
+    elif not given:
+        given += prompts_trained_on(model_card(model), n, seed)
     run = looplens.record(
         loaded,
         given,
@@ -195,30 +200,13 @@ def _read_prompts(path: Path) -> list[str]:
     return found
 
 
-def _task_prompts(
-    model: LoopedTransformer, source: str, task: str | None, n: int, seed: int
-) -> list[Prompt]:
-    from looplens.tasks import get_task
-    from looplens.training.card import read_card
-
-    name = task or read_card(source).get("task")
-    if name is None:
-        raise InputError(
-            f"{source} does not say which task it was trained on: give --prompt, --prompts or "
-            "--task"
-        )
-    return get_task(name).prompts(n, seed=seed)
-
-
 def _print_regimes(console: Console, summary: dict) -> None:
-    shares = {
-        name.removesuffix("_share"): value
-        for name, value in summary.get("classify", {}).items()
-        if name.endswith("_share")
-    }
-    table = Table("regime", "share of tokens", title="Regimes found", title_justify="left")
-    for name, share in shares.items():
-        table.add_row(name, f"{share:.1%}")
+    from looplens.analysis import REGIMES
+
+    counts = summary["classify"]
+    table = Table("regime", "trajectories", "share", title="Regimes found", title_justify="left")
+    for name in REGIMES:
+        table.add_row(name, str(counts[f"n_{name}"]), f"{counts[f'{name}_share']:.1%}")
     console.print(table)
 
 

@@ -107,11 +107,12 @@ def report(
     Example: `looplens report runs/demo --out report.html --fail-if 'classify.slider_share > 0.1'`
     """
     import looplens
-    from looplens.reports import build, failures, parse_condition
+    from looplens.reports import build, check, parse_condition
 
     conditions = [parse_condition(text) for text in fail_if or []]
     opened = looplens.open_run(run)
-    opened.analyze(missing_only=True)
+    opened.analyze(missing_only=True, progress=True)
+    failures = check(conditions, opened.summary())  # a misspelt condition writes nothing
     kind = format or _format_of(out)
     built = build(opened)
     text = {"html": built.to_html, "json": built.to_json, "md": built.to_markdown}[kind]()
@@ -123,10 +124,9 @@ def report(
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, encoding="utf-8")
         Console(stderr=True).print(f"wrote {out}", highlight=False)
-    failed = failures(conditions, opened.summary())
-    for line in failed:
-        Console(stderr=True).print(f"[bold red]failed:[/] {line}", highlight=False)
-    if failed:
+    for failure in failures:
+        Console(stderr=True).print(f"[bold red]failed:[/] {failure}", highlight=False)
+    if failures:
         raise typer.Exit(1)
 
 

@@ -1,7 +1,7 @@
 """Looped transformers with hook points: configuration, model, checkpoints."""
 
 from looplens.models.addressing import LoopCache
-from looplens.models.checkpoints import bundled_models, load_model, save_model
+from looplens.models.checkpoints import bundled_models, load_model, model_card, save_model
 from looplens.models.config import LoopedConfig
 from looplens.models.initial_state import InitialState
 from looplens.models.looped import LoopedTransformer
@@ -16,5 +16,6 @@ __all__ = [
     "bundled_models",
     "char_tokenizer",
     "load_model",
+    "model_card",
     "save_model",
 ]

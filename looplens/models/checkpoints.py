@@ -23,11 +23,34 @@ MODEL_TYPE = "looplens"
 _BUNDLED = Path(__file__).parent / "bundled"
 _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
+_CARD = "card.json"
 
 
 def bundled_models() -> dict[str, Path]:
     """Return the checkpoints that ship with looplens, by name."""
     return {path.parent.name: path.parent for path in sorted(_BUNDLED.glob(f"*/{_CONFIG}"))}
+
+
+def model_card(source: str | Path) -> dict[str, Any]:
+    """Return what training wrote about a model: task, accuracy by iteration, recipe.
+
+    Parameters
+    ----------
+    source : str or Path
+        The name of a bundled model, or a checkpoint directory.
+
+    Returns
+    -------
+    dict
+        The content of ``card.json``; empty where the checkpoint has none.
+
+    Raises
+    ------
+    InputError
+        If there is no such model.
+    """
+    path = _find(source) / _CARD
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def load_model(

@@ -18,6 +18,7 @@ from looplens.plots import _heatmap, _labels, _select, _theme
 
 _CELL = 22
 _LEAST, _MOST = 300, 760
+_MOST_LABELLED = 160
 
 
 def attention(
@@ -118,25 +119,29 @@ def attention_figure(
         End of the colour scale; None for the largest weight of this map.
     """
     colours = _theme.palette(theme)
-    values = _causal(pattern.transpose("query", "key").values.astype(np.float64))
+    values = _causal(pattern.transpose("query", "key").values).astype(np.float32)
     pixels = int(np.clip(len(labels) * _CELL, _LEAST, _MOST))
     made = _theme.figure(title=title, subtitle=subtitle, theme=theme, height=pixels + 200, width=pixels + 260)
-    rows = [[label] * len(labels) for label in labels]
+    hover = "%{y} attends to %{x}"
+    names: dict[str, Any] = {}
+    if len(labels) <= _MOST_LABELLED:  # a label a cell is dear: long prompts go by position
+        hover = "%{text} (%{y}) attends to %{customdata} (%{x})"
+        names = {
+            "text": [[label] * len(labels) for label in labels],
+            "customdata": [list(labels)] * len(labels),
+        }
     made.add_trace(
         go.Heatmap(
             z=values,
             x=np.arange(len(labels)),
             y=np.arange(len(labels)),
-            text=rows,
-            customdata=[list(labels)] * len(labels),
+            **names,
             zmin=0,
             zmax=float(np.nanmax(values)) if strongest is None else strongest,
             colorscale=[list(stop) for stop in colours.from_paper],
             colorbar={"title": {"text": "attention weight"}},
             hoverongaps=False,
-            hovertemplate=(
-                "%{text} (%{y}) attends to %{customdata} (%{x})<br>weight %{z:.3f}<extra></extra>"
-            ),
+            hovertemplate=f"{hover}<br>weight %{{z:.3f}}<extra></extra>",
         )
     )
     positions, texts = _labels.row_ticks(labels, pixels)

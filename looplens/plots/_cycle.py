@@ -56,8 +56,8 @@ def cycle(run: Any, token: int, restart: int = 0, *, theme: str = "light") -> _t
             f"{run.n_layers}: its only limit is that of the loop state."
         )
     _select.layer(run, 0)
-    states = run.site("resid_post", restart=restart, tokens=[token])
-    states = states.squeeze(drop=True).transpose("layer", "iteration", "d_model").values
+    states = run.site("resid_post", restart=restart, tokens=token)
+    states = states.transpose("layer", "iteration", "d_model").values
     found = analysis.cycle(states)
     basis = analysis.pca(states, n_components=2)
     limits = (np.asarray(found.limits) - basis.mean) @ np.asarray(basis.components).T

@@ -17,6 +17,7 @@ from looplens.plots import _labels, _theme
 _ROW_PIXELS = 20
 _LEAST_PIXELS = 200
 _MOST_PIXELS = 900
+_MOST_LABELLED = 50_000
 
 
 def plot_height(rows: int) -> int:
@@ -70,13 +71,15 @@ def log_heatmap(
         With one heat map named ``"values"``; the row axis is numeric, 0 at the top.
     """
     values = np.asarray(values, dtype=np.float64)
-    logarithms = log_values(values)
+    logarithms = log_values(values).astype(np.float32)  # half the size of the page
     finite = logarithms[np.isfinite(logarithms)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (-1.0, 0.0)
     if high - low < 1:  # less than a decade: widen it, so that the colour bar has ticks
         low, high = np.floor(low), np.ceil(high + 1e-9)
     exponents, texts = _labels.decade_ticks(low, high)
 
+    # A label a cell is dear: long prompts go by the number of the row.
+    named = values.size <= _MOST_LABELLED
     pixels = plot_height(len(rows))
     made = _theme.figure(title=title, subtitle=subtitle, theme=theme, height=pixels + 170)
     colours = _theme.palette(theme)
@@ -86,8 +89,8 @@ def log_heatmap(
             z=logarithms,
             x=np.asarray(iterations),
             y=np.arange(len(rows)),
-            customdata=values,
-            text=[[label] * len(iterations) for label in rows],
+            customdata=values.astype(np.float32),
+            **({"text": [[label] * len(iterations) for label in rows]} if named else {}),
             zmin=low,
             zmax=high,
             colorscale=[list(stop) for stop in colours.sequential],
@@ -97,7 +100,9 @@ def log_heatmap(
                 "ticktext": texts,
             },
             hovertemplate=(
-                "%{text}<br>iteration %{x}<br>" + value_title + " %{customdata:.3g}<extra></extra>"
+                ("%{text}" if named else f"{row_title} %{{y}}")
+                + "<br>iteration %{x}<br>"
+                + value_title + " %{customdata:.3g}<extra></extra>"
             ),
             hoverongaps=False,
             ygap=1 if len(rows) <= 60 else 0,

@@ -53,8 +53,8 @@ def _incomplete(material: Material) -> Iterator[Statement]:
     if not material.run.complete:
         yield Statement(
             key="incomplete",
-            text="The recording did not finish: tokens that were not reached are missing, and an analysis "
-            "that needs them is left out. Record the run again.",
+            text="The recording did not finish: tokens that were not reached are missing, so no analysis was "
+            "made. Record the run again.",
         )
 
 
@@ -190,6 +190,8 @@ def _precision(material: Material) -> Iterator[Statement]:
 
 def _failed(material: Material) -> Iterator[Statement]:
     """Whatever else is missing: an analysis that failed, in its own words."""
+    if not material.run.complete:
+        return
     explained = {
         "path_independence": material.run.restarts < 2,
         "readout": not material.run.has_readout,

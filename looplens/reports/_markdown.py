@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from looplens.reports._report import Report, Section, Table
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
+_BREAKS = re.compile("[ \t\r\n\x0b\x0c\x85\u2028\u2029]+")
 
 
 def escape(text: str) -> str:
     """Escape what Markdown would read as markup, and put the text on one line."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return _SPECIAL.sub(r"\\\1", _BREAKS.sub(" ", text).strip())
 
 
 def to_markdown(report: Report) -> str:

@@ -26,7 +26,7 @@ class Material:
     Attributes
     ----------
     run : looplens.Run
-        The run; its stored analyses are read once only.
+        The run.
     results : dict of str to Dataset
         The analyses that are there.
     reasons : dict of str to str
@@ -60,4 +60,4 @@ class Material:
     def number(self, name: str, key: str) -> float:
         """Return a number of the summary; NaN where it is missing."""
         value = self.summary.get(name, {}).get(key)
-        return float("nan") if value is None or isinstance(value, str) else float(value)
+        return float(value) if isinstance(value, int | float) else float("nan")

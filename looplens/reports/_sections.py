@@ -14,6 +14,7 @@ from looplens.plots._labels import cosine, escape, number, percent, subtitle, to
 from looplens.reports._material import Material
 from looplens.reports._recorded import plural
 from looplens.reports._report import Fact, Picture, Section, Table
+from looplens.reports.conditions import flatten
 
 _MOST_EXAMPLES = 3
 _WORST = 5
@@ -94,12 +95,17 @@ def regimes(material: Material) -> Section | None:
     if "classify" not in material:
         return None
     run, results = material.run, material["classify"]
-    counts = _groups.count_regimes(results["regime"])
-    total = int(counts.sum())
+    counts = _groups.count_regimes(results["regime"]).values
+    unit_counts = _groups.count_regimes(results["unit_regime"]).values
     styles = plots.palette("light").regimes
     count_rows = tuple(
-        (styles[name].label, str(int(count)), percent(int(count) / max(1, total)))
-        for name, count in zip(plots.REGIMES, counts.values, strict=True)
+        (
+            styles[name].label,
+            str(int(count)),
+            percent(material.number("classify", f"{name}_share")),
+            str(int(unit_count)),
+        )
+        for name, count, unit_count in zip(plots.REGIMES, counts, unit_counts, strict=True)
     )
     examples = plots.regime_examples(run, results, most=_MOST_EXAMPLES)
     example_rows = []
@@ -130,12 +136,14 @@ def regimes(material: Material) -> Section | None:
         title="Regimes",
         text=(
             "A fixed point is approached and kept; an orbit comes back to the same states again and "
-            "again; a slider drifts on. What the recording does not decide is called unresolved, with the reason.",
+            "again; a slider drifts on. What the recording does not decide is called unresolved, with the reason. "
+            "A slider that is a fixed point on states of unit norm only grows in norm.",
+            *_small_orbits(material),
         ),
         tables=(
             Table(
                 caption="Trajectories per regime",
-                columns=("regime", "trajectories", "share"),
+                columns=("regime", "trajectories", "share", "on states of unit norm"),
                 rows=count_rows,
             ),
             Table(
@@ -153,6 +161,18 @@ def regimes(material: Material) -> Section | None:
             ),
         ),
         pictures=tuple(pictures),
+    )
+
+
+def _small_orbits(material: Material) -> tuple[str, ...]:
+    """Return the caution about orbits that are probably driven by another token."""
+    small = material.number("classify", "n_small_orbits")
+    threshold = material["classify"]["amplitude"].attrs.get("threshold")
+    if not small > 0 or threshold is None:
+        return ()
+    return (
+        f"{plural(int(small), 'orbit')} had a relative amplitude below {number(threshold)}: such orbits are often "
+        "driven by another token of the prompt and not of the token's own making.",
     )
 
 
@@ -238,9 +258,20 @@ def path_independence(material: Material) -> Section | None:
                 note="relative to the norm of the state",
             ),
             Fact(
-                label="Same prediction at the end",
-                value=percent(value("path_independence", "readout_agreement")),
+                label="Same regime",
+                value=percent(value("path_independence", "regime_agreement")),
                 note="share of pairs of restarts",
+            ),
+            *(
+                [
+                    Fact(
+                        label="Same prediction at the end",
+                        value=percent(value("path_independence", "readout_agreement")),
+                        note="share of pairs of restarts",
+                    )
+                ]
+                if "readout_agreement" in results
+                else []
             ),
         ),
         tables=(
@@ -279,9 +310,15 @@ def readout(material: Material) -> Section | None:
         return None
     results, value = material["readout"], material.number
     by = "difficulty" if "accuracy_by_difficulty" in results else None
-    facts = []
+    facts = [
+        Fact(
+            label="Prediction settles, median",
+            value=number(value("readout", "median_prediction_settling")),
+            note="first iteration from which on the best token stays the same",
+        )
+    ]
     if np.isfinite(value("readout", "final_accuracy")):
-        facts = [
+        facts += [
             Fact(
                 label="Accuracy at the last iteration",
                 value=percent(value("readout", "final_accuracy")),
@@ -339,12 +376,12 @@ def cycle(material: Material) -> Section | None:
             Fact(
                 label="Separation ratio, median",
                 value=number(value("cycle", "median_separation_ratio")),
-                note="distance between limits over the motion that is left",
+                note="mean distance between limits over the motion that is left",
             ),
             Fact(
                 label="Degeneracy, median",
                 value=cosine(value("cycle", "median_degeneracy")),
-                note="smallest cosine between limits of layers; 1 means one shared point",
+                note="smallest cosine between the limits of layer 0 and another; 1 is one shared point",
             ),
         ),
         pictures=tuple(pictures),
@@ -366,6 +403,11 @@ def attention(material: Material) -> Section | None:
                 value=number(material.number("attention_change", "final_change")),
                 note="total variation, mean over heads and queries; 0 is no change",
             ),
+            Fact(
+                label="Change at iteration 2",
+                value=number(material.number("attention_change", "first_change")),
+                note="the same measure, for comparison",
+            ),
         ),
         pictures=(
             Picture(
@@ -386,9 +428,8 @@ def attention(material: Material) -> Section | None:
 def numbers(material: Material) -> Section:
     """Return the table of all numbers, under the names that conditions use."""
     rows = tuple(
-        (f"{analysis}.{name}", value if isinstance(value, str) else number(float(value), digits=5))
-        for analysis, values in material.summary.items()
-        for name, value in values.items()
+        (name, value if isinstance(value, str) else number(value, digits=5))
+        for name, value in flatten(material.summary).items()
     )
     return Section(
         key="numbers",

@@ -76,7 +76,7 @@ def card_values(
 ) -> dict[str, Any]:
     """Return everything the card says as plain values; the arguments are those of `write_card`."""
     recommended = model.cfg.default_iterations
-    command = f"python -m looplens.training {recipe.name} --out {recipe.name}"
+    command = f"looplens train {recipe.name} --out models/{recipe.name}"
     command += f" --steps {recipe.steps}" if changed_steps else ""
     command += f" --threads {threads}" + (f" --device {device}" if device != "cpu" else "")
     return {

@@ -35,14 +35,14 @@ def _huginn_mini(task: str, default_iterations: int) -> LoopedConfig:
 
 
 def _ouro_mini(task: str, default_iterations: int) -> LoopedConfig:
-    """Loop a whole stack, after Ouro (arXiv 2510.25741, section 3)."""
+    """Loop one layer and nothing else, after Ouro (arXiv 2510.25741, section 3)."""
     return LoopedConfig(
         d_model=64,
         n_heads=4,
         d_mlp=128,
         d_vocab=len(get_task(task).characters),
         n_ctx=64,
-        n_core=2,
+        n_core=1,
         norm="sandwich",
         injection="none",
         initial_state="embedding",
@@ -88,7 +88,7 @@ _ALL = (
         summary="Four hops without injection: right at four iterations, adrift beyond them.",
         task="phop",
         model=_ouro_mini("phop", default_iterations=4),
-        steps=1600,
+        steps=2000,
         curriculum=(
             Stage(share=0.15, length=32, difficulty=(1, 1)),
             Stage(share=0.15, length=32, difficulty=(1, 2)),

@@ -8,9 +8,9 @@ from looplens.errors import InputError
 from looplens.models import (
     LoopedConfig,
     LoopedTransformer,
-    bundled_models,
     char_tokenizer,
     load_model,
+    model_card,
     save_model,
 )
 
@@ -71,12 +71,11 @@ def test_an_unknown_name_lists_the_bundled_models():
 @pytest.mark.parametrize("name", ["affine-huginn-mini", "phop-huginn-mini", "phop-ouro-mini"])
 def test_bundled_models_reach_their_card(name):
     """The accuracy on the card comes out again, on sequences that training never drew."""
-    from looplens.tasks import get_task
+    from looplens.tasks import prompts_trained_on
 
-    path = bundled_models()[name]
-    card = json.loads((path / "card.json").read_text())
+    card = model_card(name)
     model = load_model(name)
-    prompts = get_task(card["task"]).prompts(48, seed=987)
+    prompts = prompts_trained_on(card, 48, seed=987)
     ids = torch.tensor([prompt.token_ids for prompt in prompts])
     targets = torch.tensor([prompt.targets for prompt in prompts])
     with torch.no_grad():

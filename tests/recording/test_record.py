@@ -207,9 +207,9 @@ def test_non_finite_states_are_recorded_and_counted(tmp_path):
         run = ll.record(model, "1234", out=tmp_path / "r", iterations=20, progress=False)
     assert run.complete
     assert run.non_finite["loop/state"] > 0
-    regimes = run.analyze("classify")["regime"].isel(restart=0)
-    assert regimes[1] == "unresolved"
-    assert "non-finite" in str(run.results("classify")["reason"].values[0, 1])
+    regimes = run.analyze("classify")["classify"].isel(restart=0)
+    assert regimes["regime"][1] == "unresolved"
+    assert "non-finite" in str(regimes["reason"].values[1])
 
 
 def test_memory_does_not_grow_with_the_number_of_prompts(tmp_path):

@@ -34,7 +34,6 @@ def select(
         allowDeselect=False,
         searchable=searchable,
         limit=_MOST_OPTIONS,
-        disabled=len(options) < 2,
         nothingFoundMessage="Nothing found",
         size="xs",
         w=width,

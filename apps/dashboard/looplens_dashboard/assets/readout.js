@@ -57,7 +57,7 @@
     const facts = [
       ["Target", targetText(data, at)],
       ["Entropy", nats(data.entropy[at])],
-      ["KL from the iteration before", nats(data.change[at])],
+      ["KL from the previous", nats(data.change[at])],
     ];
     return [
       element("Table", { className: "predictions", children: element("Tbody", { children: rows }) }),

@@ -221,9 +221,17 @@ def fit(figure: go.Figure) -> str:
             "yanchor": "bottom",
             "maxheight": None,
         },
-        coloraxis_colorbar={"len": 1, "y": 0.5, "yanchor": "middle"},
     )
+    # Without the legend beside it, a colour bar has all of the height.
+    whole = {"len": 1, "y": 0.5, "yanchor": "middle"}
+    figure.update_traces(marker_colorbar=whole, selector=_has_colour_bar)
+    if any(trace.type == "scatter3d" for trace in figure.data):
+        figure.update_layout(margin={"l": 0, "b": 0})  # the axes of a scene need none
     return " · ".join(parts)
+
+
+def _has_colour_bar(trace: Any) -> bool:
+    return trace.type.startswith("scatter") and bool(trace.marker.showscale)
 
 
 def thin_ticks(figure: go.Figure, *axes: str) -> None:

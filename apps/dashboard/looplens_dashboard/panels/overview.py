@@ -40,9 +40,12 @@ def found(view: View, theme: str) -> list[Component]:
     """Return what the analyses found: regimes with counts, and path independence."""
     regimes, trouble = attempt(lambda: _regimes(view, theme))
     score, no_score = attempt(lambda: _score(view))
+    # The panels below say at length what is wrong.
     return [
-        _fact("Regimes", regimes if trouble is None else trouble),
-        _fact("Path independence", score if no_score is None else no_score),
+        _fact("Regimes", "cannot be computed" if trouble else regimes, warn=bool(trouble)),
+        _fact(
+            "Path independence", "cannot be computed" if no_score else score, warn=bool(no_score)
+        ),
     ]
 
 

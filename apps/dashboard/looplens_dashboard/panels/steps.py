@@ -71,6 +71,7 @@ def _draw(curves: list[tuple[xr.DataArray, str, str]], theme: str) -> go.Figure:
             "title": {"text": "relative to the state", "font": {"size": 13}},
             "type": "log",
             "exponentformat": "power",
+            "tickfont": {"size": 10},  # powers are drawn a quarter larger
         },
         modebar={"remove": ["sendChartToCloud"], "bgcolor": "rgba(0,0,0,0)"},
     )

@@ -26,8 +26,9 @@ def make(view: View, selection: Selection) -> go.Figure:
         iteration=max(first, selection.iteration),
         theme=selection.theme,
     )
-    # A card is smaller than the page that the figure was made for: come closer.
-    figure.update_layout(scene_camera_eye={"x": 1.3, "y": 1.3, "z": 0.7})
+    # A zoom holds for one trajectory; how a scene is turned holds for all.
+    shown = (selection.token, selection.restart, selection.layer, selection.dims)
+    figure.update_layout(uirevision="/".join(map(str, shown)), scene_uirevision="camera")
     return figure
 
 
