@@ -16,9 +16,8 @@ from looplens.analysis._window import Window
 
 def describe_converged(amplitude: Floats, floor: float) -> list[str]:
     """Reasons of trajectories that move by rounding only."""
-    limit = floor / np.sqrt(2.0)
     return [
-        f"converged: at the end the motion is under the rounding floor, relative spread {limit:.1e}"
+        f"converged: at the end the motion is under the rounding floor, relative spread {floor:.1e}"
         f" (over the whole window {value:.1e})"
         for value in amplitude
     ]
@@ -78,8 +77,6 @@ def _sentence(finding: Finding, window: Window, seen: Seen, row: int) -> str:
     match finding:
         case Finding.CONVERGED:
             return "converged: at the end the motion is under the rounding floor"
-        case Finding.ROUNDING:
-            return "at the rounding floor: steps are of rounding size and do not add up"
         case Finding.CONTRACTING:
             rate = np.exp(-window.step_exponent[row] / window.centre)
             return f"contracting: each step is {rate:.3g} of the one before"

@@ -71,8 +71,8 @@ class Regimes:
     reason : ndarray of str
         Why, with the numbers that decided.
     period : ndarray of float64
-        Iterations in a turn of an orbit; NaN otherwise. When the motion has a single frequency this
-        is the turn of that rotation, also where the states recur exactly only after several.
+        Iterations in a turn of an orbit; NaN otherwise. When most of the motion has a single
+        frequency this is the turn of that rotation, also where states recur only after several.
     amplitude : ndarray of float64
         Root-mean-square distance from the mean of the long window over the root-mean-square norm.
     scores : dict of str to ndarray of float64
@@ -191,7 +191,7 @@ def _judge(states: Floats, limits: RegimeThresholds, step: float) -> _Verdicts:
     b, length, _ = states.shape
     points = min(max(round(limits.tail * length), 16), length, limits.longest_window)
     late_points = min(max(round(limits.confirm_tail * length), 12), points)
-    floor, wander = step * limits.floor_multiple, step * limits.wander_multiple
+    floor = min(step * limits.floor_multiple, limits.largest_floor)
     window = states[:, -points:]
     scale = np.sqrt((window**2).sum(-1).mean(-1))
     amplitude = spread(window) / np.maximum(scale, TINY)
@@ -204,8 +204,8 @@ def _judge(states: Floats, limits: RegimeThresholds, step: float) -> _Verdicts:
     rows = np.flatnonzero(~still)
     if len(rows):
         moving = states[rows]
-        long = measure(moving, points, floor, wander)
-        late = measure(moving, late_points, floor, wander)
+        long = measure(moving, points, floor, step)
+        late = measure(moving, late_points, floor, step)
         seen = find(long, limits, turns=limits.turns)
         confirmed = find(late, limits, turns=limits.confirm_turns)
         regime[rows], by_late = agree(seen, confirmed)

@@ -25,11 +25,10 @@ class RegimeThresholds:
         Records with fewer states are ``unresolved``: too short.
     longest_window : int
         States of a window at the most; of longer records the end is used.
-    floor_multiple : float
-        Motion of up to this many rounding steps of the source dtype is no motion.
-    wander_multiple : float
-        Spread in rounding steps that steps of rounding size may add up to (rounding noise along a
-        slow direction), without being called a motion.
+    floor_multiple, largest_floor : float
+        A relative spread of up to this many rounding steps of the source dtype is no motion, and
+        never more than the second number. A trained model amplifies its rounding: settled tokens
+        of small float32 models spread by up to 5e-6 of their norm, 25 rounding steps.
     drift_share, drift_cosine, drift_significance : float
         A drift has at least this share of its variance on a straight line in time, this cosine
         between its two halves, and a later half whose square exceeds what white noise shows by this
@@ -69,8 +68,8 @@ class RegimeThresholds:
     confirm_tail: float = 0.3
     shortest: int = 16
     longest_window: int = 128
-    floor_multiple: float = 4.0
-    wander_multiple: float = 30.0
+    floor_multiple: float = 50.0
+    largest_floor: float = 0.01
     drift_share: float = 0.15
     drift_cosine: float = 0.45
     drift_significance: float = 4.0

@@ -31,19 +31,17 @@ class Finding(IntEnum):
     DRIFT_UNCERTAIN = 4
     DRIFT_ACCELERATES = 5
     DRIFT = 6
-    ROUNDING = 7
-    ORBIT = 8
-    SPIRAL = 9
-    OSCILLATION_CHANGES = 10
-    NOISE_FLOOR = 11
-    STRUCTURELESS = 12
+    ORBIT = 7
+    SPIRAL = 8
+    OSCILLATION_CHANGES = 9
+    NOISE_FLOOR = 10
+    STRUCTURELESS = 11
 
 
 _FIXED = (
     Finding.CONVERGED,
     Finding.CONTRACTING,
     Finding.DRIFT_SETTLES,
-    Finding.ROUNDING,
     Finding.SPIRAL,
     Finding.NOISE_FLOOR,
 )
@@ -108,7 +106,6 @@ def find(window: Window, limits: RegimeThresholds, *, turns: float) -> Seen:
         (Finding.DRIFT, drifts),
         # A line with a cycle on it drifts; a transient with a cycle on it ends in the cycle.
         (Finding.DRIFT, directed & turning & steady & ~weak & (exponent < 1.0)),
-        (Finding.ROUNDING, window.at_rounding),
         (Finding.ORBIT, turning & steady & ~weak),
         (Finding.SPIRAL, turning_once & decaying),
         (Finding.OSCILLATION_CHANGES, turning & ~weak),
@@ -165,7 +162,9 @@ def _periodic(
 
     rows = np.arange(len(choice))
     period = np.stack([fit.period for fit in fits])
-    period[2] = _fundamental(period[2], window.recurrence_lag)
+    # One strong turn with weak harmonics is a distorted circle; without one, look for a recurrence.
+    several = _fundamental(period[2], window.recurrence_lag)
+    period[2] = np.where(residual[1] < limits.orbit_residual, period[2], several)
     growth = np.stack([fit.growth for fit in fits])[choice, rows] * window.centre
     left = residual[choice, rows]
     isotropy = np.stack([fit.isotropy for fit in fits])[choice, rows]

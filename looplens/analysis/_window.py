@@ -38,9 +38,8 @@ class Window:
         Iteration at the middle of the window: the time against which rates are judged.
     amplitude : ndarray
         Root-mean-square distance from the window's mean over the root-mean-square norm.
-    converged, at_rounding : ndarray of bool
-        The last third does not move by more than rounding; steps are of rounding size and
-        do not add up to much.
+    converged : ndarray of bool
+        The last third does not move by more than rounding.
     settled_ratio : ndarray
         Spread of the window over the distance of the states before it from its mean.
     linear_share : ndarray
@@ -69,7 +68,6 @@ class Window:
     centre: float
     amplitude: Floats
     converged: NDArray[np.bool_]
-    at_rounding: NDArray[np.bool_]
     settled_ratio: Floats
     linear_share: Floats
     drift_cosine: Floats
@@ -97,15 +95,14 @@ def spread(states: Floats) -> Floats:
 def has_converged(window: Floats, floor: float) -> NDArray[np.bool_]:
     """Whether the last third of each window (b, n, d) spreads by no more than rounding.
 
-    `floor` is the largest relative step that is rounding; the spread of white noise is its step
-    over the square root of two.
+    `floor` is the largest relative spread that is rounding.
     """
     scale = np.sqrt((window**2).sum(-1).mean(-1))
     last = window[:, -max(4, window.shape[1] // 3) :]
-    return spread(last) <= scale * floor / np.sqrt(2.0)
+    return spread(last) <= scale * floor
 
 
-def measure(states: Floats, points: int, floor: float, wander: float) -> Window:
+def measure(states: Floats, points: int, floor: float, rounding: float) -> Window:
     """Measure the last `points` states of each trajectory.
 
     Parameters
@@ -114,8 +111,8 @@ def measure(states: Floats, points: int, floor: float, wander: float) -> Window:
         Whole trajectories; the index along N is the iteration.
     points : int
         Length n of the window.
-    floor, wander : float
-        Largest relative step, and largest relative spread of such steps, that is rounding.
+    floor, rounding : float
+        Largest relative spread that is rounding, and the relative step of rounding alone.
     """
     b, length, d_model = states.shape
     n = points
@@ -140,7 +137,7 @@ def measure(states: Floats, points: int, floor: float, wander: float) -> Window:
     noise = np.where(white < 0.5, smooth_left / (n - 4), 0.0)
     dimensions = noise_dimensions(smooth, n - 4, d_model)
     cosine, significance, exponent, error = _drift(centred, centre, noise, dimensions)
-    step, step_exponent, step_t, shrinking = _steps(window, scale * floor, centre)
+    step_exponent, step_t, shrinking = _steps(window, scale * rounding, centre)
     single, several = harmonics(straight, d_model)
     return Window(
         points=n,
@@ -148,7 +145,6 @@ def measure(states: Floats, points: int, floor: float, wander: float) -> Window:
         centre=centre,
         amplitude=np.sqrt(variance) / np.maximum(scale, TINY),
         converged=has_converged(window, floor),
-        at_rounding=(step <= scale * floor) & (np.sqrt(variance) <= scale * wander),
         settled_ratio=np.sqrt(variance) / np.maximum(before, TINY),
         linear_share=(line**2).sum(-1) / total,
         drift_cosine=cosine,
@@ -200,13 +196,13 @@ def _drift(
 
 
 def _steps(
-    window: Floats, floor: Floats, centre: float
-) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
-    """Root-mean-square step, exponent, t-statistic, and whether steps shrink to the end."""
+    window: Floats, rounding: Floats, centre: float
+) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """Exponent of the step norms, its t-statistic, and whether they shrink to the end."""
     steps = np.sqrt((np.diff(window, axis=1) ** 2).sum(-1))
     count = steps.shape[1]
-    # Steps under the floor are rounding: clip them, so that a finished decay does not look endless.
-    logs = np.log(np.maximum(steps, 0.3 * floor[:, None]) + TINY)
+    # Clip what is rounding, so that a finished decay does not look endless.
+    logs = np.log(np.maximum(steps, rounding[:, None]) + TINY)
     time = np.arange(count) - 0.5 * (count - 1)
     slope = logs @ time / (time @ time)
     left = logs - logs.mean(1, keepdims=True) - slope[:, None] * time
@@ -214,8 +210,8 @@ def _steps(
     third = count // 3
     middle = (steps[:, third : 2 * third] ** 2).mean(1)
     last = (steps[:, -third:] ** 2).mean(1)
-    shrinking = (last < 0.8 * middle) | (last < floor**2)
-    return np.sqrt((steps**2).mean(1)), -slope * centre, slope / error, shrinking
+    shrinking = (last < 0.8 * middle) | (last < (4 * rounding) ** 2)
+    return -slope * centre, slope / error, shrinking
 
 
 def _recurrence_lag(gram: Floats) -> Floats:

@@ -96,7 +96,7 @@ def models() -> None:
 def train(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe, as in `looplens models`.")],
     out: Annotated[
-        Path | None, typer.Option(help="Checkpoint directory; checkpoints/RECIPE by default.")
+        Path | None, typer.Option(help="Directory of the model; models/RECIPE by default.")
     ] = None,
     steps: Annotated[
         int | None, typer.Option(help="Stop after so many steps instead of the recipe's.")
@@ -107,13 +107,24 @@ def train(
 ) -> None:
     """Train a small looped model by a recipe.
 
-    Example: `looplens train affine-huginn-mini --out checkpoints/affine`
+    The resumable state lies in checkpoints/RECIPE until it is removed.
+
+    Example: `looplens train affine-huginn-mini --out models/affine`
     """
     from looplens.training import train as run_training
 
-    target = out or Path("checkpoints") / recipe
-    run_training(recipe, target, steps=steps, resume=resume, device=device, threads=threads)
-    Console().print(f"wrote {target}", highlight=False)
+    target = out or Path("models") / recipe
+    result = run_training(
+        recipe, target, steps=steps, resume=resume, device=device, threads=threads
+    )
+    table = Table("iterations", "held-out accuracy")
+    for iterations, accuracy in zip(
+        result.evaluation.iterations, result.evaluation.accuracy, strict=True
+    ):
+        table.add_row(str(iterations), f"{accuracy:.4f}")
+    console = Console()
+    console.print(table)
+    console.print(f"{result.steps} steps in {result.seconds:.0f} s; model: {target}", highlight=False)
 
 
 def record(

@@ -113,6 +113,8 @@ def save_model(model: LoopedTransformer, directory: str | Path, *, card: str | N
     (directory / _CONFIG).write_text(json.dumps(config, indent=2) + "\n")
     weights = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
     save_file(weights, directory / _WEIGHTS, metadata={"format": "pt"})
+    # safetensors writes for the owner alone, which would make an installed model unreadable.
+    (directory / _WEIGHTS).chmod((directory / _CONFIG).stat().st_mode)
     if model.tokenizer is not None:
         model.tokenizer.save(directory)
     if card is not None:

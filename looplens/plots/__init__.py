@@ -1,8 +1,8 @@
 """Figures of a run, one a file, each returned as a plotly figure.
 
-Every function takes an opened run, fetches what it needs from :mod:`looplens.analysis` (computing it in
-memory when the run does not hold it yet) and draws it. Beside each stands a ``..._figure`` function
-that draws labelled arrays and needs no run. A figure never computes a number of its own.
+Every function takes an opened run, fetches what it needs from :mod:`looplens.analysis` (computing
+it in memory when the run does not hold it yet) and draws it. Beside each stands a ``..._figure``
+function that draws labelled arrays and needs no run. A figure never computes a number of its own.
 
 Figures are :class:`Figure` objects, which carry :data:`CONFIG` wherever they are shown; pass it
 to ``dcc.Graph(config=plots.CONFIG)`` in Dash.
@@ -19,12 +19,13 @@ from looplens.plots._convergence_heatmap import (
     convergence_heatmap_figure,
 )
 from looplens.plots._cycle import cycle, cycle_figure
+from looplens.plots._marks import CURSOR
 from looplens.plots._readout import readout, readout_figure
 from looplens.plots._regimes import regime_examples, regimes, regimes_figure
 from looplens.plots._restarts import restarts, restarts_figure
 from looplens.plots._settling import settling, settling_figure
 from looplens.plots._theme import CONFIG, PALETTES, REGIMES, Figure, Palette, RegimeStyle, palette
-from looplens.plots._trajectory import CURSOR, trajectory, trajectory_figure
+from looplens.plots._trajectory import trajectory, trajectory_figure
 
 FIGURES: dict[str, Callable[..., Any]] = {
     "convergence_heatmap": convergence_heatmap,

@@ -121,7 +121,9 @@ def attention_figure(
     colours = _theme.palette(theme)
     values = _causal(pattern.transpose("query", "key").values).astype(np.float32)
     pixels = int(np.clip(len(labels) * _CELL, _LEAST, _MOST))
-    made = _theme.figure(title=title, subtitle=subtitle, theme=theme, height=pixels + 200, width=pixels + 260)
+    made = _theme.figure(
+        title=title, subtitle=subtitle, theme=theme, height=pixels + 200, width=pixels + 260
+    )
     hover = "%{y} attends to %{x}"
     names: dict[str, Any] = {}
     if len(labels) <= _MOST_LABELLED:  # a label a cell is dear: long prompts go by position
@@ -194,8 +196,8 @@ def attention_change(
 
     References
     ----------
-    Blayney et al., arXiv 2604.11791, proposition 4.2 (attention changes no faster than the state) and
-    figures 3 and 24; total variation is used here in place of the Frobenius norm.
+    Blayney et al., arXiv 2604.11791, proposition 4.2 (attention changes no faster than the state)
+    and figures 3 and 24; total variation is used here in place of the Frobenius norm.
     """
     recorded = [int(number) for number in run.attention_prompts]
     restart = _select.restart(run, restart)
@@ -216,6 +218,8 @@ def attention_change(
         value_title="total variation",
         row_title="",
         title="Change of attention from the iteration before",
-        subtitle=_labels.subtitle(run, f"prompt {prompt}", f"restart {restart}", "mean over queries"),
+        subtitle=_labels.subtitle(
+            run, f"prompt {prompt}", f"restart {restart}", "mean over queries"
+        ),
         theme=theme,
     )

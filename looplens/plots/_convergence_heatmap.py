@@ -1,8 +1,8 @@
 """The convergence heat map: tokens down, iterations across, distance as colour.
 
-The figure of Geiping et al. (2502.05171, section 6 and its notebook): one row a token, the distance of its state to
-its limit on a logarithmic colour scale. The numbers are those of the analyses ``convergence``
-and ``path_independence``; this module computes none.
+The figure of Geiping et al. (2502.05171, section 6 and its notebook): one row a token, the distance
+of its state to its limit on a logarithmic colour scale. The numbers are those of the analyses
+``convergence`` and ``path_independence``; this module computes none.
 """
 
 from __future__ import annotations
@@ -172,6 +172,9 @@ def convergence_heatmap_figure(
             marks,
             name=name,
             theme=theme,
-            hover=[f"{label}<br>settles at iteration {mark:g}" for label, mark in zip(labels, marks, strict=True)],
+            hover=[
+                f"{label}<br>settles at iteration {mark:g}"
+                for label, mark in zip(labels, marks, strict=True)
+            ],
         )
     return made

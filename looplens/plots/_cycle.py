@@ -46,8 +46,8 @@ def cycle(run: Any, token: int, restart: int = 0, *, theme: str = "light") -> _t
 
     References
     ----------
-    Blayney et al., arXiv 2604.11791, proposition 4.1 (every layer of the block has a fixed point of its own)
-    and figure 5 (principal components of one token over all layers and iterations).
+    Blayney et al., arXiv 2604.11791, proposition 4.1 (every layer of the block has a fixed point of
+    its own) and figure 5 (principal components of one token over all layers and iterations).
     """
     token, restart = _select.token(run, token), _select.restart(run, restart)
     if run.n_layers < 2:
@@ -109,9 +109,7 @@ def cycle_figure(
     made = _theme.figure(
         title="Cycle over the layers: one limit a layer", subtitle=subtitle, theme=theme, height=480
     )
-    make_subplots(
-        rows=1, cols=2, column_widths=[0.56, 0.44], horizontal_spacing=0.14, figure=made
-    )
+    make_subplots(rows=1, cols=2, column_widths=[0.56, 0.44], horizontal_spacing=0.14, figure=made)
     for layer in range(layers):
         colour = colours.categories[layer % len(colours.categories)]
         symbol = _theme.TOKEN_SYMBOLS[layer % len(_theme.TOKEN_SYMBOLS)]
@@ -219,6 +217,4 @@ def _add_distances(made: _theme.Figure, distance: np.ndarray, colours: _theme.Pa
         col=2,
     )
     made.update_xaxes(title="layer", dtick=1, showgrid=False, row=1, col=2)
-    made.update_yaxes(
-        title="layer", dtick=1, showgrid=False, autorange="reversed", row=1, col=2
-    )
+    made.update_yaxes(title="layer", dtick=1, showgrid=False, autorange="reversed", row=1, col=2)

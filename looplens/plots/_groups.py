@@ -7,6 +7,7 @@ figures and reports share them so that they agree.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,12 +48,14 @@ class Groups:
 
 
 def columns(run: Any) -> list[str]:
-    """Return the columns by which tokens can be grouped: numbers that came with them, and position."""
+    """Return the columns to group tokens by: numbers that came with them, and position."""
     tokens = run.tokens
     named = [
         str(name)
         for name, column in tokens.data_vars.items()
-        if name not in _NOT_METADATA and np.issubdtype(column.dtype, np.number)
+        if name not in _NOT_METADATA
+        and np.issubdtype(column.dtype, np.number)
+        and np.isfinite(column.values).any()
     ]
     return sorted(named, key=lambda name: (name == "position", name != "difficulty", name))
 
@@ -101,7 +104,7 @@ def group_tokens(run: Any, by: str | None = None) -> Groups:
     number[defined] = np.clip(np.searchsorted(edges, values[defined], "right") - 1, 0, _RANGES - 1)
     labels = tuple(
         f"{_labels.number(low)} to {_labels.number(high)}"
-        for low, high in zip(edges[:-1], edges[1:], strict=True)
+        for low, high in itertools.pairwise(edges)
     )
     centres = (edges[:-1] + edges[1:]) / 2
     return Groups(by=by, number=number, values=values, labels=labels, centres=centres)

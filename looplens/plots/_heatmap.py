@@ -102,7 +102,8 @@ def log_heatmap(
             hovertemplate=(
                 ("%{text}" if named else f"{row_title} %{{y}}")
                 + "<br>iteration %{x}<br>"
-                + value_title + " %{customdata:.3g}<extra></extra>"
+                + value_title
+                + " %{customdata:.3g}<extra></extra>"
             ),
             hoverongaps=False,
             ygap=1 if len(rows) <= 60 else 0,
@@ -141,7 +142,7 @@ def add_row_markers(
         Text a row.
     """
     positions = np.asarray(positions, dtype=np.float64)
-    defined = np.flatnonzero(np.isfinite(positions))
+    defined = np.flatnonzero(np.isfinite(positions)).tolist()
     made.add_trace(
         go.Scatter(
             name=name,

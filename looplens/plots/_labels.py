@@ -1,7 +1,7 @@
 """How tokens, numbers and runs are written on a figure.
 
-Everything here turns something into short text: a token into a label with its spaces visible, a power
-of ten into a tick, a run into a subtitle. It reads the token table of a run and nothing else of it.
+Everything here turns something into short text: a token into a label with its spaces visible, a
+power of ten into a tick, a run into a subtitle. It reads the token table of a run and nothing else.
 """
 
 from __future__ import annotations
@@ -108,7 +108,10 @@ def number(value: float, *, digits: int = 3) -> str:
         return "–"
     if value == 0:
         return "0"
-    if 1e-3 <= abs(value) < 1e5:
+    if 1e4 <= abs(value) < 1e7:
+        whole = value if float(value).is_integer() else float(f"{value:.{digits}g}")
+        text = f"{whole:,.0f}".replace(",", "\u202f")
+    elif 1e-3 <= abs(value) < 1e4:
         decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
         text = f"{value:.{decimals}f}"
         text = text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,4 +1,4 @@
-"""What the model would say after each iteration: accuracy, entropy and how fast predictions still change.
+"""What the model would say after each iteration, and how sure and how right it is.
 
 The curves are those of the analysis ``readout``, which averages over tokens and restarts.
 """
@@ -52,8 +52,8 @@ def readout(run: Any, by: str | None = None, *, theme: str = "light") -> _theme.
 
     References
     ----------
-    Geiping et al., arXiv 2502.05171, section 6 (KL between successive predictions); depth-accuracy curves as in
-    Zhu et al., arXiv 2510.25741.
+    Geiping et al., arXiv 2502.05171, section 6 (KL between successive predictions); depth-accuracy
+    curves as in Zhu et al., arXiv 2510.25741.
     """
     results = analysis.get(run, "readout")
     subtitle = _labels.subtitle(
@@ -100,7 +100,7 @@ def readout_figure(
         rows=rows,
         cols=columns,
         horizontal_spacing=0.11,
-        vertical_spacing=0.22 / rows if rows > 1 else 0,
+        vertical_spacing=0.34 / rows if rows > 1 else 0,
         subplot_titles=[title for _, title in panels],
         figure=made,
     )

@@ -27,8 +27,8 @@ def regimes(run: Any, by: str | None = None, *, theme: str = "light") -> _theme.
     run : looplens.Run
         The opened run.
     by : str or None
-        Numeric column of the token table for the right panel; None for ``difficulty``, or ``position``
-        where the prompts carry no difficulty.
+        Numeric column of the token table for the right panel; None for ``difficulty``, or
+        ``position`` where the prompts carry no difficulty.
     theme : {"light", "dark"}
         Template.
 
@@ -133,9 +133,7 @@ def regimes_figure(
     by_group = _groups.count_regimes(regime, groups)
     total = max(1, int(overall.sum()))
     made = _theme.figure(title="Regimes of the tokens", subtitle=subtitle, theme=theme, height=420)
-    make_subplots(
-        rows=1, cols=2, column_widths=[0.42, 0.58], horizontal_spacing=0.12, figure=made
-    )
+    make_subplots(rows=1, cols=2, column_widths=[0.42, 0.58], horizontal_spacing=0.12, figure=made)
     group_totals = by_group.sum("regime").values
     for name in _theme.REGIMES:
         style = colours.regimes[name]
@@ -205,7 +203,5 @@ def regimes_figure(
     )
     made.update_yaxes(autorange="reversed", showgrid=False, row=1, col=1)
     made.update_xaxes(title=groups.by, type="category", showgrid=False, row=1, col=2)
-    made.update_yaxes(
-        title="share of trajectories", range=[0, 1], tickformat=".0%", row=1, col=2
-    )
+    made.update_yaxes(title="share of trajectories", range=[0, 1], tickformat=".0%", row=1, col=2)
     return made

@@ -1,7 +1,8 @@
-"""One token from several initial states: do the paths end in the same place?
+"""One token from several initial states, and whether the paths end in the same place.
 
 Left, the restarts laid over each other in the principal components of the run; right, the
-distance between them by iteration. Numbers come from the analyses ``pca`` and ``path_independence``.
+distance between them by iteration. Numbers come from the analyses ``pca`` and
+``path_independence``.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ def restarts(
     token : int
         Global token number.
     layer : int or None
-        Overlay of the states after this core layer, or of the loop state. The distance on the right is always
-        that of the loop state.
+        Overlay of the states after this core layer, or of the loop state. The distance on the right
+        is always that of the loop state.
     theme : {"light", "dark"}
         Template.
 
@@ -110,7 +111,7 @@ def restarts_figure(
     colours = _theme.palette(theme)
     made = _theme.figure(
         title=f"Restarts of token {label}",
-        subtitle=" · ".join(part for part in (subtitle, _verdict(independence)) if part),
+        subtitle="<br>".join(part for part in (subtitle, _verdict(independence)) if part),
         theme=theme,
         height=460,
     )
@@ -145,7 +146,7 @@ def restarts_figure(
     made.update_yaxes(title=f"PC 2 ({_labels.percent(share[1])} of variance)", row=1, col=1)
     made.update_xaxes(title="iteration", row=1, col=2)
     made.update_layout(
-        legend={"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"}, margin={"b": 96}
+        legend={"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"}, margin={"t": 96, "b": 96}
     )
     return made
 

@@ -62,10 +62,7 @@ def tokens(run: Any, values: int | Iterable[int]) -> list[int]:
     InputError
         If there are none, or one is out of range.
     """
-    try:
-        several = list(values)  # type: ignore[arg-type]
-    except TypeError:
-        several = [values]
+    several = list(values) if isinstance(values, Iterable) else [values]
     if not several:
         raise InputError("tokens is empty: name at least one global token number.")
     return [token(run, value) for value in several]

@@ -16,6 +16,7 @@ from looplens import analysis
 from looplens.plots import _groups, _labels, _select, _theme
 
 _SPREAD = 0.28
+_MOST_POINTS = 20_000
 
 
 def settling(
@@ -96,11 +97,16 @@ def settling_figure(
     if isinstance(threshold, int | float):
         meaning = f"first iteration from which every relative step is < {_labels.number(threshold)}"
         subtitle = f"{subtitle}<br>{meaning}" if subtitle else meaning
+    flat = values.transpose(..., "token").values.reshape(-1, values.sizes["token"])
+    restart, token = np.nonzero(np.broadcast_to(groups.number >= 0, flat.shape))
+    # A page with hundreds of thousands of points is slow and shows no more than a part of them.
+    every = max(1, -(-restart.size // _MOST_POINTS))
+    restart, token = restart[::every], token[::every]
+    if every > 1:
+        subtitle += f"<br>one trajectory in {every} is drawn; medians are of all"
     made = _theme.figure(
         title=f"Settling iteration by {groups.by}", subtitle=subtitle, theme=theme, height=440
     )
-    flat = values.transpose(..., "token").values.reshape(-1, values.sizes["token"])
-    restart, token = np.nonzero(np.broadcast_to(groups.number >= 0, flat.shape))
     late = flat[restart, token]
     never = ~np.isfinite(late)
     band = iterations * 1.08
@@ -126,7 +132,10 @@ def settling_figure(
                     "size": 7,
                     "opacity": 0.6,
                     "color": colours.categories[0],
-                    "line": {"width": 1.5 if symbol != "circle" else 0, "color": colours.categories[0]},
+                    "line": {
+                        "width": 1.5 if symbol != "circle" else 0,
+                        "color": colours.categories[0],
+                    },
                 },
                 hovertemplate=(
                     "%{text}<br>restart %{customdata}<br>"
@@ -157,7 +166,9 @@ def settling_figure(
     top = band * 1.06 if never.any() else 1.06 * float(np.nanmax(late, initial=1.0))
     made.update_yaxes(title="settling iteration", range=[0, top])
     if never.any():
-        step = next(size for size in (1, 2, 5, 10, 20, 50, 100, 200, 500, 10**6) if iterations / size <= 8)
+        step = next(
+            size for size in (1, 2, 5, 10, 20, 50, 100, 200, 500, 10**6) if iterations / size <= 8
+        )
         ticks = list(range(0, iterations + 1, step))
         made.update_yaxes(tickvals=[*ticks, band], ticktext=[*map(str, ticks), "never"])
     made.update_layout(

@@ -1,41 +1,57 @@
 """The one place that decides how looplens figures look and what they may do.
 
-It holds the figure class, the plotly configuration, the light and the dark template, the colours,
-and the symbols and dashes that repeat what a colour says. It knows nothing of runs, analyses or
-any particular figure.
+It holds the figure class, the plotly configuration and the light and the dark template. It knows
+nothing of runs or of any particular figure.
 
 plotly 7 shows a button that uploads the chart to a cloud service unless every call that
 renders a figure says otherwise. Two independent measures keep it away:
 
-* the template removes the button (``layout.modebar.remove``), which travels with the figure wherever
-  it goes: ``plotly.io.show``, a JSON file, a Dash graph without a config;
+* the layout removes the button (``layout.modebar.remove``), which travels with the figure
+  wherever it goes: ``plotly.io.show``, a JSON file, a Dash graph without a config;
 * :class:`Figure` passes :data:`CONFIG` to every renderer and export that it owns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import plotly.graph_objects as go
 import plotly.io
 
-from looplens.errors import InputError, near_matches
+from looplens.analysis import REGIMES
+from looplens.plots._palette import (
+    PALETTES,
+    SYMBOLS_3D,
+    TOKEN_SYMBOLS,
+    Palette,
+    RegimeStyle,
+    palette,
+)
 
-Theme = Literal["light", "dark"]
+__all__ = [
+    "CONFIG",
+    "PALETTES",
+    "REGIMES",
+    "SYMBOLS_3D",
+    "TOKEN_SYMBOLS",
+    "WEBGL_POINTS",
+    "Figure",
+    "Palette",
+    "RegimeStyle",
+    "figure",
+    "palette",
+]
 
+_UPLOAD_BUTTON = "sendChartToCloud"
 CONFIG: dict[str, Any] = {
     "showSendToCloud": False,
     "displaylogo": False,
     "responsive": True,
-    "modeBarButtonsToRemove": ["sendChartToCloud", "lasso2d", "select2d", "autoScale2d"],
+    "modeBarButtonsToRemove": [_UPLOAD_BUTTON, "lasso2d", "select2d", "autoScale2d"],
     "toImageButtonOptions": {"format": "png", "scale": 2},
 }
 """Configuration of plotly.js for every looplens figure; pass it to ``dcc.Graph(config=...)``."""
-
-REGIMES: tuple[str, ...] = ("fixed_point", "orbit", "slider", "unresolved")
-"""The four regimes, in the order in which figures and tables list them."""
 
 WEBGL_POINTS = 5000
 """Above this many points a scatter figure is drawn with WebGL instead of SVG."""
@@ -43,126 +59,6 @@ WEBGL_POINTS = 5000
 FONT_FAMILY = (
     "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RegimeStyle:
-    """How one regime is drawn: a colour, and three ways to tell it without colour."""
-
-    label: str
-    colour: str
-    symbol: str
-    dash: str
-    pattern: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Palette:
-    """The colours of one theme."""
-
-    paper: str
-    text: str
-    muted: str
-    grid: str
-    axis: str
-    accent: str
-    missing: str
-    categories: tuple[str, ...]
-    sequential: tuple[tuple[float, str], ...]
-    from_paper: tuple[tuple[float, str], ...]
-    regimes: Mapping[str, RegimeStyle]
-
-
-def _regime_styles(fixed: str, orbit: str, slider: str, unresolved: str) -> dict[str, RegimeStyle]:
-    return {
-        "fixed_point": RegimeStyle(
-            label="fixed point", colour=fixed, symbol="circle", dash="solid", pattern=""
-        ),
-        "orbit": RegimeStyle(
-            label="orbit", colour=orbit, symbol="diamond", dash="dash", pattern="x"
-        ),
-        "slider": RegimeStyle(
-            label="slider", colour=slider, symbol="triangle-right", dash="dashdot", pattern="/"
-        ),
-        "unresolved": RegimeStyle(
-            label="unresolved", colour=unresolved, symbol="x-thin-open", dash="dot", pattern="."
-        ),
-    }
-
-
-# Viridis without the end that vanishes into the background of the theme.
-_VIRIDIS = ("#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58")
-_LIGHT_SEQUENTIAL = tuple((i / 7, colour) for i, colour in enumerate(_VIRIDIS))
-_DARK_SEQUENTIAL = tuple(
-    (i / 6, colour)
-    for i, colour in enumerate(
-        ("#5b5fb0", "#3f7fb8", "#2a9aa5", "#2fb38f", "#5fc96e", "#aadc32", "#fde725")
-    )
-)
-
-PALETTES: dict[str, Palette] = {
-    "light": Palette(
-        paper="#ffffff",
-        text="#1f2430",
-        muted="#5f6775",
-        grid="#e6e8ec",
-        axis="#9aa1ad",
-        accent="#d55e00",
-        missing="#f1f2f4",
-        # Okabe and Ito (2008) without black and yellow, which vanish on one of the two papers.
-        categories=("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"),
-        sequential=_LIGHT_SEQUENTIAL,
-        from_paper=((0, "#ffffff"), (0.35, "#8fc1e3"), (0.7, "#0072b2"), (1, "#06253f")),
-        regimes=_regime_styles("#0072b2", "#d55e00", "#009e73", "#6b7280"),
-    ),
-    "dark": Palette(
-        paper="#242424",
-        text="#e6e8ec",
-        muted="#a4abb8",
-        grid="#3a3d42",
-        axis="#70757f",
-        accent="#e69f00",
-        missing="#2f3135",
-        categories=("#56b4e9", "#e69f00", "#2fc99a", "#e29ac3", "#f0e442", "#ff8c4d"),
-        sequential=_DARK_SEQUENTIAL,
-        from_paper=((0, "#242424"), (0.35, "#1f5f8b"), (0.7, "#56b4e9"), (1, "#f2faff")),
-        regimes=_regime_styles("#56b4e9", "#e69f00", "#2fc99a", "#a4abb8"),
-    ),
-}
-
-TOKEN_SYMBOLS: tuple[str, ...] = (
-    "circle",
-    "square",
-    "diamond",
-    "triangle-up",
-    "cross",
-    "triangle-down",
-    "pentagon",
-    "star",
-)
-"""Marker symbols that tell tokens or restarts apart; 3-D figures know only some of them."""
-
-SYMBOLS_3D: tuple[str, ...] = ("circle", "square", "diamond", "cross", "x", "circle-open")
-
-
-def palette(theme: str) -> Palette:
-    """Return the colours of a theme.
-
-    Parameters
-    ----------
-    theme : {"light", "dark"}
-        Name of the theme.
-
-    Raises
-    ------
-    InputError
-        If there is no such theme.
-    """
-    if theme not in PALETTES:
-        raise InputError(
-            f"theme must be 'light' or 'dark', got {theme!r}.{near_matches(str(theme), PALETTES)}"
-        )
-    return PALETTES[theme]
 
 
 def _template(colours: Palette) -> go.layout.Template:
@@ -221,8 +117,7 @@ def _template(colours: Palette) -> go.layout.Template:
             "legend": {"bgcolor": "rgba(0,0,0,0)", "font": {"size": 12}, "tracegroupgap": 2},
             "hoverlabel": {"font": {"family": FONT_FAMILY, "size": 12}, "align": "left"},
             "hovermode": "closest",
-            # The second line of defence against the upload button: it travels with the figure.
-            "modebar": {"remove": ["sendChartToCloud"], "bgcolor": "rgba(0,0,0,0)"},
+            "modebar": {"bgcolor": "rgba(0,0,0,0)"},
             "barcornerradius": 2,
         },
         data={
@@ -252,7 +147,9 @@ class Figure(go.Figure):
 
     def to_html(self, config: Mapping[str, Any] | None = None, *args: Any, **kwargs: Any) -> str:
         """Return the figure as HTML; see ``plotly.graph_objects.Figure.to_html``."""
-        return plotly.io.to_html(self, self._with_config({"config": config})["config"], *args, **kwargs)
+        return plotly.io.to_html(
+            self, self._with_config({"config": config})["config"], *args, **kwargs
+        )
 
     def write_html(
         self, file: Any, config: Mapping[str, Any] | None = None, *args: Any, **kwargs: Any
@@ -310,8 +207,8 @@ def figure(
     made.update_layout(
         template=_TEMPLATES[theme],
         title={"text": title, **({"subtitle": {"text": subtitle}} if subtitle else {})},
+        modebar={"remove": [_UPLOAD_BUTTON]},
         width=width,
         height=height,
     )
     return made
-

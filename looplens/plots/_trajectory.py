@@ -16,11 +16,7 @@ import xarray as xr
 
 from looplens import analysis
 from looplens.errors import InputError
-from looplens.plots import _labels, _select, _theme
-
-_END: dict[int, tuple[str, int]] = {2: ("x-thin-open", 14), 3: ("x", 5)}
-CURSOR = "cursor"
-"""Name of the trace that marks the iteration under the scrubber."""
+from looplens.plots import _labels, _marks, _select, _theme
 
 
 def trajectory(
@@ -70,7 +66,8 @@ def trajectory(
 
     References
     ----------
-    Geiping et al., arXiv 2502.05171, section 6 (one PCA for all tokens and iterations; six components).
+    Geiping et al., arXiv 2502.05171, section 6 (one PCA for all tokens and iterations; six
+    components).
     """
     chosen, restart = _select.tokens(run, tokens), _select.restart(run, restart)
     layer = _select.layer(run, layer)
@@ -146,7 +143,7 @@ def trajectory_figure(
         colour = colours.categories[row % len(colours.categories)]
         shared = {"legendgroup": str(token), "meta": {"role": "trajectory", "token": int(token)}}
         # Plain lists on purpose: a browser that moves the cursor reads them without decoding.
-        coordinates = _coordinates(points[row])
+        coordinates = _marks.coordinates(points[row])
         made.add_trace(
             kind(
                 **coordinates,
@@ -176,8 +173,8 @@ def trajectory_figure(
                 hovertemplate=f"{labels[row]}<br>iteration %{{customdata}}<extra></extra>",
             )
         )
-    _add_ends(made, kind, points, iterations, colours, dims)
-    _add_cursor(made, kind, points, iterations, iteration, colours, dims)
+    _marks.add_ends(made, kind, points, iterations, colours, dims)
+    _marks.add_cursor(made, kind, points, iterations, iteration, colours, dims)
     _finish(made, titles, dims)
     return made
 
@@ -197,95 +194,7 @@ def _kind(dims: int, points: int) -> Any:
     return go.Scattergl if points > _theme.WEBGL_POINTS else go.Scatter
 
 
-def _coordinates(points: np.ndarray) -> dict[str, list[float | None]]:
-    """Return x, y (and z) as lists, with None for what is not finite."""
-    named = {}
-    for column, axis in enumerate("xyz"[: points.shape[-1]]):
-        values = points[:, column]
-        named[axis] = [float(value) if np.isfinite(value) else None for value in values]
-    return named
-
-
-def _named(what: str, iterations: np.ndarray) -> str:
-    """Add the iteration to a legend entry where it is the same for all tokens."""
-    return f"{what} (iteration {iterations[0]})" if len(set(iterations)) == 1 else what
-
-
-def _add_ends(
-    made: _theme.Figure,
-    kind: Any,
-    points: np.ndarray,
-    iterations: np.ndarray,
-    colours: _theme.Palette,
-    dims: int,
-) -> None:
-    """Mark the first and the last finite state of every token."""
-    finite = np.isfinite(points).all(-1)  # [token, iteration]
-    rows = np.flatnonzero(finite.any(1))
-    if not rows.size:
-        return
-    first = finite[rows].argmax(1)
-    last = finite.shape[1] - 1 - finite[rows, ::-1].argmax(1)
-    marks = (
-        ("start", _named("start", iterations[first]), first, "circle-open", 15 if dims == 2 else 9),
-        ("end", _named("last state", iterations[last]), last, *_END[dims]),
-    )
-    for role, name, where, symbol, size in marks:
-        made.add_trace(
-            kind(
-                **_coordinates(points[rows, where]),
-                name=name,
-                mode="markers",
-                hoverinfo="skip",
-                marker={
-                    "symbol": symbol,
-                    "size": size,
-                    "color": colours.text,
-                    "line": {"width": 2, "color": colours.text},
-                },
-                meta={"role": role},
-            )
-        )
-
-
-def _add_cursor(
-    made: _theme.Figure,
-    kind: Any,
-    points: np.ndarray,
-    iterations: np.ndarray,
-    iteration: int | None,
-    colours: _theme.Palette,
-    dims: int,
-) -> None:
-    """Add the movable marker: one point a token, at one iteration; out of sight without one."""
-    stands = int(iterations[-1] if iteration is None else iteration)
-    columns = np.flatnonzero(iterations == stands)
-    if not columns.size:
-        raise InputError(
-            f"iteration must lie between {iterations[0]} and {iterations[-1]}, got {stands}."
-        )
-    made.add_trace(
-        kind(
-            **_coordinates(points[:, columns[0]]),
-            name=CURSOR,
-            mode="markers",
-            hoverinfo="skip",
-            showlegend=False,
-            visible=iteration is not None,
-            marker={
-                "symbol": "circle-open",
-                "size": 20 if dims == 2 else 12,
-                "color": colours.accent,
-                "line": {"width": 3, "color": colours.accent},
-            },
-            meta={"role": CURSOR, "iteration": stands},
-        )
-    )
-
-
-def _colouring(
-    iterations: np.ndarray, colours: _theme.Palette, *, bar: bool
-) -> dict[str, Any]:
+def _colouring(iterations: np.ndarray, colours: _theme.Palette, *, bar: bool) -> dict[str, Any]:
     """Return how markers are coloured by iteration, the colour bar in the lower half of the margin.
 
     Most of the way is covered in the first iterations, so the colour follows their logarithm.

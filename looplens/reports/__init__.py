@@ -1,7 +1,7 @@
 """Reports: one run as an HTML page, as JSON or as Markdown, and conditions that can fail a job.
 
-A report says what was recorded, what the numbers say in words, shows the figures, and names what could not be
-concluded and why.
+A report says what was recorded, what the numbers say in words, shows the figures, and names what
+could not be concluded and why.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Build a report from a run, and write it to a file.
 
-Every sentence, number and figure is made by code from the run; nothing is known here of a particular model.
-A new section is one function in ``_sections`` and one entry in the list below.
+Every sentence, number and figure is made by code from the run; nothing is known here of a
+particular model. A new section is one function in ``_sections`` and one entry in the list below.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def build(run: Any) -> Report:
 
     Notes
     -----
-    An analysis that the recording does not allow, or that fails on a damaged part, is no error: the report
-    names it among what could not be concluded.
+    An analysis that the recording does not allow, or that fails on a damaged part, is no error: the
+    report names it among what could not be concluded.
     """
     material = Material(run)
     sections = [_recorded.section(run)]

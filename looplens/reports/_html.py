@@ -1,7 +1,7 @@
 """A report as one HTML page that loads nothing: styles, plotly.js and figures are all inside it.
 
-The page is a Jinja template shipped with the package. Everything that comes from a run is escaped; only
-figures and plotly.js, which plotly makes safe itself, go in as they are.
+The page is a Jinja template shipped with the package. Everything that comes from a run is escaped;
+only figures and plotly.js, which plotly makes safe itself, go in as they are.
 """
 
 from __future__ import annotations
@@ -33,18 +33,23 @@ def to_html(report: Report) -> str:
         A whole page with plotly.js inside it once.
     """
     metadata = report.metadata
-    return _environment().get_template("report.html.j2").render(
-        report=report,
-        subtitle=metadata["described"],
-        footer=f"Made by looplens {metadata['report_looplens_version']} "
-        f"on {metadata['report_created'][:16].replace('T', ' ')} UTC. Every number comes from the recorded run.",
-        style=Markup(_style()),
-        plotlyjs=Markup(_plotlyjs()),
-        figures={
-            picture.name: Markup(_figure(picture.name, picture.figure))
-            for section in (*report.sections, *report.appendix)
-            for picture in section.pictures
-        },
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            subtitle=metadata["described"],
+            footer=f"Made by looplens {metadata['report_looplens_version']} "
+            f"on {metadata['report_created'][:16].replace('T', ' ')} UTC. Every number comes from "
+            "the recorded run.",
+            style=Markup(_style()),
+            plotlyjs=Markup(_plotlyjs()),
+            figures={
+                picture.name: Markup(_figure(picture.name, picture.figure))
+                for section in (*report.sections, *report.appendix)
+                for picture in section.pictures
+            },
+        )
     )
 
 
@@ -71,5 +76,6 @@ def _style() -> str:
 
 @cache
 def _plotlyjs() -> str:
-    # The button that would use this address is switched off; without it nothing in the page knows it either.
+    # The button that would use this address is switched off; without it nothing in the page knows
+    # it either.
     return get_plotlyjs().replace(_UPLOAD_ADDRESS, "")

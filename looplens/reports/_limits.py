@@ -53,8 +53,8 @@ def _incomplete(material: Material) -> Iterator[Statement]:
     if not material.run.complete:
         yield Statement(
             key="incomplete",
-            text="The recording did not finish: tokens that were not reached are missing, so no analysis was "
-            "made. Record the run again.",
+            text="The recording did not finish: tokens that were not reached are missing, so no "
+            "analysis was made. Record the run again.",
         )
 
 
@@ -63,7 +63,8 @@ def _non_finite(material: Material) -> Iterator[Statement]:
         named = ", ".join(f"{name} ({count})" for name, count in material.run.non_finite.items())
         yield Statement(
             key="non_finite",
-            text=f"Trajectories with numbers that are not finite have no limit and no regime: {named}.",
+            text="Trajectories with numbers that are not finite have no limit and no regime: "
+            f"{named}.",
         )
 
 
@@ -77,13 +78,13 @@ def _iterations(material: Material) -> Iterator[Statement]:
         effect = "few enough for a slow transient to pass for an orbit or a slider"
     else:
         effect = (
-            "enough for most regimes, but a transient that lasts longer than the recording cannot be told "
-            "from a slider"
+            "enough for most regimes, but a transient that lasts longer than the recording cannot "
+            "be told from a slider"
         )
     yield Statement(
         key="iterations",
-        text=f"Only {plural(iterations, 'iteration')} were recorded: {effect}. Record {ENOUGH_ITERATIONS} or "
-        "more for firm verdicts.",
+        text=f"Only {plural(iterations, 'iteration')} were recorded: {effect}. Record "
+        f"{ENOUGH_ITERATIONS} or more for firm verdicts.",
     )
 
 
@@ -115,8 +116,9 @@ def _orbits(material: Material) -> Iterator[Statement]:
     )
     yield Statement(
         key="orbits",
-        text=f"No orbit was found among {plural(tokens, 'token')}. That rules out, at 95 %, only rates above "
-        f"{percent(_power.largest_rate_unseen(tokens))}. Tokens that do not settle are rare: {rates}.",
+        text=f"No orbit was found among {plural(tokens, 'token')}. That rules out, at 95 %, only "
+        f"rates above {percent(_power.largest_rate_unseen(tokens))}. Tokens that do not "
+        f"settle are rare: {rates}.",
     )
 
 
@@ -125,14 +127,14 @@ def _restarts(material: Material) -> Iterator[Statement]:
     if run.restarts < 2:
         yield Statement(
             key="restarts",
-            text="Whether the end depends on the initial state: only one restart was recorded. Record with "
-            "restarts=2 or more.",
+            text="Whether the end depends on the initial state: only one restart was recorded. "
+            "Record with restarts=2 or more.",
         )
     elif run.initial_state in ("zeros", "embedding", "prelude", "learned"):
         yield Statement(
             key="restarts",
-            text=f"Whether the end depends on the initial state: the scheme {run.initial_state!r} draws nothing, "
-            "so restarts may all start in the same place.",
+            text=f"Whether the end depends on the initial state: the scheme {run.initial_state!r} "
+            "draws nothing, so restarts may all start in the same place.",
         )
 
 
@@ -141,13 +143,14 @@ def _targets(material: Material) -> Iterator[Statement]:
     if not run.has_readout:
         yield Statement(
             key="readout",
-            text="What the model would answer after each iteration: no readout was recorded. Record with "
-            "readout_top_k=5 or more.",
+            text="What the model would answer after each iteration: no readout was recorded. "
+            "Record with readout_top_k=5 or more.",
         )
     elif not (np.asarray(run.tokens["target"].values) >= 0).any():
         yield Statement(
             key="targets",
-            text="Whether the answers are right: the prompts carry no targets, so there is no accuracy.",
+            text="Whether the answers are right: the prompts carry no targets, so there is no "
+            "accuracy.",
         )
 
 
@@ -161,8 +164,8 @@ def _layers(material: Material) -> Iterator[Statement]:
     elif "resid_post" not in run.site_names:
         yield Statement(
             key="layers",
-            text="What happens inside an iteration: states after each layer were not recorded. Record with "
-            "sites=('resid_post',).",
+            text="What happens inside an iteration: states after each layer were not recorded. "
+            "Record with sites=('resid_post',).",
         )
 
 
@@ -170,7 +173,8 @@ def _attention(material: Material) -> Iterator[Statement]:
     if not material.run.attention_prompts:
         yield Statement(
             key="attention",
-            text="Whether attention stabilises: no attention was recorded. Name the prompts to record it for.",
+            text="Whether attention stabilises: no attention was recorded. Name the prompts to "
+            "record it for.",
         )
 
 
@@ -183,8 +187,9 @@ def _precision(material: Material) -> Iterator[Statement]:
         if dtype in _COARSE:
             yield Statement(
                 key=key,
-                text=f"{what} in {dtype}: motion below {_COARSE[dtype]} of the state is rounding, so smaller "
-                "orbits, drifts and distances between restarts cannot be seen. Record in float32.",
+                text=f"{what} in {dtype}: motion below {_COARSE[dtype]} of the state is rounding, "
+                "so smaller orbits, drifts and distances between restarts cannot be seen. "
+                "Record in float32.",
             )
 
 
@@ -200,4 +205,6 @@ def _failed(material: Material) -> Iterator[Statement]:
     }
     for name, reason in material.reasons.items():
         if not explained.get(name, False):
-            yield Statement(key=f"analysis_{name}", text=f"The analysis {name!r} is missing: {reason}")
+            yield Statement(
+                key=f"analysis_{name}", text=f"The analysis {name!r} is missing: {reason}"
+            )

@@ -61,3 +61,21 @@ class Material:
         """Return a number of the summary; NaN where it is missing."""
         value = self.summary.get(name, {}).get(key)
         return float(value) if isinstance(value, int | float) else float("nan")
+
+
+def telling_prompt(material: Material, recorded: tuple[int, ...] | None = None) -> int:
+    """Return the prompt with the most trajectories that are not fixed points.
+
+    Parameters
+    ----------
+    material : Material
+        The run and its analyses.
+    recorded : tuple of int or None
+        Prompts to choose from; None for all. The first one wins a tie.
+    """
+    run = material.run
+    allowed = range(run.n_prompts) if recorded is None else recorded
+    if "classify" not in material:
+        return next(iter(allowed))
+    moving = (material["classify"]["regime"].transpose("restart", "token") != "fixed_point").values
+    return max(allowed, key=lambda prompt: int(moving[:, run.token_range(prompt)].sum()))

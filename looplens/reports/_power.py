@@ -42,7 +42,7 @@ def tokens_needed(rate: float, confidence: float = 0.95) -> int:
 
 
 def chance_of_seeing(rate: float, tokens: int) -> float:
-    """Return the probability that at least one of ``tokens`` is a case: ``1 - (1 - rate)**tokens``."""
+    """Return the probability of at least one case: ``1 - (1 - rate)**tokens``."""
     _check("rate", rate)
     return -math.expm1(tokens * math.log1p(-rate))
 

@@ -1,7 +1,7 @@
 """The answer in words, computed from the numbers of a run.
 
-Each sentence is chosen by thresholds that stand in this file and are printed with the report. Nothing here
-knows a particular model.
+Each sentence is chosen by thresholds that stand in this file and are printed with the report.
+Nothing here knows a particular model.
 """
 
 from __future__ import annotations
@@ -66,6 +66,9 @@ def _regimes(material: Material) -> list[Statement]:
         counted = plural(total, "trajectory", "trajectories")
         text = f"Every trajectory settles at a fixed point ({counted})."
         return [Statement(key="regimes", text=text)]
+    if unresolved == total:
+        counted = plural(total, "trajectory", "trajectories")
+        return [Statement(key="regimes", text=f"No regime could be told for any of the {counted}.")]
     if fixed == 0:
         opening = "No trajectory settles at a fixed point"
     elif share >= NEARLY_ALL:
@@ -133,9 +136,12 @@ def _readout(material: Material) -> list[Statement]:
     at = material.number("readout", "best_iteration")
     if not math.isfinite(final):
         return []
-    text = f"After {plural(material.run.iterations, 'iteration')}, {percent(final)} of the predictions are right"
+    text = f"After {plural(material.run.iterations, 'iteration')}, {percent(final)} of the "
+    "predictions are right"
     if math.isfinite(best) and best - final > OVERTHINKING:
-        text += f"; the best was {percent(best)}, at iteration {number(at)}, and it fell after that."
+        text += (
+            f"; the best was {percent(best)}, at iteration {number(at)}, and it fell after that."
+        )
     elif math.isfinite(at):
         text += f", a level first reached at iteration {number(at)}." if best == final else "."
     return [Statement(key="readout", text=text)]

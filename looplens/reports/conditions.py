@@ -1,8 +1,9 @@
 """Conditions on the numbers of a run, such as ``path_independence.aa_score < 0.95``.
 
-A condition names a value of the summary, an operator and what to compare with. It describes a *failure*: a
-run fails when the condition is true. A value that is not there, or that no analysis could determine, is
-an error and never a pass. This module does not know where the summary comes from.
+A condition names a value of the summary, an operator and what to compare with. It describes a
+*failure*: a run fails when the condition is true. A value that is not there, or that no analysis
+could determine, is an error and never a pass. This module does not know where the summary comes
+from.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     ">": operator.gt,
 }
-_PATTERN = re.compile(r"^\s*(?P<key>[A-Za-z_][\w.\-]*)\s*(?P<sign><=|>=|==|!=|<|>)\s*(?P<value>\S.*?)\s*$")
+_PATTERN = re.compile(
+    r"^\s*(?P<key>[A-Za-z_][\w.\-]*)\s*(?P<sign><=|>=|==|!=|<|>)\s*(?P<value>\S.*?)\s*$"
+)
 
 Summary = Mapping[str, Mapping[str, Any]]
 
@@ -145,7 +148,8 @@ def _find(key: str, flat: Mapping[str, Any]) -> str:
     listed = ", ".join(sorted(flat)) or "none"
     if ending:
         raise InputError(
-            f"{key!r} is the name of several values: {', '.join(sorted(ending))}. Write one in full."
+            f"{key!r} is the name of several values: {', '.join(sorted(ending))}. Write one in "
+            "full."
         )
     short = [name.rpartition(".")[2] for name in flat]
     suggestion = near_matches(key, flat) or near_matches(key, dict.fromkeys(short))

@@ -104,7 +104,10 @@ def readme(card: dict[str, Any], recipe: Recipe) -> str:
     """Return the readable card."""
     task = get_task(recipe.task)
     model, evaluation = recipe.model, card["evaluation"]
-    example = task.prompts(1, length=min(8, recipe.curriculum[-1].length))[0]
+    last = recipe.curriculum[-1]
+    example = task.prompts(1, length=min(8, last.length), difficulty=last.difficulty)[0]
+    always_all = recipe.depth.kind == "fixed" and recipe.depth.mean <= recipe.backprop_iterations
+    with_gradient = "all" if always_all else f"the last {recipe.backprop_iterations}"
     layers = f"{model.n_prelude} prelude, {model.n_core} core, {model.n_coda} coda"
     rows = [
         ("task", f"{task.title} (`{task.name}`), characters `{task.characters}`"),
@@ -114,7 +117,7 @@ def readme(card: dict[str, Any], recipe: Recipe) -> str:
         ("initial state", model.initial_state),
         ("norm", model.norm + (", and at the loop boundary" if model.loop_norm else "")),
         ("trained depth", card["trained_depth"]),
-        ("iterations with gradient", f"the last {recipe.backprop_iterations}"),
+        ("iterations with gradient", with_gradient),
         ("recommended iterations", str(card["recommended_iterations"])),
         ("steps", f"{card['steps']} of {recipe.batch} sequences, seed {card['seed']}"),
         ("time", f"{card['seconds']:.0f} s, {card['threads']} thread(s), {card['device']}"),

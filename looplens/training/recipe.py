@@ -144,7 +144,24 @@ class Recipe:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     def fingerprint(self) -> str:
-        """Return a short hash of everything that decides the weights."""
-        values = self.as_dict()
+        """Return a short hash of everything that decides the weights.
+
+        Fields at their default are left out, so that a new field whose default changes nothing
+        leaves the fingerprints of trained models alone.
+        """
+        values = {**_given(self), "model": _given(self.model)}
         values.pop("summary")
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _given(values: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass that differ from their defaults, as plain values."""
+    plain = json.loads(json.dumps(dataclasses.asdict(values)))
+    given = {}
+    for entry in dataclasses.fields(values):
+        default = entry.default
+        if entry.default_factory is not dataclasses.MISSING:
+            default = entry.default_factory()
+        if getattr(values, entry.name) != default:
+            given[entry.name] = plain[entry.name]
+    return given

@@ -14,8 +14,8 @@ from looplens.training.depth import DepthSampling
 from looplens.training.recipe import Recipe, Stage
 
 
-def _huginn_mini(task: str, default_iterations: int) -> LoopedConfig:
-    """Set one layer each of prelude, core and coda, after Huginn (arXiv 2502.05171, section 3)."""
+def _huginn_mini(task: str, default_iterations: int, n_core: int) -> LoopedConfig:
+    """Set prelude, core and coda after Huginn (arXiv 2502.05171, section 3)."""
     return LoopedConfig(
         d_model=64,
         n_heads=4,
@@ -23,7 +23,7 @@ def _huginn_mini(task: str, default_iterations: int) -> LoopedConfig:
         d_vocab=len(get_task(task).characters),
         n_ctx=64,
         n_prelude=1,
-        n_core=1,
+        n_core=n_core,
         n_coda=1,
         norm="huginn",
         injection="linear",
@@ -60,7 +60,7 @@ _ALL = (
         name="affine-huginn-mini",
         summary="Running arithmetic modulo 7: the answer travels along the text as a wavefront.",
         task="affine",
-        model=_huginn_mini("affine", default_iterations=16),
+        model=_huginn_mini("affine", default_iterations=16, n_core=2),
         steps=4000,
         curriculum=(
             Stage(share=0.25, length=2, difficulty=(1, 2)),
@@ -73,7 +73,7 @@ _ALL = (
         name="phop-huginn-mini",
         summary="Up to eight hops of induction: harder questions settle after more iterations.",
         task="phop",
-        model=_huginn_mini("phop", default_iterations=16),
+        model=_huginn_mini("phop", default_iterations=16, n_core=1),
         steps=3000,
         curriculum=(
             Stage(share=0.1, length=48, difficulty=(1, 1)),

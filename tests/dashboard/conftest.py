@@ -76,7 +76,7 @@ def chromium() -> Iterator[Any]:
     options = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=list(options))
-        yield browser.new_context(viewport={"width": 1280, "height": 900})
+        yield browser.new_context(viewport={"width": 1280, "height": 1700})
         browser.close()
 
 

@@ -17,7 +17,11 @@ import pytest
 from dashboard_driver import CONTROLS, Client
 from looplens_dashboard.app import create_app, is_loopback, make_http_server
 from looplens_dashboard.panels import PANELS
+from looplens_dashboard.panels.overview import recorded
 from looplens_dashboard.panels.strip import BORDERS, SYMBOLS
+from looplens_dashboard.view import View
+from plotly.utils import PlotlyJSONEncoder
+from werkzeug.serving import BaseWSGIServer
 
 from looplens import plots
 from looplens.errors import InputError, NotARunError
@@ -32,6 +36,11 @@ def texts(component: Any) -> str:
     if isinstance(component, list):
         return " ".join(map(texts, component))
     return str(component)
+
+
+def plain(components: Any) -> Any:
+    """Return components the way that the browser gets them."""
+    return json.loads(json.dumps(components, cls=PlotlyJSONEncoder))
 
 
 def decoded(values: Any) -> np.ndarray:
@@ -183,6 +192,17 @@ def test_the_overview_counts_the_regimes_of_all_trajectories(client: Client, run
     assert f"of {regimes.size:,} trajectories" in shown
 
 
+def test_the_overview_warns_of_an_incomplete_run_and_of_lost_numbers(run_path: Path) -> None:
+    view = View(run_path)
+    assert "warn" not in texts(plain(recorded(view)))
+    view.run.complete = False
+    view.run.attrs["non_finite"] = {"loop/state": 1234}
+    shown = texts(plain(recorded(view)))
+    assert "no: it stopped early" in shown
+    assert "1,234 in loop/state" in shown
+    assert "warn" in shown
+
+
 @pytest.mark.parametrize(
     ("panel", "expected"),
     [
@@ -237,6 +257,21 @@ def test_a_taken_port_and_an_impossible_one_are_named(client: Client) -> None:
             make_http_server(client.app, port=port)
     with pytest.raises(InputError, match="port must lie between 0 and 65535, got 70000"):
         make_http_server(client.app, port=70000)
+
+
+def test_serving_says_where_and_warns_beyond_this_machine(
+    run_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_server: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(BaseWSGIServer, "serve_forever", interrupted)
+    looplens_dashboard.serve(run_path, port=0)
+    printed = capsys.readouterr().out
+    assert re.search(r"looplens dashboard of whole: http://127\.0\.0\.1:\d+/", printed)
+    assert "everyone" not in printed
+    looplens_dashboard.serve(run_path, host="0.0.0.0", port=0)
+    assert "everyone who can reach this machine can read the run" in capsys.readouterr().out
 
 
 def test_only_this_machine_is_served_under_its_own_names(run_path: Path) -> None:

@@ -6,6 +6,7 @@ import xarray as xr
 
 from looplens import analysis, plots
 from looplens.errors import AnalysisError, InputError
+from looplens.plots import _groups
 from looplens.plots._heatmap import log_values
 
 ARGUMENTS = {
@@ -68,7 +69,9 @@ class TestConvergenceHeatmap:
         assert step.x[0] == 1
         with pytest.raises(InputError, match="exists for the loop state only"):
             plots.convergence_heatmap(run, layer=1)
-        with pytest.raises(InputError, match=r"quantity must be one of .*Did you mean 'relative_step'"):
+        with pytest.raises(
+            InputError, match=r"quantity must be one of .*Did you mean 'relative_step'"
+        ):
             plots.convergence_heatmap(run, quantity="relativ_step")
 
     def test_an_exact_zero_is_the_best_value_and_not_a_missing_one(self):
@@ -98,7 +101,9 @@ class TestTrajectory:
             assert list(trace.customdata) == list(range(run.iterations + 1))
 
     def test_tokens_differ_by_symbol(self, run):
-        symbols = [t.marker.symbol for t in traces(plots.trajectory(run, [1, 2, 3, 4]), "trajectory")]
+        symbols = [
+            t.marker.symbol for t in traces(plots.trajectory(run, [1, 2, 3, 4]), "trajectory")
+        ]
         assert len(set(symbols)) == 4
 
     def test_the_cursor_stands_at_the_iteration_and_is_hidden_without_one(self, run):
@@ -112,7 +117,9 @@ class TestTrajectory:
 
     def test_a_browser_can_read_the_coordinates_without_decoding(self, run):
         plain = plots.trajectory(run, [1]).to_plotly_json()
-        drawn = [trace for trace in plain["data"] if trace["meta"]["role"] in ("trajectory", "cursor")]
+        drawn = [
+            trace for trace in plain["data"] if trace["meta"]["role"] in ("trajectory", "cursor")
+        ]
         assert all(isinstance(trace["x"], list | tuple) for trace in drawn)
 
     def test_start_and_end_are_marked(self, run):
@@ -250,7 +257,9 @@ class TestRegimes:
         assert len({bar.marker.pattern.shape for bar in bars}) == len(plots.REGIMES)
 
     def test_shares_of_each_group_add_up(self, run):
-        columns = [trace.y for trace in plots.regimes(run, "position").data if not trace.orientation]
+        columns = [
+            trace.y for trace in plots.regimes(run, "position").data if not trace.orientation
+        ]
         np.testing.assert_allclose(np.sum(columns, axis=0), 1)
 
     def test_hover_names_examples_with_their_period(self, run):
@@ -275,6 +284,21 @@ class TestSettling:
         assert min(never.y) > run.iterations
         assert "never" in plots.settling(run).layout.yaxis.ticktext
 
+    def test_a_very_large_run_is_thinned_and_says_so(self):
+        class Table:
+            tokens = xr.Dataset({"position": ("token", np.arange(30_000) % 4)})
+
+        values = xr.DataArray(np.full((2, 30_000), 3.0), dims=("restart", "token"))
+        figure = plots.settling_figure(
+            values,
+            _groups.group_tokens(Table()),
+            iterations=8,
+            labels=["a"] * 30_000,
+        )
+        assert len(figure.data[0].x) == 20_000
+        assert "one trajectory in 3 is drawn" in figure.layout.title.subtitle.text
+        assert figure.data[0].type == "scattergl"
+
     def test_the_picture_is_the_same_every_time(self, run):
         assert plots.settling(run) == plots.settling(run)
 
@@ -288,5 +312,5 @@ class TestReadout:
     def test_accuracy_splits_by_difficulty(self, run):
         names = [trace.name for trace in plots.readout(run, "difficulty").data]
         assert names[0] == "difficulty 1"
-        with pytest.raises(InputError, match="known by: .*difficulty"):
+        with pytest.raises(InputError, match=r"known by: .*difficulty"):
             plots.readout(run, "dificulty")

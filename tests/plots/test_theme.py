@@ -76,8 +76,16 @@ def test_the_figure_itself_removes_the_button_wherever_it_travels(figure):
     copies = [figure, copy.deepcopy(figure), pickle.loads(pickle.dumps(figure))]
     for made in copies:
         assert isinstance(made, plots.Figure)
-        stored = json.loads(made.to_json())["layout"]["template"]["layout"]["modebar"]["remove"]
+        stored = json.loads(made.to_json())["layout"]["modebar"]["remove"]
         assert UPLOAD in stored
+
+
+def test_dash_takes_the_figure_and_the_config(figure):
+    dcc = pytest.importorskip("dash").dcc
+    graph = dcc.Graph(figure=figure, config=plots.CONFIG)
+    sent = json.loads(plotly.io.json.to_json_plotly(graph))["props"]
+    assert sent["config"]["showSendToCloud"] is False
+    assert UPLOAD in sent["figure"]["layout"]["modebar"]["remove"]
 
 
 @pytest.mark.browser
@@ -120,7 +128,7 @@ def test_regimes_differ_in_colour_symbol_dash_and_pattern(theme):
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_text_and_regimes_stand_out_from_the_paper(theme):
-    """WCAG contrast: 4.5 for text, 3 for graphics."""
+    """WCAG contrast for text; marks are also told apart by symbol, dash or pattern."""
     colours = plots.palette(theme)
     assert contrast(colours.text, colours.paper) > 7
     assert contrast(colours.muted, colours.paper) > 4.5

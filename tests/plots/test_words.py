@@ -49,7 +49,17 @@ def test_a_share_is_not_rounded_to_none_or_all(share, text):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0"), (12.0, "12"), (0.123456, "0.123"), (2e-7, "2e−7"), (-1.5, "−1.5"), (np.nan, "–")],
+    [
+        (0, "0"),
+        (12.0, "12"),
+        (1234, "1234"),
+        (769349.88, "769\u202f000"),
+        (3e8, "3e8"),
+        (0.123456, "0.123"),
+        (2e-7, "2e−7"),
+        (-1.5, "−1.5"),
+        (np.nan, "–"),
+    ],
 )
 def test_numbers(value, text):
     assert _labels.number(value) == text
@@ -86,11 +96,27 @@ def test_a_median_counts_never_as_the_latest():
     assert np.isnan(medians[1])
 
 
-def test_many_values_become_ranges(run):
+def test_a_column_without_a_single_number_is_no_column():
     class Table:
         tokens = xr.Dataset(
-            {"position": ("token", np.arange(100)), "text": ("token", ["a"] * 100)}
+            {"position": ("token", [0, 1]), "difficulty": ("token", [np.nan, np.nan])}
         )
+
+    assert _groups.columns(Table()) == ["position"]
+    assert _groups.group_tokens(Table()).labels == ("0", "1")
+
+
+def test_medians_agree_with_the_summary_of_the_analysis(run):
+    made = _groups.group_tokens(run, "difficulty")
+    settling = run.results("convergence")["settling_iteration"]
+    medians = dict(zip(made.labels, _groups.median_by_group(settling, made).values, strict=True))
+    expected = run.summary()["convergence"]["settling_by_difficulty"]
+    assert {key: None if np.isnan(m) else m for key, m in medians.items()} == expected
+
+
+def test_many_values_become_ranges(run):
+    class Table:
+        tokens = xr.Dataset({"position": ("token", np.arange(100)), "text": ("token", ["a"] * 100)})
 
     made = _groups.group_tokens(Table())
     assert made.by == "position"

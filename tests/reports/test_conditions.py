@@ -42,7 +42,7 @@ def test_a_name_that_only_one_analysis_reports_may_stand_alone():
 
 @pytest.mark.parametrize("key", ["path_independence.median_final_gap", "readout.final_accuracy"])
 def test_a_missing_value_is_an_error_and_not_a_pass(key):
-    with pytest.raises(InputError, match="has no value in this run.*not a pass"):
+    with pytest.raises(InputError, match=r"has no value in this run.*not a pass"):
         check([f"{key} > 1"], SUMMARY)
 
 

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from looplens import reports
+from looplens import plots, reports
 from looplens.errors import InputError
 from looplens.prompts import Prompt
 from looplens.run import open_run
@@ -40,20 +40,22 @@ def hostile_run(tmp_path_factory):
         initial_state="noise",
         model={"name": HOSTILE, "source": "tests", "family": HOSTILE, "config": {}},
         source_dtype="bfloat16",
+        sites=("resid_post",),
     )
     decay = 0.5 ** np.arange(21)[:, None]
     states = rng.normal(size=(1, 3, 1, 4)) + rng.normal(size=(2, 3, 1, 4)) * decay
+    states[1, 2, 9:] = np.nan
     with RunWriter(path, spec) as writer:
-        arrays = {"loop/state": states}
-        if "resid_post" in spec.sites:
-            arrays["states/resid_post"] = np.repeat(states[:, :, None, 1:], 2, axis=2)
-        writer.write(0, 3, arrays)
+        layers = np.repeat(states[:, :, None, 1:], 2, axis=2)
+        writer.write(0, 3, {"loop/state": states, "states/resid_post": layers})
     return open_run(path)
 
 
 class TestContent:
     def test_it_says_what_was_recorded(self, report, run):
-        facts = {fact.label: f"{fact.value} {fact.note}" for fact in report.section("recorded").facts}
+        facts = {
+            fact.label: f"{fact.value} {fact.note}" for fact in report.section("recorded").facts
+        }
         assert facts["Model"].startswith("synthetic")
         assert facts["Loop"].startswith("2 layers × 64")
         assert "seeds 0, 1" in facts["Restarts"]
@@ -99,14 +101,18 @@ class TestContent:
     def test_all_numbers_are_listed_under_the_names_of_conditions(self, report):
         listed = [row[0] for row in report.appendix[0].tables[0].rows]
         assert "path_independence.aa_score" in listed
-        reports.check([f"{name} == 0" for name in listed if name.endswith("_share")], report.summary)
+        reports.check(
+            [f"{name} == 0" for name in listed if name.endswith("_share")], report.summary
+        )
 
 
 class TestWhatCouldNotBeConcluded:
     def test_a_hasty_recording_is_told_everything_it_lacks(self, lonely_run):
         made = reports.build(lonely_run)
         said = {statement.key: statement.text for statement in made.not_concluded}
-        assert {"iterations", "restarts", "layers", "attention", "unresolved", "orbits"} <= set(said)
+        assert {"iterations", "restarts", "layers", "attention", "unresolved", "orbits"} <= set(
+            said
+        )
         assert "Only 12 iterations were recorded: too few" in said["iterations"]
         assert "restarts=2" in said["restarts"]
         assert "8 of 8 trajectories have no regime" in said["unresolved"]
@@ -128,12 +134,47 @@ class TestWhatCouldNotBeConcluded:
         assert "no readout was recorded" in said["readout"]
         assert "bfloat16: motion below about 1 %" in said["source_dtype"]
 
+    def test_states_that_are_not_finite_are_named_and_break_nothing(self, hostile_run):
+        made = reports.build(hostile_run)
+        said = {item.key: item.text for item in made.not_concluded}
+        assert "loop/state (48)" in said["non_finite"]
+        assert "not finite" in said["unresolved"] or "non-finite" in said["unresolved"]
+        for name, options in {
+            "trajectory": {"tokens": [2], "restart": 1},
+            "restarts": {"token": 2},
+            "cycle": {"token": 2, "restart": 1},
+            "convergence_heatmap": {"restart": 1},
+        }.items():
+            assert plots.FIGURES[name](hostile_run, **options).to_json()
+
+    def test_a_recording_that_stopped_is_reported_as_such(self, hostile_run, tmp_path):
+        spec = RunSpec(
+            prompts=[Prompt(token_ids=(1,), text="a", token_texts=("a",), targets=None)] * 2,
+            iterations=4,
+            n_layers=1,
+            d_model=2,
+            restarts=1,
+            restart_seeds=(0,),
+            initial_state="noise",
+            model={"name": "stopped"},
+            sites=(),
+        )
+        with pytest.raises(KeyboardInterrupt), RunWriter(tmp_path / "run", spec):
+            raise KeyboardInterrupt
+        made = reports.build(open_run(tmp_path / "run"))
+        assert made.verdict[0].text.startswith("The recording stopped early")
+        assert made.not_concluded[0].key == "incomplete"
+        assert "analysis_convergence" not in {item.key for item in made.not_concluded}
+        assert "not finish" in made.to_markdown()
+
 
 def test_power_of_a_sample():
     assert reports.tokens_needed(2e-4) == 14978
     assert reports.tokens_needed(1.4e-3) == 2139
     needed = reports.tokens_needed(0.01)
-    assert reports.chance_of_seeing(0.01, needed) >= 0.95 > reports.chance_of_seeing(0.01, needed - 1)
+    assert (
+        reports.chance_of_seeing(0.01, needed) >= 0.95 > reports.chance_of_seeing(0.01, needed - 1)
+    )
     assert reports.chance_of_seeing(reports.largest_rate_unseen(50), 50) == pytest.approx(0.95)
     with pytest.raises(InputError, match="rate must lie strictly between 0 and 1, got 0"):
         reports.tokens_needed(0)
@@ -167,29 +208,33 @@ class TestHtml:
                 path = tmp_path / f"{name}.html"
                 path.write_text(made.to_html(), encoding="utf-8")
                 page = browser.new_page(viewport={"width": 1280, "height": 900})
-                problems = []
-                page.on("pageerror", lambda error: problems.append(str(error)))
-                page.on("console", lambda message: problems.append(message.text))
-                page.on(
-                    "request",
-                    lambda request: problems.append(request.url)
-                    if not request.url.startswith(("file:", "data:", "blob:"))
-                    else None,
-                )
-                page.goto(path.as_uri())
-                pictures = sum(len(section.pictures) for section in made.sections)
-                assert page.locator("figure .main-svg").first.is_visible()
-                page.wait_for_function(
-                    f"document.querySelectorAll('figure .plot-container').length == {pictures}"
-                )
-                titles = page.eval_on_selector_all(
-                    ".modebar-btn", "buttons => buttons.map(button => button.dataset.title)"
-                )
-                assert not any("cloud" in t.lower() or "share" in t.lower() for t in titles)
-                assert page.evaluate("window.broken") is None
-                assert page.evaluate("document.documentElement.scrollWidth") <= 1280
-                assert problems == []
+                assert self.problems(page, path, made) == []
             browser.close()
+
+    @staticmethod
+    def problems(page, path, made):
+        """Open a page, wait for its figures, and return whatever went wrong."""
+        found = []
+
+        def on_request(request):
+            if not request.url.startswith(("file:", "data:", "blob:")):
+                found.append(request.url)
+
+        page.on("request", on_request)
+        page.on("pageerror", lambda error: found.append(str(error)))
+        page.on("console", lambda message: found.append(message.text))
+        page.goto(path.as_uri())
+        pictures = sum(len(section.pictures) for section in made.sections)
+        page.wait_for_function(
+            f"document.querySelectorAll('figure .plot-container').length == {pictures}"
+        )
+        titles = page.eval_on_selector_all(
+            ".modebar-btn", "buttons => buttons.map(button => button.dataset.title)"
+        )
+        assert not any("cloud" in title.lower() or "share" in title.lower() for title in titles)
+        assert page.evaluate("window.broken") is None
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+        return found
 
 
 class TestOtherFormats:
@@ -214,7 +259,9 @@ class TestOtherFormats:
         for name, start in {"html": "<!doctype", "json": "{", "md": "# synthetic"}.items():
             written = reports.write_report(lonely_run, tmp_path / "new" / f"report.{name}", name)
             assert written.read_text().lstrip().lower().startswith(start)
-        with pytest.raises(InputError, match="format must be one of 'html', 'json', 'md', got 'pdf'"):
+        with pytest.raises(
+            InputError, match="format must be one of 'html', 'json', 'md', got 'pdf'"
+        ):
             reports.write_report(lonely_run, tmp_path / "report.pdf", "pdf")
         with pytest.raises(InputError, match="is a directory"):
             reports.write_report(lonely_run, tmp_path)

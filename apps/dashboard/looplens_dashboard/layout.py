@@ -35,7 +35,7 @@ def page(view: View) -> Component:
         },
         children=html.Div(
             [
-                *_stores(view),
+                *_stores(),
                 html.Header([_title_bar(view), _scrubber(view)], className="top"),
                 html.Main(
                     [
@@ -58,20 +58,15 @@ def page(view: View) -> Component:
     )
 
 
-def _stores(view: View) -> list[Component]:
+def _stores() -> list[Component]:
     """Return what the browser holds beside the panels.
 
-    ``selection`` is the one selection of all panels, without the iteration, which the scrubber
-    holds; ``picked`` is what was clicked outside of a control; ``address`` the query string that
-    the page was opened with.
+    ``panel-keys`` says which parts of the selection each panel is drawn from; ``selection`` is the
+    one selection of all panels, without the iteration, which the scrubber holds; ``picked`` is what
+    was clicked outside of a control; ``address`` the query string that the page was opened with.
     """
-    facts = {
-        "iterations": view.limits.iterations,
-        "first_tokens": list(view.limits.first_tokens),
-        "panels": {panel.name: list(panel.keys) for panel in PANELS},
-    }
     return [
-        dcc.Store(id="facts", data=facts),
+        dcc.Store(id="panel-keys", data={panel.name: list(panel.keys) for panel in PANELS}),
         dcc.Store(id="address"),
         dcc.Store(id="picked"),
         dcc.Store(id="selection"),

@@ -80,14 +80,14 @@ def _register_browser(app: Dash) -> None:
     def browser(function: str, *arguments: Any, **options: Any) -> None:
         app.clientside_callback(ClientsideFunction("looplens", function), *arguments, **options)
 
-    browser("readAddress", Output("address", "data"), Input("facts", "data"))
+    browser("readAddress", Output("address", "data"), Input("panel-keys", "data"))
     browser("writeAddress", Input("selection", "data"), Input("iteration", "value"))
     browser("theme", Output("provider", "forceColorScheme"), Input("selection", "data"))
     browser(
         "route",
         [Output(panel.view_id, "data") for panel in PANELS],
         Input("selection", "data"),
-        State("facts", "data"),
+        State("panel-keys", "data"),
         *[State(panel.view_id, "data") for panel in PANELS],
     )
     browser(

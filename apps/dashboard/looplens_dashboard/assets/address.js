@@ -24,16 +24,18 @@
   };
 
   clientside.theme = function (selection) {
-    const theme = selection ? selection.theme : "light";
+    // Until the address has been read, what it says is enough to open in the right colours.
+    const asked = new URLSearchParams(window.location.search).get("theme");
+    const theme = selection ? selection.theme : asked === "dark" ? "dark" : "light";
     document.documentElement.style.colorScheme = theme;
     return theme;
   };
 
   // Each panel has a store with its part of the selection, which changes only when that part does.
-  clientside.route = function (selection, facts, ...before) {
+  clientside.route = function (selection, keysOfPanels, ...before) {
     const same = window.dash_clientside.no_update;
     if (!selection) return before.map(() => same);
-    return Object.values(facts.panels).map(function (keys, index) {
+    return Object.values(keysOfPanels).map(function (keys, index) {
       const part = Object.fromEntries(keys.map((key) => [key, selection[key]]));
       return JSON.stringify(part) === JSON.stringify(before[index]) ? same : part;
     });

@@ -35,10 +35,18 @@
       scheduled = false;
       GRAPHS.forEach(function (name) {
         const graph = lens.graph(name);
-        if (graph) update(name, graph);
+        if (graph && inSight(graph)) update(name, graph);
       });
     });
   }
+
+  // What is scrolled away waits, so that the figures in sight move more smoothly.
+  function inSight(graph) {
+    const box = graph.getBoundingClientRect();
+    return box.bottom > 0 && box.top < window.innerHeight;
+  }
+  window.addEventListener("scroll", schedule, { passive: true });
+  window.addEventListener("resize", schedule);
 
   function update(name, graph) {
     if (!graph.looplensWatched) {

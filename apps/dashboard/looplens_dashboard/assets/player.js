@@ -55,6 +55,7 @@
     const point = click.points[0];
     lens.goTo(Math.round(point.x));
     lens.pick({ token: String(graph.layout.meta.first_token + Math.round(point.y)) });
+    set("heatmap-graph", { clickData: null }); // so that the same cell can be clicked again
   };
 
   document.addEventListener("click", function (event) {
@@ -64,10 +65,11 @@
   });
 
   // After a click with the mouse the keys belong to the scrubber, not to what was clicked.
-  document.addEventListener("pointerup", function () {
+  document.addEventListener("pointerup", function (event) {
+    const chose = event.target.closest && event.target.closest("[role=option]");
     setTimeout(function () {
       const focused = document.activeElement;
-      if (focused && focused.matches("button, input[type=radio]")) focused.blur();
+      if (chose || focused.matches("button, input[type=radio]")) focused.blur();
     }, 0);
   });
 

@@ -28,6 +28,8 @@ CURSOR = "cursor"
 
 FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
+WAITING = "Drawing… Analyses that the run does not hold yet are computed first."
+
 _MOST_TICKS = 18
 
 _log = logging.getLogger(__name__)
@@ -137,7 +139,7 @@ def figure_panel(
 def graph(name: str) -> list[Component]:
     """Return a graph and the place for the message that stands there instead of it."""
     return [
-        html.Div(message("Drawing…"), id=f"{name}-message", className="message-place"),
+        html.Div(message(WAITING), id=f"{name}-message", className="message-place"),
         html.Div(
             dcc.Graph(
                 id=f"{name}-graph",
@@ -235,11 +237,16 @@ def _has_colour_bar(trace: Any) -> bool:
 
 
 def thin_ticks(figure: go.Figure, *axes: str) -> None:
-    """Leave out tick labels that a card has no room for; a figure of its own size has more."""
+    """Leave out labels of tokens that a card has no room for, and number those that stay."""
     for name in axes:
         axis = figure.layout[name]
         step = -(-len(axis.tickvals) // _MOST_TICKS)
-        axis.update(tickvals=axis.tickvals[::step], ticktext=axis.ticktext[::step])
+        if step > 1:
+            places = axis.tickvals[::step]
+            texts = [f"{place} {axis.ticktext[step * row]}" for row, place in enumerate(places)]
+            axis.update(tickvals=places, ticktext=texts)
+            if name.startswith("x"):
+                axis.tickangle = -90
 
 
 def add_cursor(

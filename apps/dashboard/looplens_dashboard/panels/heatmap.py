@@ -9,6 +9,8 @@ from looplens_dashboard.panels.frame import add_cursor, figure_panel, thin_ticks
 from looplens_dashboard.selection import Selection
 from looplens_dashboard.view import View
 
+_PLOT_HEIGHT = 240
+
 
 def make(view: View, selection: Selection) -> go.Figure:
     """Draw the heat map with the selected row outlined; the browser moves the outline."""
@@ -31,6 +33,10 @@ def make(view: View, selection: Selection) -> go.Figure:
     )
     add_cursor(figure, selection)
     thin_ticks(figure, "yaxis")
+    # Settling marks no taller than about a row of a card.
+    rows = len(view.limits.tokens_of(selection.prompt))
+    size = min(8, max(3, _PLOT_HEIGHT // rows))
+    figure.update_traces(marker_size=size, selector={"type": "scatter"})
     # A click means the cell under it, not a settling mark that is near.
     figure.update_layout(meta={"first_token": first}, hoverdistance=4)
     return figure

@@ -12,7 +12,7 @@ import numpy as np
 from dash import Dash, Input, Output, State, dcc, html
 
 from looplens.errors import AnalysisError
-from looplens_dashboard.panels.frame import Panel, attempt, current, message
+from looplens_dashboard.panels.frame import WAITING, Panel, attempt, current, message
 from looplens_dashboard.selection import Selection
 from looplens_dashboard.view import View
 
@@ -83,7 +83,7 @@ PANEL = Panel(
     keys=("token", "restart"),
     body=lambda _view: [
         dcc.Store(id="readout-data"),
-        html.Div(message("Reading…"), id="readout-message", className="message-place"),
+        html.Div(message(WAITING), id="readout-message", className="message-place"),
         html.Div(id="readout-table"),
     ],
     register=register,

@@ -113,6 +113,8 @@ def _add_tolerance(figure: go.Figure, tolerance: float, settled: float, theme: s
         y=float(np.log10(tolerance)),  # annotations of a logarithmic axis lie at exponents
         yanchor="bottom",
         showarrow=False,
+        bgcolor=colours.paper,
+        opacity=0.85,
         font={"size": 12, "color": colours.muted},
     )
 

@@ -15,7 +15,7 @@ from dash.development.base_component import Component
 
 from looplens import plots
 from looplens_dashboard.controls import segmented
-from looplens_dashboard.panels.frame import Panel, attempt, current, message
+from looplens_dashboard.panels.frame import WAITING, Panel, attempt, current, message
 from looplens_dashboard.selection import Selection
 from looplens_dashboard.view import View
 
@@ -192,7 +192,7 @@ PANEL = Panel(
     name="strip",
     title="Tokens",
     keys=("prompt", "token", "restart", "colour", "theme"),
-    body=lambda _view: [html.Div(message("Classifying…"), id="strip-tokens")],
+    body=lambda _view: [html.Div(message(WAITING), id="strip-tokens")],
     controls=controls,
     register=register,
 )

@@ -1,0 +1,105 @@
+"""Marks on trajectories: where they start and end, and the cursor that stands at one iteration.
+
+All of them are traces of their own with a role in ``meta``, so that a browser can find and move
+them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from looplens.errors import InputError
+from looplens.plots import _theme
+
+CURSOR = "cursor"
+"""Name of the trace that marks the iteration under the scrubber."""
+
+_END: dict[int, tuple[str, int]] = {2: ("x-thin-open", 14), 3: ("x", 5)}
+
+
+def coordinates(points: np.ndarray) -> dict[str, list[float | None]]:
+    """Return x, y (and z) as lists, with None for what is not finite."""
+    named = {}
+    for column, axis in enumerate("xyz"[: points.shape[-1]]):
+        values = points[:, column]
+        named[axis] = [float(value) if np.isfinite(value) else None for value in values]
+    return named
+
+
+def _named(what: str, iterations: np.ndarray) -> str:
+    """Add the iteration to a legend entry where it is the same for all tokens."""
+    return f"{what} (iteration {iterations[0]})" if len(set(iterations)) == 1 else what
+
+
+def add_ends(
+    made: _theme.Figure,
+    kind: Any,
+    points: np.ndarray,
+    iterations: np.ndarray,
+    colours: _theme.Palette,
+    dims: int,
+) -> None:
+    """Mark the first and the last finite state of every token."""
+    finite = np.isfinite(points).all(-1)  # [token, iteration]
+    rows = np.flatnonzero(finite.any(1))
+    if not rows.size:
+        return
+    first = finite[rows].argmax(1)
+    last = finite.shape[1] - 1 - finite[rows, ::-1].argmax(1)
+    marks = (
+        ("start", _named("start", iterations[first]), first, "circle-open", 15 if dims == 2 else 9),
+        ("end", _named("last state", iterations[last]), last, *_END[dims]),
+    )
+    for role, name, where, symbol, size in marks:
+        made.add_trace(
+            kind(
+                **coordinates(points[rows, where]),
+                name=name,
+                mode="markers",
+                hoverinfo="skip",
+                marker={
+                    "symbol": symbol,
+                    "size": size,
+                    "color": colours.text,
+                    "line": {"width": 2, "color": colours.text},
+                },
+                meta={"role": role},
+            )
+        )
+
+
+def add_cursor(
+    made: _theme.Figure,
+    kind: Any,
+    points: np.ndarray,
+    iterations: np.ndarray,
+    iteration: int | None,
+    colours: _theme.Palette,
+    dims: int,
+) -> None:
+    """Add the movable marker: one point a token, at one iteration; out of sight without one."""
+    stands = int(iterations[-1] if iteration is None else iteration)
+    columns = np.flatnonzero(iterations == stands)
+    if not columns.size:
+        raise InputError(
+            f"iteration must lie between {iterations[0]} and {iterations[-1]}, got {stands}."
+        )
+    made.add_trace(
+        kind(
+            **coordinates(points[:, columns[0]]),
+            name=CURSOR,
+            mode="markers",
+            hoverinfo="skip",
+            showlegend=False,
+            visible=iteration is not None,
+            marker={
+                "symbol": "circle-open",
+                "size": 20 if dims == 2 else 12,
+                "color": colours.accent,
+                "line": {"width": 3, "color": colours.accent},
+            },
+            meta={"role": CURSOR, "iteration": stands},
+        )
+    )

@@ -1,0 +1,138 @@
+"""The section on regimes: how many trajectories orbit, drift or settle, and what they look like.
+
+The verdicts are those of the analysis ``classify``; here they are counted and examples are shown.
+"""
+
+from __future__ import annotations
+
+from looplens import plots
+from looplens.plots import _groups
+from looplens.plots._labels import escape, number, percent, subtitle, token_labels
+from looplens.reports._material import Material
+from looplens.reports._recorded import plural
+from looplens.reports._report import Picture, Section, Table
+
+_MOST_EXAMPLES = 3
+
+
+def regimes(material: Material) -> Section | None:
+    """Return the section on regimes: counts, examples and their trajectories."""
+    if "classify" not in material:
+        return None
+    run, results = material.run, material["classify"]
+    counts = _groups.count_regimes(results["regime"]).values
+    unit_counts = _groups.count_regimes(results["unit_regime"]).values
+    styles = plots.palette("light").regimes
+    count_rows = tuple(
+        (
+            styles[name].label,
+            str(int(count)),
+            percent(material.number("classify", f"{name}_share")),
+            str(int(unit_count)),
+        )
+        for name, count, unit_count in zip(plots.REGIMES, counts, unit_counts, strict=True)
+    )
+    examples = plots.regime_examples(run, results, most=_MOST_EXAMPLES)
+    example_rows = []
+    for name, listed in examples.items():
+        for restart, token, _ in listed:
+            one = results.isel(restart=restart, token=token)
+            example_rows.append(
+                (
+                    styles[name].label,
+                    token_labels(run, [token], position=True, escaped=False)[0],
+                    str(int(run.tokens["prompt"].values[token])),
+                    str(restart),
+                    number(float(one["period"])),
+                    number(float(one["amplitude"])),
+                    str(one["reason"].values),
+                )
+            )
+    pictures = [
+        Picture(
+            name="regimes",
+            figure=plots.regimes(run),
+            caption="Restarts are counted apart. Point at a bar for examples.",
+        ),
+        *_example_pictures(material),
+    ]
+    return Section(
+        key="regimes",
+        title="Regimes",
+        text=(
+            "A fixed point is approached and kept; an orbit comes back to the same states again "
+            "and again; a slider drifts on. What the recording does not decide is called "
+            "unresolved, with the reason. A slider that is a fixed point on states of unit norm "
+            "only grows in norm.",
+            *_small_orbits(material),
+        ),
+        tables=(
+            Table(
+                caption="Trajectories per regime",
+                columns=("regime", "trajectories", "share", "on states of unit norm"),
+                rows=count_rows,
+            ),
+            Table(
+                caption="Examples, the largest motion first",
+                columns=(
+                    "regime",
+                    "token",
+                    "prompt",
+                    "restart",
+                    "period (iterations)",
+                    "relative amplitude",
+                    "reason",
+                ),
+                rows=tuple(example_rows),
+            ),
+        ),
+        pictures=tuple(pictures),
+    )
+
+
+def _small_orbits(material: Material) -> tuple[str, ...]:
+    """Return the caution about orbits that are probably driven by another token."""
+    small = material.number("classify", "n_small_orbits")
+    threshold = material["classify"]["amplitude"].attrs.get("threshold")
+    if not small > 0 or threshold is None:
+        return ()
+    return (
+        f"{plural(int(small), 'orbit')} had a relative amplitude below {number(threshold)}: such "
+        "orbits are often driven by another token of the prompt and not of the token's own "
+        "making.",
+    )
+
+
+def _example_pictures(material: Material) -> list[Picture]:
+    """Return one trajectory figure a regime, with a few tokens of restart 0."""
+    if "pca" not in material:
+        return []
+    run, basis = material.run, material["pca"]
+    first = material["classify"].isel(restart=[0])
+    pictures = []
+    for name, listed in plots.regime_examples(run, first, most=_MOST_EXAMPLES).items():
+        tokens = [token for _, token, _ in listed]
+        if not tokens:
+            continue
+        label = plots.palette("light").regimes[name].label
+        prompts = run.tokens["prompt"].values[tokens]
+        labels = [
+            f"{text}, prompt {prompt}"
+            for text, prompt in zip(token_labels(run, tokens, position=True), prompts, strict=True)
+        ]
+        figure = plots.trajectory_figure(
+            basis["projection"].isel(restart=0, token=tokens),
+            basis["explained_variance_ratio"],
+            tokens=tokens,
+            labels=labels,
+            subtitle=subtitle(run, escape(label), "restart 0", "loop state"),
+        )
+        figure.update_layout(title_text=f"Trajectories: {label}")
+        pictures.append(
+            Picture(
+                name=f"trajectory-{name}",
+                figure=figure,
+                caption="Examples in the first two principal components of all states of the run.",
+            )
+        )
+    return pictures
