@@ -183,9 +183,12 @@ def _with_progress(
     analyzers: list[Analyzer], progress: bool | Progress | None
 ) -> Iterable[tuple[Analyzer, Callable[[], None]]]:
     if progress is True:
+        from rich.console import Console
         from rich.progress import track
 
-        for analyzer in track(analyzers, description="analysing", transient=True):
+        # On standard error: what a command prints may be piped into something.
+        console = Console(stderr=True)
+        for analyzer in track(analyzers, "analysing", transient=True, console=console):
             yield analyzer, lambda: None
         return
     total = len(analyzers)

@@ -16,7 +16,7 @@ from looplens.plots import _theme
 CURSOR = "cursor"
 """Name of the trace that marks the iteration under the scrubber."""
 
-_END: dict[int, tuple[str, int]] = {2: ("x-thin-open", 14), 3: ("x", 5)}
+_END: dict[int, tuple[str, int]] = {2: ("x-thin-open", 14), 3: ("diamond-open", 10)}
 
 
 def coordinates(points: np.ndarray) -> dict[str, list[float | None]]:

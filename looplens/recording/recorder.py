@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from looplens.errors import InputError, SiteError
@@ -286,6 +287,7 @@ def _bar(show: bool) -> Progress:
         MofNCompleteColumn(),
         TextColumn("prompts"),
         TimeRemainingColumn(),
+        console=Console(stderr=True),  # standard output may be piped into something
         disable=not show,
         transient=True,
     )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
@@ -196,7 +197,7 @@ def _progress_bar(
         TextColumn("loss {task.fields[loss]:.3f}  accuracy {task.fields[accuracy]:.3f}"),
         TimeRemainingColumn(),
     )
-    with ProgressBar(*columns, disable=not shown) as bar:
+    with ProgressBar(*columns, console=Console(stderr=True), disable=not shown) as bar:
         task = bar.add_task(
             recipe.name,
             total=recipe.steps,
