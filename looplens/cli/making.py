@@ -124,7 +124,9 @@ def train(
         table.add_row(str(iterations), f"{accuracy:.4f}")
     console = Console()
     console.print(table)
-    console.print(f"{result.steps} steps in {result.seconds:.0f} s; model: {target}", highlight=False)
+    console.print(
+        f"{result.steps} steps in {result.seconds:.0f} s; model: {target}", highlight=False
+    )
 
 
 def record(

@@ -37,8 +37,8 @@ def visible_text(text: str, *, most: int = _MOST_CHARACTERS) -> str:
 
 
 def escape(text: str) -> str:
-    """Make text safe inside a figure: plotly reads a small HTML dialect in every label."""
-    return html.escape(text, quote=False)
+    """Make text safe inside a figure: plotly reads some HTML, and ``%{...}``, in its texts."""
+    return html.escape(text, quote=False).replace("%{", "%\u200b{")
 
 
 def token_labels(
@@ -128,7 +128,7 @@ def percent(share: float) -> str:
     if share is None or not np.isfinite(share):
         return "–"
     value = 100 * share
-    for decimals in (1, 2, 3):
+    for decimals in (1, 2, 3) if 1 <= value <= 99 else (2, 3):
         text = f"{value:.{decimals}f}"
         if float(text) not in (0.0, 100.0) or share in (0.0, 1.0):
             break

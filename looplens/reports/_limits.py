@@ -106,19 +106,26 @@ def _unresolved(material: Material) -> Iterator[Statement]:
 
 
 def _orbits(material: Material) -> Iterator[Statement]:
-    if "classify" not in material or (material["classify"]["regime"].values == "orbit").any():
+    """Say what not having seen an orbit is worth; restarts of a token are not new tokens."""
+    if "classify" not in material:
         return
-    tokens = material.run.n_tokens
-    rates = "; ".join(
-        f"at {meaning}, it takes {plural(_power.tokens_needed(rate), 'token')} to see one with a "
-        f"probability of 95 % (with these tokens: {percent(_power.chance_of_seeing(rate, tokens))})"
-        for rate, meaning in _power.BASE_RATES
+    regime = material["classify"]["regime"].transpose("restart", "token").values
+    if (regime == "orbit").any():
+        return
+    tokens = int((regime != "unresolved").any(0).sum())
+    needed = "; ".join(
+        f"{plural(_power.tokens_needed(rate), 'token')} where {percent(rate)} do not settle "
+        f"({source}; chance with this run: {percent(_power.chance_of_seeing(rate, tokens))})"
+        for rate, source in _power.BASE_RATES
     )
+    found = f"No orbit was found among {plural(tokens, 'token')} with a regime"
+    if tokens:
+        excluded = percent(_power.largest_rate_unseen(tokens))
+        found += f", which rules out (at 95 %) only orbits in more than {excluded} of the tokens"
     yield Statement(
         key="orbits",
-        text=f"No orbit was found among {plural(tokens, 'token')}. That rules out, at 95 %, only "
-        f"rates above {percent(_power.largest_rate_unseen(tokens))}. Tokens that do not "
-        f"settle are rare: {rates}.",
+        text=f"{found}. Tokens that do not settle can be rare: to see one with a probability of "
+        f"95 % takes {needed}.",
     )
 
 

@@ -10,8 +10,8 @@ import math
 from looplens.errors import InputError
 
 BASE_RATES: tuple[tuple[float, str], ...] = (
-    (2e-4, "0.02 % of tokens, as reported on GSM8K questions without a system prompt"),
-    (1.4e-3, "0.14 % of tokens, as reported there with a long system prompt"),
+    (2e-4, "reported on GSM8K questions without a system prompt"),
+    (1.4e-3, "reported there with a long system prompt"),
 )
 """Shares of tokens that are not fixed points (Blayney et al., arXiv 2604.11791, appendix C)."""
 

@@ -136,8 +136,8 @@ def _readout(material: Material) -> list[Statement]:
     at = material.number("readout", "best_iteration")
     if not math.isfinite(final):
         return []
-    text = f"After {plural(material.run.iterations, 'iteration')}, {percent(final)} of the "
-    "predictions are right"
+    after = plural(material.run.iterations, "iteration")
+    text = f"After {after}, {percent(final)} of the predictions are right"
     if math.isfinite(best) and best - final > OVERTHINKING:
         text += (
             f"; the best was {percent(best)}, at iteration {number(at)}, and it fell after that."

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from dashboard_driver import CONTROLS, Client
 from looplens_dashboard.app import create_app, is_loopback, make_http_server
-from looplens_dashboard.panels import PANELS
+from looplens_dashboard.panels import PANELS, attention
 from looplens_dashboard.panels.overview import recorded
 from looplens_dashboard.panels.strip import BORDERS, SYMBOLS
 from looplens_dashboard.view import View
@@ -147,6 +147,17 @@ def test_the_attention_sent_to_the_browser_is_that_of_the_run(
             run, 1, iteration, layer=1, head=None if head == "mean" else 1, restart=1
         )
         np.testing.assert_allclose(weights[iteration - 1], figure.data[0].z, atol=1e-5)
+
+
+def test_long_attention_is_thinned_and_says_so(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "MOST_WEIGHTS", 8 * 8 * 12)
+    response = client.panel("attention", "graph.figure")
+    sent = response["attention-frames"]["data"]
+    assert sent["iterations"] == list(range(2, 33, 3))
+    assert len(base64.b64decode(sent["weights"])) == 2 * 8 * 8 * len(sent["iterations"])
+    assert "one of 3 iterations" in response["attention-caption"]["children"]
 
 
 def test_the_readout_sent_to_the_browser_is_that_of_the_run(client: Client, run: Run) -> None:

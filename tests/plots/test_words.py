@@ -16,6 +16,7 @@ from looplens.plots import REGIMES, _groups, _labels
         ("\n\t", "⏎⇥"),
         ("", "∅"),
         ("<b>x</b>", "&lt;b&gt;x&lt;/b&gt;"),
+        ("%{x}", "%\u200b{x}"),
         ("internationalisation", "interna…sation"),
     ],
 )
@@ -39,6 +40,7 @@ def test_a_label_is_short_and_one_line(text):
         (0.125, "12.5"),
         (0.9999, "99.99"),
         (0.0002, "0.02"),
+        (0.0014, "0.14"),
         (1e-9, "< 0.001"),
         (1 - 1e-9, "> 99.999"),
     ],

@@ -70,6 +70,14 @@ class TestContent:
         assert report.verdict[0].key == "regimes"
         assert f"{fixed} of {verdicts.size}" in report.verdict[0].text
 
+    def test_the_verdict_is_whole_sentences_on_every_question(self, report):
+        said = {statement.key: statement.text for statement in report.verdict}
+        assert list(said) == ["regimes", "settling", "path_independence", "readout", "cycle"]
+        assert "of the predictions are right" in said["readout"]
+        assert "it fell after that" in said["readout"]
+        assert all(text[0].isupper() or text[0].isdigit() for text in said.values())
+        assert all(text.endswith(".") for text in said.values())
+
     def test_it_has_every_section_with_its_figures(self, report):
         assert [section.key for section in report.sections] == [
             "recorded",
@@ -123,7 +131,12 @@ class TestWhatCouldNotBeConcluded:
         said = {item.key: item.text for item in reports.build(lonely_run).not_concluded}["orbits"]
         assert "14\u202f978 tokens" in said
         assert "2\u202f139 tokens" in said
-        assert "rates above 31.2" in said
+        assert "among 0 tokens with a regime. " in said
+
+    def test_seeing_no_orbit_rules_out_only_what_it_can(self, hostile_run):
+        said = {item.key: item.text for item in reports.build(hostile_run).not_concluded}["orbits"]
+        assert "among 3 tokens with a regime, which rules out" in said
+        assert f"more than {100 * reports.largest_rate_unseen(3):.1f}" in said
 
     def test_a_full_recording_is_not_told_what_it_has(self, report):
         said = {statement.key for statement in report.not_concluded}

@@ -24,4 +24,4 @@ PANELS: tuple[Panel, ...] = (
     attention.PANEL,
     readout.PANEL,
 )
-"""Every panel of the dashboard; the grid of ``assets/style.css`` places each by its name."""
+"""Every panel of the dashboard; the grid of ``assets/page.css`` places each by its name."""

@@ -146,7 +146,7 @@ def register(app: Dash, view: View) -> None:
         if trouble is not None:
             return no_update, "", trouble, "figure hidden", None
         if sent["step"] > 1:
-            caption += f" · every {sent['step']}th iteration, for size"
+            caption += f" · one of {sent['step']} iterations, to keep the page quick"
         return figure, caption, None, shown, sent
 
 

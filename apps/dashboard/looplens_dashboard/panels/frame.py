@@ -206,7 +206,8 @@ def fit(figure: go.Figure) -> str:
     legend moves above the figure, where it takes no width.
     """
     # A subtitle begins with the model and the prompt, which the bar of the page shows already.
-    parts = html_entities.unescape(figure.layout.title.subtitle.text or "").split(" · ")[2:]
+    subtitle = (figure.layout.title.subtitle.text or "").replace("<br>", " · ")
+    parts = html_entities.unescape(subtitle).split(" · ")[2:]
     figure.update_layout(
         title=None,
         width=None,
@@ -217,6 +218,7 @@ def fit(figure: go.Figure) -> str:
         paper_bgcolor="rgba(0,0,0,0)",
         legend={
             "orientation": "h",
+            "itemsizing": "constant",
             "x": 0,
             "xanchor": "left",
             "y": 1,

@@ -38,18 +38,19 @@ BORDERS: Mapping[str, str] = {
 
 def strip(view: View, selection: Selection) -> Component:
     """Return the tokens of the selected prompt."""
-    tokens = np.array(view.limits.tokens_of(selection.prompt))
-    chosen = {"restart": selection.restart, "token": tokens}
-    regimes = view.results("classify").isel(chosen)
-    settling = view.results("convergence")["settling_iteration"].isel(chosen)
+    tokens = view.limits.tokens_of(selection.prompt)
+    chosen = {"restart": selection.restart, "token": list(tokens)}
+    results = view.results("classify").isel(chosen)
+    regimes, reasons = results["regime"].values, results["reason"].values
+    amplitudes = results["amplitude"].values
+    settling = view.results("convergence")["settling_iteration"].isel(chosen).values
     looks = _regime_looks if selection.colour == "regime" else _settling_looks
-    regime = [str(name) for name in regimes["regime"].values]
-    settled = settling.values
     buttons = []
     for row, token in enumerate(tokens):
-        look = looks(view, selection, regime[row], float(settled[row]))
-        described = _describe(regimes.isel(token=row), regime[row], float(settled[row]))
-        text = view.token_text(int(token))
+        regime, settled = str(regimes[row]), float(settling[row])
+        look = looks(view, selection, regime, settled)
+        described = _describe(regime, str(reasons[row]), float(amplitudes[row]), settled)
+        text = view.token_text(token)
         where = f"token {token}, position {row} of prompt {selection.prompt}"
         buttons.append(
             html.Button(
@@ -81,7 +82,8 @@ def _settling_looks(
     colours = plots.palette(selection.theme)
     if not np.isfinite(settled):
         return {"colour": colours.muted, "border": "dotted", "cue": "never"}
-    share = (settled - 1) / max(1, view.limits.iterations - 1)
+    # Logarithmic like the colours of the trajectory: most tokens settle early.
+    share = float(np.log(settled) / np.log(max(2, view.limits.iterations)))
     return {"colour": _at(colours.sequential, share), "border": "solid", "cue": f"{settled:g}"}
 
 
@@ -90,13 +92,12 @@ def _at(stops: tuple[tuple[float, str], ...], share: float) -> str:
     return min(stops, key=lambda stop: abs(stop[0] - share))[1]
 
 
-def _describe(regimes: Any, regime: str, settled: float) -> str:
+def _describe(regime: str, reason: str, amplitude: float, settled: float) -> str:
     """Say the regime with its reason, the amplitude and the settling iteration in one line."""
-    amplitude = float(regimes["amplitude"])
     return "; ".join(
         [
             regime.replace("_", " "),
-            str(regimes["reason"].values),
+            reason,
             *([f"amplitude {amplitude:.2g} of the norm"] if np.isfinite(amplitude) else []),
             f"settles at iteration {settled:g}" if np.isfinite(settled) else "never settles",
         ]
@@ -145,7 +146,9 @@ def _settling_legend(view: View, selection: Selection) -> Component:
                 [
                     "settles at iteration 1",
                     html.Span(
-                        className="scale", style={"background": f"linear-gradient(90deg, {stops})"}
+                        className="scale",
+                        title="logarithmic",
+                        style={"background": f"linear-gradient(90deg, {stops})"},
                     ),
                     str(view.limits.iterations),
                 ]
