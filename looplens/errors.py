@@ -1,8 +1,8 @@
 """The exceptions that looplens raises on purpose.
 
 Every one of them carries a message that says what was expected, what was seen and what to do. The
-command line prints that message and exits with code 2; anything else that escapes is a bug and keeps its traceback.
-This module knows nothing of models, stores or analyses.
+command line prints that message and exits with code 2; anything else that escapes is a bug and
+keeps its traceback. This module knows nothing of models, stores or analyses.
 """
 
 from __future__ import annotations

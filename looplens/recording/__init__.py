@@ -2,6 +2,6 @@
 
 from looplens.recording.prompts import as_prompts
 from looplens.recording.recorder import record
-from looplens.recording.trace import Trace, trace
+from looplens.recording.tracing import Trace, trace
 
 __all__ = ["Trace", "as_prompts", "record", "trace"]

@@ -42,15 +42,15 @@ def readout_statistics(
     """
     iterations = states.shape[2] - 1
     shape = (*states.shape[:2], iterations)
-    options = {"device": states.device}
+    device = states.device
     kept = {
-        "topk_ids": torch.empty((*shape, top_k), dtype=torch.int32, **options),
-        "topk_logprobs": torch.empty((*shape, top_k), **options),
-        "entropy": torch.empty(shape, **options),
-        "target_logprob": torch.full(shape, torch.nan, **options),
-        "target_rank": torch.full(shape, -1, dtype=torch.int32, **options),
-        "kl_to_previous": torch.full(shape, torch.nan, **options),
-        "kl_to_last": torch.empty(shape, **options),
+        "topk_ids": torch.empty((*shape, top_k), dtype=torch.int32, device=device),
+        "topk_logprobs": torch.empty((*shape, top_k), device=device),
+        "entropy": torch.empty(shape, device=device),
+        "target_logprob": torch.full(shape, torch.nan, device=device),
+        "target_rank": torch.full(shape, -1, dtype=torch.int32, device=device),
+        "kl_to_previous": torch.full(shape, torch.nan, device=device),
+        "kl_to_last": torch.empty(shape, device=device),
     }
     has_target = targets >= 0
     target = targets.clamp(min=0)[..., None].long()

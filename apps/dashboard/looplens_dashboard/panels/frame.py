@@ -218,7 +218,6 @@ def fit(figure: go.Figure) -> str:
         paper_bgcolor="rgba(0,0,0,0)",
         legend={
             "orientation": "h",
-            "itemsizing": "constant",
             "x": 0,
             "xanchor": "left",
             "y": 1,

@@ -37,6 +37,7 @@ def make(view: View, selection: Selection) -> go.Figure:
     rows = len(view.limits.tokens_of(selection.prompt))
     size = min(8, max(3, _PLOT_HEIGHT // rows))
     figure.update_traces(marker_size=size, selector={"type": "scatter"})
+    figure.update_layout(legend_itemsizing="constant")
     # A click means the cell under it, not a settling mark that is near.
     figure.update_layout(meta={"first_token": first}, hoverdistance=4)
     return figure
