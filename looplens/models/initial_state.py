@@ -134,3 +134,22 @@ def make_initial_state(
     if default_scheme == "zeros":
         return spec.scale * size * draw
     return start + spec.scale * size * draw
+
+
+def as_given(
+    state: Tensor, injected: Float[Tensor, "batch pos d_model"]
+) -> Float[Tensor, "batch pos d_model"]:
+    """Return a state that the caller made, broadcast over the batch.
+
+    Raises
+    ------
+    InputError
+        If its shape does not fit.
+    """
+    try:
+        return state.to(injected).expand_as(injected)
+    except RuntimeError:
+        raise InputError(
+            f"initial_state of shape {tuple(state.shape)} does not broadcast to "
+            f"{tuple(injected.shape)} (batch, pos, d_model)"
+        ) from None

@@ -22,7 +22,8 @@ from looplens.errors import InputError
 from looplens.loops import LoopClock
 from looplens.models.addressing import LoopCache, add_addressed_hooks, caching_hooks
 from looplens.models.config import LoopedConfig
-from looplens.models.initial_state import InitialState, make_initial_state
+from looplens.models.initial_state import InitialState, as_given, make_initial_state
+from looplens.models.inputs import check_iterations, check_tokens
 from looplens.models.layers import Block, RMSNorm, rotary_table
 from looplens.models.tokenizer import Tokenizer
 
@@ -106,7 +107,9 @@ class LoopedTransformer(HookedRootModule):
 
     def token_embedding(self, tokens: Int[Tensor, "batch pos"]) -> State:
         """Embed token ids, before the prelude."""
-        return self.hook_embed(self.cfg.embedding_scale * self.embed(self._check_tokens(tokens)))
+        return self.hook_embed(
+            self.cfg.embedding_scale * self.embed(check_tokens(tokens, self.cfg))
+        )
 
     def run_prelude(self, embedding: State) -> State:
         """Run the prelude: the result is what the loop is fed with."""
@@ -148,25 +151,14 @@ class LoopedTransformer(HookedRootModule):
             If a tensor has the wrong shape, or the scheme is unknown.
         """
         if isinstance(spec, Tensor):
-            if spec.shape[-1:] != injected.shape[-1:] or spec.ndim > 3:
-                raise InputError(
-                    f"initial_state must have shape {tuple(injected.shape)} (or broadcast to it), "
-                    f"got {tuple(spec.shape)}"
-                )
-            try:
-                return spec.to(injected).expand_as(injected)
-            except RuntimeError:
-                raise InputError(
-                    f"initial_state of shape {tuple(spec.shape)} does not broadcast to "
-                    f"{tuple(injected.shape)} (batch, pos, d_model)"
-                ) from None
+            return as_given(spec, injected)
         if embedding is None:
-            embedding = injected
             if self.cfg.n_prelude and "embedding" in (spec, self.cfg.initial_state):
                 raise InputError(
                     "this initial state is the token embedding: pass embedding=model."
                     "token_embedding(tokens)"
                 )
+            embedding = injected
         parsed = InitialState.parse(spec, self.cfg, seed=seed)
         return make_initial_state(
             parsed, self.cfg.initial_state, embedding=embedding, injected=injected
@@ -267,30 +259,7 @@ class LoopedTransformer(HookedRootModule):
 
     def check_iterations(self, iterations: int | None) -> int:
         """Return the number of passes, or raise InputError if it is below 1."""
-        count = self.cfg.default_iterations if iterations is None else iterations
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            raise InputError(f"iterations must be an integer of at least 1, got {iterations!r}")
-        return count
-
-    def _check_tokens(self, tokens: Tensor) -> Tensor:
-        if tokens.ndim != 2 or not tokens.numel():
-            raise InputError(
-                f"expected token ids of shape (batch, pos), none of them empty; got shape "
-                f"{tuple(tokens.shape)}"
-            )
-        if tokens.is_floating_point() or tokens.dtype == torch.bool:
-            raise InputError(f"token ids must be integers, got {tokens.dtype}")
-        if tokens.shape[1] > self.cfg.n_ctx:
-            raise InputError(
-                f"the sequence has {tokens.shape[1]} tokens, more than n_ctx={self.cfg.n_ctx}"
-            )
-        low, high = int(tokens.min()), int(tokens.max())
-        if low < 0 or high >= self.cfg.d_vocab:
-            raise InputError(
-                f"token id {low if low < 0 else high} is outside the vocabulary "
-                f"(0..{self.cfg.d_vocab - 1})"
-            )
-        return tokens
+        return check_iterations(self.cfg.default_iterations if iterations is None else iterations)
 
     def _rope(self, positions: int) -> tuple[Tensor, Tensor]:
         return self.rope_cos[:positions], self.rope_sin[:positions]

@@ -159,8 +159,8 @@ class RunLocation:
             ) from error
         if not overwrite:
             raise RunExistsError(
-                f"A run exists already at {self}. Choose another path, or pass overwrite=True to "
-                "replace it."
+                f"A run exists already at {self}. Choose another path, or pass overwrite=True "
+                "(--overwrite on the command line) to replace it."
             )
         foreign = sorted(e.name for e in self.path.iterdir() if e.name not in _PARTS)
         foreign = [name for name in foreign if not name.endswith(".partial")]

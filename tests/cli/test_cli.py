@@ -98,6 +98,34 @@ def test_report_formats_and_conditions(cli, run_path, tmp_path):
     assert "classify.orbit_share < 2" in err
 
 
+def test_an_existing_run_is_kept(cli, run_path):
+    before = (run_path / "zarr.json").read_bytes()
+    code, _, err = cli("record", "affine-huginn-mini", "--out", run_path, "--prompt", "1+1")
+    assert code == 2
+    assert "--overwrite" in err
+    assert (run_path / "zarr.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["report", "analyze"])
+def test_a_truncated_array_is_named(cli, run_path, command):
+    chunk = next(path for path in sorted((run_path / "loop/state/c").rglob("*")) if path.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:-100])
+    code, _, err = cli(command, run_path)
+    assert code == 2
+    assert "loop/state" in err
+
+
+def test_a_run_of_a_newer_looplens_says_so(cli, run_path):
+    path = run_path / "zarr.json"
+    document = json.loads(path.read_text())
+    document["attributes"]["schema_version"] = 99
+    path.write_text(json.dumps(document))
+    code, _, err = cli("info", run_path)
+    assert code == 2
+    assert "99" in err
+    assert "looplens" in err
+
+
 def test_models_lists_what_ships(cli):
     code, text, _ = cli("models")
     assert code == 0
