@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +14,6 @@ from looplens_dashboard.app import make_http_server
 
 from looplens.run import Run, open_run
 from looplens.testing.runs import synthetic_run
-
-NO_BROWSER = (
-    "No Chromium was found for the browser tests. Install it (Debian: apt-get install chromium) or "
-    "set LOOPLENS_CHROMIUM to a Chromium or Chrome binary."
-)
 
 
 @pytest.fixture(scope="session")
@@ -60,24 +53,6 @@ def address(run_path: Path) -> Iterator[str]:
     server.shutdown()
     server.server_close()
     thread.join()
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    """Start a headless Chromium; without one, skip, or fail where everything has to run."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = os.environ.get("LOOPLENS_CHROMIUM") or next(
-        filter(None, map(shutil.which, names)), None
-    )
-    if found is None:
-        pytest.fail(NO_BROWSER) if os.environ.get("CI") else pytest.skip(NO_BROWSER)
-    from playwright.sync_api import sync_playwright
-
-    options = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=list(options))
-        yield browser.new_context(viewport={"width": 1280, "height": 1700})
-        browser.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import copy
 import json
 import pickle
-import shutil
 
 import plotly.io
 import pytest
@@ -90,32 +89,22 @@ def test_dash_takes_the_figure_and_the_config(figure):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("config", [None, "ours"])
-def test_a_browser_shows_no_upload_button(figure, tmp_path, config):
+def test_a_browser_shows_no_upload_button(figure, tmp_path, config, chromium):
     """With our export, and with plotly's own that knows nothing of our config."""
-    playwright = pytest.importorskip("playwright.sync_api")
     plain = tmp_path / "figure.html"
     if config == "ours":
         figure.write_html(plain)
     else:
         plotly.io.write_html(figure, plain)
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
-        page = browser.new_page()
-        page.goto(plain.as_uri())
-        page.wait_for_selector(".modebar-btn", state="attached")
-        titles = page.eval_on_selector_all(
-            ".modebar-btn", "buttons => buttons.map(button => button.dataset.title)"
-        )
-        browser.close()
+    page = chromium.new_page()
+    page.goto(plain.as_uri())
+    page.wait_for_selector(".modebar-btn", state="attached")
+    titles = page.eval_on_selector_all(
+        ".modebar-btn", "buttons => buttons.map(button => button.dataset.title)"
+    )
+    page.close()
     assert any("Download" in title for title in titles)
     assert not any("share" in title.lower() or "cloud" in title.lower() for title in titles)
-
-
-def chromium():
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None:
-        pytest.skip("no chromium")
-    return found
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -3,7 +3,6 @@
 import importlib.resources
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -210,19 +209,15 @@ class TestHtml:
         assert (templates / "report.css").is_file()
 
     @pytest.mark.browser
-    def test_a_browser_draws_it_without_a_request_or_an_error(self, report, hostile_run, tmp_path):
-        playwright = pytest.importorskip("playwright.sync_api")
-        chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-        if chromium is None:
-            pytest.skip("no chromium")
-        with playwright.sync_playwright() as driver:
-            browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-            for name, made in {"full": report, "hostile": reports.build(hostile_run)}.items():
-                path = tmp_path / f"{name}.html"
-                path.write_text(made.to_html(), encoding="utf-8")
-                page = browser.new_page(viewport={"width": 1280, "height": 900})
-                assert self.problems(page, path, made) == []
-            browser.close()
+    def test_a_browser_draws_it_without_a_request_or_an_error(
+        self, report, hostile_run, tmp_path, chromium
+    ):
+        for name, made in {"full": report, "hostile": reports.build(hostile_run)}.items():
+            path = tmp_path / f"{name}.html"
+            path.write_text(made.to_html(), encoding="utf-8")
+            page = chromium.new_page()
+            assert self.problems(page, path, made) == []
+            page.close()
 
     @staticmethod
     def problems(page, path, made):

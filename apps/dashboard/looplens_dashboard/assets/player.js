@@ -64,13 +64,20 @@
     lens.pick({ token: token.dataset.token });
   });
 
-  // After a click with the mouse the keys belong to the scrubber, not to what was clicked.
+  // What was focused with the mouse gives its keys to the scrubber: a click on a button or a switch
+  // is not a wish to go on there with the keyboard.
+  const CLICKED = "button, input[type=radio]";
+  let pressedAt = -Infinity;
+  let clicked = null;
+  document.addEventListener("pointerdown", () => (pressedAt = performance.now()), true);
+  document.addEventListener("focusin", function (event) {
+    clicked = performance.now() - pressedAt < 1000 ? event.target : null;
+  });
+
+  // Choosing from a list leaves the focus on its field.
   document.addEventListener("pointerup", function (event) {
     const chose = event.target.closest && event.target.closest("[role=option]");
-    setTimeout(function () {
-      const focused = document.activeElement;
-      if (chose || focused.matches("button, input[type=radio]")) focused.blur();
-    }, 0);
+    if (chose) setTimeout(() => document.activeElement.blur(), 0);
   });
 
   function stepToken(step) {
@@ -91,17 +98,23 @@
     "]": () => stepToken(1),
   };
 
+  function keeps(event) {
+    const own = event.key === " " ? "button, a" : "[role=slider]";
+    return event.target.closest(own) || event.target.closest(KEEPS);
+  }
+
   document.addEventListener("keydown", function (event) {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
-    const onSlider = event.target.closest("[role=slider]");
-    if (event.key === " " ? event.target.closest("button, a") : onSlider) return;
-    if (event.target.closest(KEEPS)) return;
+    if (event.key !== " " && !MOVES[event.key]) return;
+    if (event.target === clicked && clicked.matches(CLICKED)) {
+      clicked.blur();
+    } else if (keeps(event)) {
+      return;
+    }
     if (event.key === " ") {
       clientside.play();
-    } else if (MOVES[event.key]) {
-      MOVES[event.key](event.shiftKey ? 10 : 1);
     } else {
-      return;
+      MOVES[event.key](event.shiftKey ? 10 : 1);
     }
     event.preventDefault();
   });
