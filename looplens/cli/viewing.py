@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,15 +11,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from looplens.errors import InputError, near_matches
+
 RunPath = Annotated[Path, typer.Argument(help="Directory of a run.", show_default=False)]
-
-
-class Format(StrEnum):
-    """What a report is written as."""
-
-    html = "html"
-    json = "json"
-    md = "md"
 
 
 def info(
@@ -92,7 +86,10 @@ def report(
         Path | None, typer.Option(help="File to write; standard output for json and md.")
     ] = None,
     format: Annotated[
-        Format | None, typer.Option(help="By default from the ending of --out, or html.")
+        str | None,
+        typer.Option(
+            help="html, json or md, or several such as json,md; by default the ending of --out."
+        ),
     ] = None,
     fail_if: Annotated[
         list[str] | None,
@@ -107,23 +104,22 @@ def report(
     Example: `looplens report runs/demo --out report.html --fail-if 'classify.slider_share > 0.1'`
     """
     import looplens
-    from looplens.reports import build, check, parse_condition
+    from looplens.reports import FORMATS, build, check, parse_condition
 
+    formats = _formats(format, out, FORMATS)
     conditions = [parse_condition(text) for text in fail_if or []]
     opened = looplens.open_run(run)
     opened.analyze(missing_only=True, progress=True)
     failures = check(conditions, opened.summary())  # a misspelt condition writes nothing
-    kind = format or _format_of(out)
     built = build(opened)
-    text = {"html": built.to_html, "json": built.to_json, "md": built.to_markdown}[kind]()
-    if out is None and kind is Format.html:
-        out = run.with_suffix(".html")
-    if out is None:
-        print(text)
+    if out is None and formats != ["html"] and len(formats) == 1:
+        print(FORMATS[formats[0]](built))
     else:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text, encoding="utf-8")
-        Console(stderr=True).print(f"wrote {out}", highlight=False)
+        for name in formats:
+            path = out if out and len(formats) == 1 else (out or run).with_suffix(f".{name}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(FORMATS[name](built), encoding="utf-8")
+            Console(stderr=True).print(f"wrote {path}", highlight=False)
     for failure in failures:
         Console(stderr=True).print(f"[bold red]failed:[/] {failure}", highlight=False)
     if failures:
@@ -147,9 +143,18 @@ def app(
     serve(run, host=host, port=port, open_browser=open_browser)
 
 
-def _format_of(out: Path | None) -> Format:
-    endings = {".html": Format.html, ".htm": Format.html, ".json": Format.json, ".md": Format.md}
-    return endings.get(out.suffix.lower(), Format.html) if out else Format.html
+def _formats(asked: str | None, out: Path | None, known: Iterable[str]) -> list[str]:
+    if asked is None:
+        ending = out.suffix.lower().lstrip(".") if out else "html"
+        return [ending if ending in known else "html"]
+    names = [name.strip() for name in asked.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"unknown report format {name!r}: expected {', '.join(known)}, or several such as "
+                f"json,md.{near_matches(name, known)}"
+            )
+    return names or ["html"]
 
 
 def _short(value: object) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from looplens.run import Run
 
 BLOCK_BYTES = 64 * 2**20
+LARGEST_VOCABULARY = 2**16
 
 
 def record(
@@ -137,6 +138,7 @@ def record(
             "config": model.cfg.to_dict(),
         },
         settings={"batch_size": batch_size, "initial_state_scale": starts[0].scale},
+        vocabulary=_vocabulary(model),
         seed=seed,
     )
     plan = CapturePlan(iterations=count, starts=starts, sites=families, top_k=top_k)
@@ -271,6 +273,13 @@ def _attention_prompts(attention: bool | int | Sequence[int], prompts: int) -> t
     if outside:
         raise InputError(f"attention names prompt {outside[0]}, but there are {prompts} (from 0)")
     return chosen
+
+
+def _vocabulary(model: LoopedTransformer) -> dict[int, str]:
+    tokenizer, size = model.tokenizer, model.cfg.d_vocab
+    if tokenizer is None or size > LARGEST_VOCABULARY:
+        return {}
+    return {i: tokenizer.token_text(i) for i in range(min(size, tokenizer.d_vocab))}
 
 
 def _block_size(spec: RunSpec) -> int:

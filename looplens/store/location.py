@@ -30,7 +30,17 @@ from looplens.store.schema import VariableSpec
 
 RESTORE = "Restore the run from a copy, or record it again."
 
-_PARTS = ("zarr.json", "prompts", "tokens", "loop", "states", "attention", "readout", "analysis")
+_PARTS = (
+    "zarr.json",
+    "prompts",
+    "tokens",
+    "vocabulary",
+    "loop",
+    "states",
+    "attention",
+    "readout",
+    "analysis",
+)
 _CHECKSUM_BYTES = 4
 
 

@@ -36,6 +36,18 @@ class RunTables(RunDescription):
         """The table of tokens, in memory."""
         return self._table("tokens")
 
+    @functools.cached_property
+    def vocabulary(self) -> dict[int, str]:
+        """Texts by token id: those of the prompts, and those that were recorded beside them."""
+        ids, texts = self.tokens["token_id"].values, self.tokens["text"].values
+        unique, first = np.unique(ids, return_index=True)
+        known = {int(i): str(texts[k]) for i, k in zip(unique, first, strict=True)}
+        if self._location.read_metadata("vocabulary") is not None:
+            table = self._table("vocabulary")
+            pairs = zip(table["token_id"].values, table["text"].values, strict=True)
+            known |= {int(i): str(text) for i, text in pairs}
+        return known
+
     def token_range(self, prompt: int) -> slice:
         """Return the global token numbers of a prompt, as a slice.
 

@@ -56,6 +56,8 @@ class RunSpec:
         ``name``, ``source``, ``family``, ``config``; only values that JSON can hold.
     settings : mapping
         How the recording was made; only values that JSON can hold.
+    vocabulary : mapping of int to str
+        Texts of token ids, so that readouts of ids that occur in no prompt can be shown.
     seed : int, optional
         The seed from which those of the restarts were drawn.
 
@@ -86,6 +88,7 @@ class RunSpec:
     source_dtype: str = "float32"
     model: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    vocabulary: Mapping[int, str] = field(default_factory=dict)
     seed: int | None = None
 
     def __post_init__(self) -> None:

@@ -172,6 +172,8 @@ class StoredRun(RunTables):
             "tokens": self.tokens,
             "loop": self._lazy("loop"),
         }
+        if self._location.read_metadata("vocabulary") is not None:
+            nodes["vocabulary"] = self._table("vocabulary")
         if self.site_names:
             nodes["states"] = self._lazy("states")
         if self.has_readout:

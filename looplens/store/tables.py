@@ -21,11 +21,16 @@ _ROWS_IN_CHUNK = 2**16
 
 
 def write_tables(location: RunLocation, spec: RunSpec) -> None:
-    """Write ``/prompts``, ``/tokens`` and the coordinate arrays of a run."""
+    """Write ``/prompts``, ``/tokens``, ``/vocabulary`` and the coordinate arrays of a run."""
     for name, (values, long_name) in prompt_columns(spec.prompts).items():
         _write(location, f"prompts/{name}", "prompt", values, long_name)
     for name, (values, long_name) in token_columns(spec.prompts).items():
         _write(location, f"tokens/{name}", "token", values, long_name)
+    if spec.vocabulary:
+        ids = np.array(list(spec.vocabulary), dtype=np.int32)
+        texts = _strings(list(spec.vocabulary.values()))
+        _write(location, "vocabulary/token_id", "entry", ids, "token id")
+        _write(location, "vocabulary/text", "entry", texts, "text of the token")
     for path, values in spec.layout.coordinates().items():
         name = path.rsplit("/", 1)[1]
         _write(location, path, name, values, f"{name} number")

@@ -205,6 +205,7 @@ class RunWriter:
         }
         self.location.create_group("", attributes)
         groups = {"prompts", "tokens", "analysis"}
+        groups |= {"vocabulary"} if self.spec.vocabulary else set()
         for key in variables:
             parents = key.split("/")[:-1]
             groups |= {"/".join(parents[: depth + 1]) for depth in range(len(parents))}

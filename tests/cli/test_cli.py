@@ -89,6 +89,9 @@ def test_report_formats_and_conditions(cli, run_path, tmp_path):
     assert json.loads(text)
     code, text, _ = cli("report", run_path, "--format", "md")
     assert text.startswith("# ")
+    assert cli("report", run_path, "--out", tmp_path / "both", "--format", "json,md")[0] == 0
+    assert json.loads((tmp_path / "both.json").read_text())
+    assert (tmp_path / "both.md").read_text().startswith("# ")
     passed = cli("report", run_path, "--format", "md", "--fail-if", "classify.orbit_share > 0.99")
     assert passed[0] == 0
     code, _, err = cli(
@@ -148,6 +151,7 @@ def test_models_lists_what_ships(cli):
         (["info", "nowhere"], "nowhere"),
         (["report", "{run}", "--fail-if", "aa_score"], "is not a condition"),
         (["report", "{run}", "--format", "md", "--fail-if", "classify.orbits > 1"], "Did you mean"),
+        (["report", "{run}", "--format", "jsn"], "Did you mean 'json'"),
         (["analyze", "{run}", "--only", "clasify"], "Did you mean 'classify'"),
         (["app", "nowhere"], "nowhere"),
     ],

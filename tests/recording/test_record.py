@@ -144,6 +144,7 @@ def test_a_run_opens_without_looplens(recorded):
     assert tree["attention/3/pattern"].shape == (3, 2, 12, 4, 20, 20)
     assert list(tree["tokens/text"].values[:7]) == list("1234567")
     assert tree.attrs["model"]["name"] == "tiny"
+    assert run.vocabulary == {i: str(i) for i in range(10)}
 
 
 @pytest.mark.parametrize(

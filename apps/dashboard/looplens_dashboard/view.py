@@ -9,9 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable
-from functools import cached_property
 
-import numpy as np
 import xarray as xr
 
 from looplens.run import Run
@@ -82,17 +80,10 @@ class View:
         shown = text if len(text) <= _LONGEST_PROMPT else text[: _LONGEST_PROMPT - 1] + "…"
         return f"{prompt} · {shown}"
 
-    @cached_property
-    def _texts(self) -> dict[int, str]:
-        """Token ids that occur in the prompts, with their texts: the only ones a run knows."""
-        ids = self.run.tokens["token_id"].values
-        unique, first = np.unique(ids, return_index=True)
-        texts = self.run.tokens["text"].values
-        return {int(i): visible(str(texts[k])) for i, k in zip(unique, first, strict=True)}
-
     def id_texts(self, ids: Iterable[int]) -> dict[str, str]:
-        """Return a text for each token id; one that occurs in no prompt is shown as its number."""
-        return {str(i): self._texts.get(int(i), f"id {i}") for i in ids}
+        """Return a text for each token id; one without a text in the run shows as its number."""
+        known = self.run.vocabulary
+        return {str(i): visible(known[i]) if i in known else f"id {i}" for i in map(int, ids)}
 
 
 def visible(text: str, longest: int = _LONGEST_TOKEN) -> str:
