@@ -16,6 +16,8 @@ from looplens.store import StoredRun
 if TYPE_CHECKING:
     import xarray as xr
 
+    from looplens.analysis.suite import Results
+
 
 class Run(StoredRun):
     """A recorded run: labelled arrays, analyses, reports and the dashboard.
@@ -23,7 +25,7 @@ class Run(StoredRun):
     Open one with `looplens.open_run`. Reading is documented on `looplens.store.StoredRun`.
     """
 
-    def analyze(self, names: Any = None, **options: Any) -> dict[str, xr.Dataset]:
+    def analyze(self, names: Any = None, **options: Any) -> Results:
         """Compute analyses and store them in the run; see `looplens.analysis.analyze`."""
         from looplens import analysis
 

@@ -109,7 +109,11 @@ def report(
     formats = _formats(format, out, FORMATS)
     conditions = [parse_condition(text) for text in fail_if or []]
     opened = looplens.open_run(run)
-    opened.analyze(missing_only=True, progress=True)
+    skipped = opened.analyze(missing_only=True, progress=True).skipped
+    for condition in conditions:
+        reason = skipped.get(condition.key.partition(".")[0])
+        if reason is not None:
+            raise InputError(f"{condition} cannot be checked on this run. {reason}")
     failures = check(conditions, opened.summary())  # a misspelt condition writes nothing
     built = build(opened)
     if out is None and formats != ["html"] and len(formats) == 1:

@@ -103,7 +103,7 @@ def _settling(material: Material) -> list[Statement]:
     if share == 0:
         text = f"No trajectory stays still ({meaning} from some iteration on)."
     else:
-        text = f"{percent(share)} of the trajectories stay still from some iteration on ({meaning})"
+        text = f"{percent(share)} of the trajectories slow down for good ({meaning})"
         text += f"; the median iteration is {number(median)}." if math.isfinite(median) else "."
     return [Statement(key="settling", text=text)]
 

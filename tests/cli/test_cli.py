@@ -129,6 +129,16 @@ def test_a_run_of_a_newer_looplens_says_so(cli, run_path):
     assert "looplens" in err
 
 
+def test_a_condition_on_what_was_not_recorded_says_why(cli, tmp_path):
+    run = tmp_path / "r"
+    cli("record", "affine-huginn-mini", "--out", run, "--prompt", "1+1", "--iterations", 16)
+    condition = "path_independence.aa_score < 0.95"
+    code, _, err = cli("report", run, "--format", "md", "--fail-if", condition)
+    assert code == 2
+    assert "cannot be checked" in err
+    assert "restart" in err
+
+
 def test_models_lists_what_ships(cli):
     code, text, _ = cli("models")
     assert code == 0
