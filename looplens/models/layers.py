@@ -7,6 +7,8 @@ it runs nor whether it is inside the loop.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -56,6 +58,16 @@ def rotate(
     return torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1).flatten(-2).to(x.dtype)
 
 
+class KeyValueCache(Protocol):
+    """Keys and values of earlier positions, as attention asks for them."""
+
+    def extend(self, attention: Attention, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Take the new positions' keys and values, return those of all positions so far.
+
+        All are [batch, kv_head, pos, d_head], keys rotated.
+        """
+
+
 class Attention(nn.Module):
     """Causal self-attention with rotary positions and grouped key/value heads.
 
@@ -66,6 +78,7 @@ class Attention(nn.Module):
     def __init__(self, cfg: LoopedConfig) -> None:
         super().__init__()
         self.cfg = cfg
+        self.cache: KeyValueCache | None = None  # set while generating token by token
         heads, kv_heads, d_head = cfg.n_heads, cfg.n_kv_heads, cfg.d_head
         self.q_proj = nn.Linear(cfg.d_model, heads * d_head, bias=False)
         self.k_proj = nn.Linear(cfg.d_model, kv_heads * d_head, bias=False)
@@ -99,20 +112,29 @@ class Attention(nn.Module):
         q = rotate(q, cos, sin, cfg.rope_style).transpose(1, 2)  # [batch, head, pos, d_head]
         k = rotate(k, cos, sin, cfg.rope_style).transpose(1, 2)
         v = v.transpose(1, 2)
+        if self.cache is not None:
+            k, v = self.cache.extend(self, k, v)
         if _is_heard(self.hook_pattern) or _is_heard(self.hook_attn_scores):
             z = self._explicit(q, k, v)
         else:
-            grouped = cfg.n_kv_heads != cfg.n_heads
-            z = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
+            z = self._fused(q, k, v)
         z = self.hook_z(z.transpose(1, 2))  # [batch, pos, head, d_head]
         return self.o_proj(z.flatten(-2))
+
+    def _fused(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        grouped = self.cfg.n_kv_heads != self.cfg.n_heads
+        queries, keys = q.shape[2], k.shape[2]
+        if queries == keys:
+            return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
+        return F.scaled_dot_product_attention(
+            q, k, v, attn_mask=~_future(queries, keys, q.device), enable_gqa=grouped
+        )
 
     def _explicit(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         group = self.cfg.n_heads // self.cfg.n_kv_heads
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
         scores = q @ k.transpose(-2, -1) / self.cfg.d_head**0.5  # [batch, head, query, key]
-        queries, keys = scores.shape[-2:]
-        future = torch.ones(queries, keys, dtype=torch.bool, device=q.device).triu(1)
+        future = _future(*scores.shape[-2:], q.device)
         scores = self.hook_attn_scores(scores.masked_fill(future, float("-inf")))
         pattern = self.hook_pattern(scores.float().softmax(-1).to(v.dtype))
         return pattern @ v
@@ -181,6 +203,11 @@ class Block(nn.Module):
         if self.placement == "huginn":
             x = self.norm_4(x)
         return self.hook_resid_post(x)
+
+
+def _future(queries: int, keys: int, device: torch.device) -> Tensor:
+    """Mark the keys behind each query; the last query stands at the last key."""
+    return torch.ones(queries, keys, dtype=torch.bool, device=device).triu(1 + keys - queries)
 
 
 def _is_heard(hook: HookPoint) -> bool:

@@ -64,6 +64,7 @@ class LoopedTransformer(HookedRootModule):
         self.tokenizer = tokenizer
         self.model_name = name
         self.clock = LoopClock()
+        self.position_offset = 0  # of the first token, while generating from a cache
 
         self.embed = nn.Embedding(cfg.d_vocab, cfg.d_model)
         self.prelude = nn.ModuleList(Block(cfg) for _ in range(cfg.n_prelude))
@@ -262,7 +263,8 @@ class LoopedTransformer(HookedRootModule):
         return check_iterations(self.cfg.default_iterations if iterations is None else iterations)
 
     def _rope(self, positions: int) -> tuple[Tensor, Tensor]:
-        return self.rope_cos[:positions], self.rope_sin[:positions]
+        here = slice(self.position_offset, self.position_offset + positions)
+        return self.rope_cos[here], self.rope_sin[here]
 
     # ------------------------------------------------------------------ hooks with loop coordinates
 
