@@ -134,7 +134,7 @@ class Attention(nn.Module):
         group = self.cfg.n_heads // self.cfg.n_kv_heads
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
         scores = q @ k.transpose(-2, -1) / self.cfg.d_head**0.5  # [batch, head, query, key]
-        future = _future(*scores.shape[-2:], q.device)
+        future = _future(q.shape[2], k.shape[2], q.device)
         scores = self.hook_attn_scores(scores.masked_fill(future, float("-inf")))
         pattern = self.hook_pattern(scores.float().softmax(-1).to(v.dtype))
         return pattern @ v
