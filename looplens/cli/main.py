@@ -69,6 +69,11 @@ def main() -> None:
             highlight=False,
         )
         sys.exit(2)
+    except Exception:
+        # Not code 1, which says that a condition of `report --fail-if` holds.
+        error_console.print_exception(width=100)
+        error_console.print("This is a bug in looplens, not a mistake of yours.", highlight=False)
+        sys.exit(70)
     except KeyboardInterrupt:
         error_console.print("interrupted")
         sys.exit(130)

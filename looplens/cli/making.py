@@ -77,14 +77,16 @@ def models() -> None:
 
     from looplens.models import bundled_models, model_card
 
-    table = Table("name", "architecture", "parameters", "trained on", "accuracy", "at iteration")
+    table = Table(box=None)
+    table.add_column("name", no_wrap=True)
+    for header in ("core", "parameters", "trained on", "accuracy", "at iteration"):
+        table.add_column(header)
     for name, path in bundled_models().items():
         card = model_card(name)
         config = json.loads((path / "config.json").read_text())
-        layers = f"{config['n_prelude']} + {config['n_core']} looped + {config['n_coda']}"
         table.add_row(
             name,
-            f"{config['family']}, {layers}, d_model {config['d_model']}",
+            f"{config['n_core']} of d_model {config['d_model']}",
             f"{card['parameters']:,}",
             card["task"],
             f"{card['accuracy']:.2%}",
@@ -229,8 +231,8 @@ def _print_settling(console: Console, summary: dict) -> None:
         return
     table = Table(
         "difficulty",
-        "median settling iteration",
-        title="Harder tokens settle later",
+        "iteration",
+        title="Median settling iteration by difficulty",
         title_justify="left",
     )
     for level, value in settling.items():

@@ -104,26 +104,32 @@ def report(
     Example: `looplens report runs/demo --out report.html --fail-if 'classify.slider_share > 0.1'`
     """
     import looplens
-    from looplens.reports import FORMATS, build, check, parse_condition
+    from looplens.reports import (
+        FORMATS,
+        build,
+        check,
+        check_target,
+        format_of,
+        parse_condition,
+        write_text,
+    )
 
-    formats = _formats(format, out, FORMATS)
+    formats = _formats(format, FORMATS) or [format_of(out) if out else "html"]
     conditions = [parse_condition(text) for text in fail_if or []]
     opened = looplens.open_run(run)
+    to_screen = out is None and len(formats) == 1 and formats != ["html"]
+    targets = {}
+    for name in [] if to_screen else formats:
+        path = out if out and len(formats) == 1 else (out or run).with_suffix(f".{name}")
+        targets[name] = check_target(opened, path)
     skipped = opened.analyze(missing_only=True, progress=True).skipped
-    for condition in conditions:
-        reason = skipped.get(condition.key.partition(".")[0])
-        if reason is not None:
-            raise InputError(f"{condition} cannot be checked on this run. {reason}")
-    failures = check(conditions, opened.summary())  # a misspelt condition writes nothing
+    failures = check(conditions, opened.summary(), skipped)  # a misspelt condition writes nothing
     built = build(opened)
-    if out is None and formats != ["html"] and len(formats) == 1:
+    if to_screen:
         print(FORMATS[formats[0]](built))
-    else:
-        for name in formats:
-            path = out if out and len(formats) == 1 else (out or run).with_suffix(f".{name}")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(FORMATS[name](built), encoding="utf-8")
-            Console(stderr=True).print(f"wrote {path}", highlight=False)
+    for name, path in targets.items():
+        write_text(path, FORMATS[name](built))
+        Console(stderr=True).print(f"wrote {path}", highlight=False)
     for failure in failures:
         Console(stderr=True).print(f"[bold red]failed:[/] {failure}", highlight=False)
     if failures:
@@ -147,18 +153,15 @@ def app(
     serve(run, host=host, port=port, open_browser=open_browser)
 
 
-def _formats(asked: str | None, out: Path | None, known: Iterable[str]) -> list[str]:
-    if asked is None:
-        ending = out.suffix.lower().lstrip(".") if out else "html"
-        return [ending if ending in known else "html"]
-    names = [name.strip() for name in asked.split(",") if name.strip()]
+def _formats(asked: str | None, known: Iterable[str]) -> list[str]:
+    names = [name.strip() for name in (asked or "").split(",") if name.strip()]
     for name in names:
         if name not in known:
             raise InputError(
                 f"unknown report format {name!r}: expected {', '.join(known)}, or several such as "
                 f"json,md.{near_matches(name, known)}"
             )
-    return names or ["html"]
+    return names
 
 
 def _short(value: object) -> str:

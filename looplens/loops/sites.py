@@ -22,7 +22,7 @@ from functools import lru_cache
 
 from looplens.errors import SiteError, near_matches
 
-_ITERATIONS = re.compile(r"^(-?\d*)(?::(-?\d*))?(?::(\d*))?$")
+_ITERATIONS = re.compile(r"^(-?\d+)?(?::(-?\d+)?)?(?::(\d+)?)?$")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,7 +112,7 @@ def _pattern(site: str) -> re.Pattern[str]:
 
 def _is_iterations(text: str) -> bool:
     match = _ITERATIONS.match(text)
-    return match is not None and text not in {"", "-"} and match.group(3) != "0"
+    return match is not None and text != "" and match.group(3) != "0"
 
 
 @lru_cache(maxsize=512)

@@ -7,7 +7,14 @@ could not be concluded and why.
 from __future__ import annotations
 
 from looplens.reports import conditions
-from looplens.reports._build import FORMATS, build, write_report
+from looplens.reports._build import (
+    FORMATS,
+    build,
+    check_target,
+    format_of,
+    write_report,
+    write_text,
+)
 from looplens.reports._power import chance_of_seeing, largest_rate_unseen, tokens_needed
 from looplens.reports._report import Fact, Picture, Report, Section, Statement, Table
 from looplens.reports.conditions import Condition, Failure, check, parse_condition
@@ -25,9 +32,12 @@ __all__ = [
     "build",
     "chance_of_seeing",
     "check",
+    "check_target",
     "conditions",
+    "format_of",
     "largest_rate_unseen",
     "parse_condition",
     "tokens_needed",
     "write_report",
+    "write_text",
 ]

@@ -66,7 +66,44 @@ def build(run: Any) -> Report:
     )
 
 
-def write_report(run: Any, out: str | os.PathLike[str], format: str = "html") -> Path:
+def format_of(out: str | os.PathLike[str]) -> str:
+    """Return the format that the ending of a file name asks for.
+
+    Raises
+    ------
+    InputError
+        If the ending is none of a report's.
+    """
+    ending = Path(out).suffix.lower().lstrip(".")
+    ending = {"htm": "html", "markdown": "md"}.get(ending, ending)
+    if ending not in FORMATS:
+        raise InputError(
+            f"a report is a file that ends in {', '.join('.' + f for f in FORMATS)}; got "
+            f"{os.fspath(out)!r}. Change the name, or name the format."
+        )
+    return ending
+
+
+def check_target(run: Any, out: str | os.PathLike[str]) -> Path:
+    """Return the path of a report, if a file may be written there.
+
+    Raises
+    ------
+    InputError
+        If it is a directory, or lies inside the run, which holds its own files only.
+    """
+    path = Path(out)
+    if path.is_dir():
+        raise InputError(f"{path} is a directory; name the file to write, such as report.html.")
+    if run.path.resolve() in path.resolve().parents:
+        raise InputError(
+            f"{path} lies inside the run {run.path}, which could not be overwritten with a file of "
+            "another kind in it. Write the report beside the run."
+        )
+    return path
+
+
+def write_report(run: Any, out: str | os.PathLike[str], format: str | None = None) -> Path:
     """Build a report on a run and write it to a file.
 
     Parameters
@@ -75,8 +112,8 @@ def write_report(run: Any, out: str | os.PathLike[str], format: str = "html") ->
         The opened run.
     out : str or path
         The file; an existing one is replaced. Missing folders are made.
-    format : {"html", "json", "md"}
-        One self-contained page, the numbers, or the words.
+    format : {"html", "json", "md"}, optional
+        One self-contained page, the numbers, or the words; by default from the ending of ``out``.
 
     Returns
     -------
@@ -86,17 +123,30 @@ def write_report(run: Any, out: str | os.PathLike[str], format: str = "html") ->
     Raises
     ------
     InputError
-        If there is no such format, or ``out`` is a directory.
+        If there is no such format, or ``out`` is a directory, inside the run or not writable.
     """
+    path = check_target(run, out)
+    format = format_of(out) if format is None else format
     if format not in FORMATS:
         raise InputError(
             f"format must be one of {', '.join(map(repr, FORMATS))}, got {format!r}."
             f"{near_matches(format, FORMATS)}"
         )
-    path = Path(out)
-    if path.is_dir():
-        raise InputError(f"{path} is a directory; name the file to write, such as report.{format}.")
     text = FORMATS[format](build(run))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, making its folder.
+
+    Raises
+    ------
+    InputError
+        If the system does not allow it.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error

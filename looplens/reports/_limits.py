@@ -137,7 +137,7 @@ def _restarts(material: Material) -> Iterator[Statement]:
             text="Whether the end depends on the initial state: only one restart was recorded. "
             "Record with restarts=2 or more.",
         )
-    elif run.initial_state in ("zeros", "embedding", "prelude", "learned"):
+    elif run.initial_state in ("zeros", "embedding", "prelude"):
         yield Statement(
             key="restarts",
             text=f"Whether the end depends on the initial state: the scheme {run.initial_state!r} "
@@ -151,7 +151,7 @@ def _targets(material: Material) -> Iterator[Statement]:
         yield Statement(
             key="readout",
             text="What the model would answer after each iteration: no readout was recorded. "
-            "Record with readout_top_k=5 or more.",
+            "Record with readout=True (--readout on the command line).",
         )
     elif not (np.asarray(run.tokens["target"].values) >= 0).any():
         yield Statement(

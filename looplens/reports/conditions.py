@@ -30,6 +30,9 @@ _PATTERN = re.compile(
     r"^\s*(?P<key>[A-Za-z_][\w.\-]*)\s*(?P<sign><=|>=|==|!=|<|>)\s*(?P<value>\S.*?)\s*$"
 )
 
+# Short names that people write, and the analysis that they come from, for a run without it.
+_SHORT = {"aa_score": "path_independence", "readout_agreement": "path_independence"}
+
 Summary = Mapping[str, Mapping[str, Any]]
 
 
@@ -138,7 +141,7 @@ def flatten(summary: Summary) -> dict[str, Any]:
     return flat
 
 
-def _find(key: str, flat: Mapping[str, Any]) -> str:
+def _find(key: str, flat: Mapping[str, Any], skipped: Mapping[str, str]) -> str:
     """Resolve a key: in full, or by its last part where that is unique."""
     if key in flat:
         return key
@@ -153,10 +156,18 @@ def _find(key: str, flat: Mapping[str, Any]) -> str:
         )
     short = [name.rpartition(".")[2] for name in flat]
     suggestion = near_matches(key, flat) or near_matches(key, dict.fromkeys(short))
+    section = key.partition(".")[0]
+    section = section if section in skipped else _SHORT.get(key, section)
+    if section in skipped:
+        raise InputError(f"{key!r} cannot be checked on this run. {skipped[section]}")
     raise InputError(f"There is no value {key!r} in this run.{suggestion} Available: {listed}.")
 
 
-def check(conditions: Iterable[str | Condition], summary: Summary) -> list[Failure]:
+def check(
+    conditions: Iterable[str | Condition],
+    summary: Summary,
+    skipped: Mapping[str, str] | None = None,
+) -> list[Failure]:
     """Evaluate conditions on a summary.
 
     Parameters
@@ -165,6 +176,8 @@ def check(conditions: Iterable[str | Condition], summary: Summary) -> list[Failu
         Each describes a failure.
     summary : mapping
         ``{analysis: {name: value}}``, as :func:`looplens.analysis.summary` returns it.
+    skipped : mapping of str to str, optional
+        Analyses that were not possible, with the reason, for the message.
 
     Returns
     -------
@@ -181,7 +194,7 @@ def check(conditions: Iterable[str | Condition], summary: Summary) -> list[Failu
     failures = []
     for item in conditions:
         condition = parse_condition(item) if isinstance(item, str) else item
-        key = _find(condition.key, flat)
+        key = _find(condition.key, flat, skipped or {})
         actual = flat[key]
         if hasattr(actual, "item"):
             actual = actual.item()

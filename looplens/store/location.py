@@ -65,6 +65,7 @@ class RunLocation:
                 "Copy the run to this machine first."
             )
         self.path = Path(path).expanduser()
+        self._replaces: Path | None = None  # the run whose place this one takes once it is whole
 
     def __str__(self) -> str:
         return str(self.path)
@@ -127,7 +128,10 @@ class RunLocation:
         return sorted(file.parent.name for file in (self.path / key).glob("*/zarr.json"))
 
     def prepare(self, *, overwrite: bool, needed_bytes: int) -> None:
-        """Make way for a new run; with ``overwrite``, remove the run that is there, nothing else.
+        """Make room for a new run.
+
+        A run that is to be replaced stays until the new one is whole: that one is written beside
+        it, to a directory with ``.partial`` at the end of its name, and moved by `take_place`.
 
         Raises
         ------
@@ -179,7 +183,26 @@ class RunLocation:
                 f"The run at {self} is not replaced: its directory also holds {', '.join(foreign)}"
                 ", which looplens did not write. Move that elsewhere, or choose another path."
             )
-        shutil.rmtree(self.path)
+        self._replaces = self.path
+        self.path = self.path.with_name(f"{self.path.name}.partial")
+        if self.path.exists():
+            if RunLocation(self.path).read_metadata() is None:
+                raise RunExistsError(
+                    f"{self.path} is in the way and is not a run. Remove it, or choose another "
+                    "path."
+                )
+            shutil.rmtree(self.path)
+
+    def take_place(self) -> None:
+        """Put a finished run in the place of the one that it replaces, if there is one."""
+        if self._replaces is None:
+            return
+        final, self._replaces = self._replaces, None
+        old = final.with_name(f"{final.name}.replaced")
+        final.rename(old)
+        self.path.rename(final)
+        self.path = final
+        shutil.rmtree(old)
 
     def create_group(self, key: str = "", attributes: dict[str, Any] | None = None) -> None:
         """Create a group."""

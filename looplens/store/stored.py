@@ -158,8 +158,8 @@ class StoredRun(RunTables):
         """
         if not self.has_readout:
             raise AnalysisError(
-                "This run has no readout, so predictions are unknown. Record with "
-                "readout_top_k > 0."
+                "This run has no readout, so predictions are unknown. Record with readout=True "
+                "(--readout on the command line)."
             )
         return self._lazy("readout")
 

@@ -41,7 +41,8 @@ class RunWriter:
     spec : RunSpec
         What will be recorded.
     overwrite : bool
-        Replace a run that is there. Anything but a run is never removed.
+        Replace a run that is there, once this one is whole; until then it is written beside it, to
+        ``<path>.partial``. Anything but a run is never removed.
 
     Raises
     ------
@@ -61,7 +62,7 @@ class RunWriter:
     ) -> None:
         self.spec = spec
         self.location = RunLocation(path)
-        self.path = self.location.path
+        self.path = self.location.path  # where the finished run lies
         variables = spec.layout.variables()
         self.location.prepare(overwrite=overwrite, needed_bytes=sum(spec.nbytes().values()))
         self._create_groups(variables)
@@ -175,6 +176,7 @@ class RunWriter:
                 f"{'; '.join(short)}. It is kept and marked incomplete."
             )
         self.location.update_root_attributes({"complete": True, "non_finite": self.non_finite})
+        self.location.take_place()
 
     def __enter__(self) -> Self:
         return self

@@ -132,11 +132,11 @@ def test_a_run_of_a_newer_looplens_says_so(cli, run_path):
 def test_a_condition_on_what_was_not_recorded_says_why(cli, tmp_path):
     run = tmp_path / "r"
     cli("record", "affine-huginn-mini", "--out", run, "--prompt", "1+1", "--iterations", 16)
-    condition = "path_independence.aa_score < 0.95"
-    code, _, err = cli("report", run, "--format", "md", "--fail-if", condition)
-    assert code == 2
-    assert "cannot be checked" in err
-    assert "restart" in err
+    for condition in ("path_independence.aa_score < 0.95", "aa_score < 0.95"):
+        code, _, err = cli("report", run, "--format", "md", "--fail-if", condition)
+        assert code == 2
+        assert "cannot be checked" in err
+        assert "restart" in err
 
 
 def test_models_lists_what_ships(cli):
@@ -164,6 +164,10 @@ def test_models_lists_what_ships(cli):
         (["report", "{run}", "--format", "jsn"], "Did you mean 'json'"),
         (["analyze", "{run}", "--only", "clasify"], "Did you mean 'classify'"),
         (["app", "nowhere"], "nowhere"),
+        (["report", "{run}", "--out", ".", "--format", "md"], "is a directory"),
+        (["report", "{run}", "--out", "{run}/report.html"], "lies inside the run"),
+        (["report", "{run}", "--out", "report.pdf"], "ends in .html, .json, .md"),
+        (["report", "{run}", "--out", "/proc/report.html"], "cannot be written"),
     ],
 )
 def test_mistakes_end_in_one_message_and_code_2(
@@ -171,8 +175,19 @@ def test_mistakes_end_in_one_message_and_code_2(
 ):
     monkeypatch.chdir(tmp_path)
     before = set(tmp_path.iterdir())
-    code, _, err = cli(*[str(run_path) if item == "{run}" else item for item in arguments])
+    code, _, err = cli(*[item.replace("{run}", str(run_path)) for item in arguments])
     assert code == 2
     assert message in err
     assert "Traceback" not in err
     assert set(tmp_path.iterdir()) == before
+
+
+def test_an_unexpected_error_is_not_taken_for_a_failed_condition(cli, run_path, monkeypatch):
+    def broken(run):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr("looplens.reports.build", broken)
+    code, _, err = cli("report", run_path, "--format", "md")
+    assert code == 70
+    assert "something else" in err
+    assert "bug" in err

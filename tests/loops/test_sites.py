@@ -56,7 +56,9 @@ def test_an_address_with_passes_never_means_a_firing_outside_the_loop():
     assert SiteAddress.parse("x").matches_iteration(None, 8)
 
 
-@pytest.mark.parametrize("text", ["", "@3", "x@", "x@a", "x@1:2:0", "x@1-3"])
+@pytest.mark.parametrize(
+    "text", ["", "@3", "x@", "x@a", "x@1:2:0", "x@1-3", "x@2:-", "x@-:3", "x@-"]
+)
 def test_what_is_no_address_is_refused(text):
     with pytest.raises(SiteError, match="expected"):
         SiteAddress.parse(text)

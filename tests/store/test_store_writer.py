@@ -180,8 +180,9 @@ def test_only_a_run_is_ever_replaced(tiny, tmp_path):
         RunWriter(tiny.path, tiny.spec, overwrite=True)
     (tiny.path / "notes.txt").unlink()
     assert open_stored(tiny.path).complete
-    RunWriter(tiny.path, tiny.spec, overwrite=True)
-    assert not open_stored(tiny.path).complete
+    writer = RunWriter(tiny.path, tiny.spec, overwrite=True)
+    assert open_stored(tiny.path).complete  # the old run stays until the new one is whole
+    assert not open_stored(writer.location.path).complete
 
     other = tmp_path / "photos"
     other.mkdir()
