@@ -23,6 +23,7 @@ _SUBMODULES = (
     "store",
     "tasks",
     "testing",
+    "thinking",
     "training",
 )
 _NAMES = {
@@ -34,6 +35,12 @@ _NAMES = {
     "bundled_models": "looplens.models",
     "load_model": "looplens.models",
     "save_model": "looplens.models",
+    "Generation": "looplens.thinking",
+    "generate": "looplens.thinking",
+    "health": "looplens.models.health",
+    "Loop": "looplens.loops",
+    "LoopSpec": "looplens.loops",
+    "wrap": "looplens.models.wrapping",
     "Trace": "looplens.recording",
     "record": "looplens.recording",
     "trace": "looplens.recording",

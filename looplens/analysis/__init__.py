@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from looplens.analysis._attention import attention_change
 from looplens.analysis._convergence import Convergence, convergence
 from looplens.analysis._cycle import Cycle, cycle
+from looplens.analysis._kneedle import Knee, kneedle
 from looplens.analysis._path_independence import PathIndependence, path_independence
 from looplens.analysis._pca import PCAResult, pca
 from looplens.analysis._readout import prediction_flips, prediction_settling
@@ -27,6 +28,7 @@ from looplens.analysis._regimes import (
     RegimeThresholds,
     classify,
 )
+from looplens.analysis.loop_span import LoopSpan, angular_distance, choose_loop_span
 
 if TYPE_CHECKING:
     from looplens.analysis.registry import ANALYZERS as ANALYZERS
@@ -50,16 +52,21 @@ __all__ = [
     "Analyzer",
     "Convergence",
     "Cycle",
+    "Knee",
+    "LoopSpan",
     "PCAResult",
     "PathIndependence",
     "RegimeThresholds",
     "Regimes",
     "analyze",
+    "angular_distance",
     "attention_change",
+    "choose_loop_span",
     "classify",
     "convergence",
     "cycle",
     "get",
+    "kneedle",
     "path_independence",
     "pca",
     "prediction_flips",

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from looplens.analysis._gram import Floats
-from looplens.errors import InputError
+from looplens.analysis._inputs import as_array
 
 
 def attention_change(patterns: ArrayLike) -> Floats:
@@ -26,21 +26,16 @@ def attention_change(patterns: ArrayLike) -> Floats:
     Raises
     ------
     InputError
-        For fewer than four axes.
+        For fewer than four axes, an empty one of them, or values that are not real numbers.
 
     References
     ----------
     What bounds it by the change of the states: Blayney et al. 2026, arXiv:2604.11791, proposition
     4.2.
     """
-    array = np.asarray(patterns)
-    if array.ndim < 4 or 0 in array.shape[-3:]:
-        raise InputError(
-            "attention_change needs patterns (..., iteration, head, query, key); got an array of "
-            f"shape {array.shape}."
-        )
+    array = as_array(patterns, ("iteration", "head", "query", "key"), name="patterns")
     iterations = array.shape[-4]
-    change = np.empty((*array.shape[:-4], max(0, iterations - 1), array.shape[-3]))
+    change = np.empty((*array.shape[:-4], iterations - 1, array.shape[-3]))
     for step in range(iterations - 1):  # one at a time: patterns are the largest arrays of a run
         before = array[..., step, :, :, :].astype(np.float64)
         after = array[..., step + 1, :, :, :].astype(np.float64)

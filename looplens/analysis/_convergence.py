@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from looplens.analysis._gram import TINY, Floats
+from looplens.analysis._inputs import real_number
 from looplens.analysis._thresholds import ROUNDING_STEP
 from looplens.analysis._trajectories import as_trajectories, blocks_of, tail_points
 from looplens.errors import InputError
@@ -89,7 +90,7 @@ def convergence(states: ArrayLike, *, tolerance: float = 1e-2) -> Convergence:
     count, length, _ = flat.shape
     if length < 2:
         raise InputError(f"Convergence needs at least two states; got {length}.")
-    if not tolerance > 0:
+    if real_number(tolerance, "tolerance") <= 0:
         raise InputError(f"tolerance must be positive; got {tolerance}.")
     steps = length - 1
     rounding = array_rounding(flat.dtype)

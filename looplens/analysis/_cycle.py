@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from looplens.analysis._gram import TINY, Floats
+from looplens.analysis._inputs import as_array
 from looplens.analysis._trajectories import tail_points
-from looplens.errors import InputError
 
 _SMALLEST_MOVEMENT = float(np.finfo(np.float32).eps)  # movement below rounding is not known better
 
@@ -36,7 +36,8 @@ class Cycle:
         the layers' points lie in units of what still moves. NaN for one layer.
     degeneracy : ndarray, shape (...)
         Smallest cosine between the limit of layer 0 and that of another layer: 1 when all layers
-        share one fixed point and the loop does nothing. NaN for one layer.
+        share one fixed point and the loop does nothing. NaN for one layer, and where a limit is
+        zero: it has no direction.
     """
 
     limits: Floats
@@ -62,19 +63,14 @@ def cycle(layer_states: ArrayLike) -> Cycle:
     Raises
     ------
     InputError
-        For fewer than three axes.
+        For fewer than three axes, an empty one of them, or values that are not real numbers.
 
     References
     ----------
     Blayney et al. 2026, arXiv:2604.11791: proposition 4.1 (every cyclic rotation of the layers has
     a fixed point), figure 6 right (degeneracy).
     """
-    array = np.asarray(layer_states)
-    if array.ndim < 3 or 0 in array.shape[-3:]:
-        raise InputError(
-            "cycle needs states (..., layer, iteration, d_model), none of these axes empty; got an "
-            f"array of shape {array.shape}."
-        )
+    array = as_array(layer_states, ("layer", "iteration", "d_model"), name="layer_states")
     tail = array[..., -tail_points(array.shape[-2]) :, :].astype(np.float64)
     finite = np.asarray(np.isfinite(tail).all((-3, -2, -1), keepdims=True))
     tail = np.where(finite, tail, 0.0)
@@ -97,7 +93,9 @@ def cycle(layer_states: ArrayLike) -> Cycle:
         between = distance.sum((-2, -1)) / (layers * (layers - 1))
         separation = between / np.maximum(movement.mean(-1), _SMALLEST_MOVEMENT)
         products = (limits[..., 1:, :] * limits[..., :1, :]).sum(-1)
-        degeneracy = (products / np.maximum(norms[..., 1:] * norms[..., :1], TINY)).min(-1)
+        both = norms[..., 1:] * norms[..., :1]
+        cosines = np.where(both > 0, products / np.maximum(both, TINY), np.nan)
+        degeneracy = cosines.min(-1)  # NaN if one of them is
     return Cycle(
         limits=np.where(known[..., None, None], np.ldexp(limits, exponent[..., 0]), np.nan),
         distance=np.where(known[..., None, None], distance, np.nan),

@@ -6,6 +6,7 @@ Says nothing about what the model reads out of them.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from looplens.analysis._convergence import array_rounding, signal_rate
 from looplens.analysis._gram import TINY, Floats
+from looplens.analysis._inputs import as_array
 from looplens.analysis._trajectories import tail_points
 from looplens.errors import InputError
 
@@ -37,9 +39,10 @@ class PathIndependence:
         Gap at the last iteration.
     token_aa : ndarray, shape (...)
         Cosine between the limits of two restarts, mean over pairs. The limit is the mean of the
-        last quarter, so two restarts on one orbit at different phases agree.
+        last quarter, so two restarts on one orbit at different phases agree. NaN where a limit is
+        zero: it has no direction.
     aa_score : float
-        Mean of `token_aa`: 1 for a path-independent model. NaN when no trajectory is finite.
+        Mean of `token_aa`: 1 for a path-independent model. NaN when no token has one.
     """
 
     gap: Floats
@@ -67,7 +70,7 @@ def path_independence(states: ArrayLike) -> PathIndependence:
     Raises
     ------
     InputError
-        For fewer than three axes or two restarts.
+        For other axes, fewer than two restarts, or values that are not real numbers.
 
     References
     ----------
@@ -76,15 +79,15 @@ def path_independence(states: ArrayLike) -> PathIndependence:
     two trajectories of the same prompt, and not from one's distance to its own end: public
     self-audit of measurements on the model of Geiping et al. 2025, arXiv:2502.05171.
     """
-    array = np.asarray(states)
-    if array.ndim < 3 or array.shape[0] < 2:
+    array = as_array(states, ("iteration", "d_model"), first="restart")
+    if len(array) < 2:
         raise InputError(
             "path_independence needs states (restart, ..., iteration, d_model) with at least two "
             f"restarts; got an array of shape {array.shape}."
         )
     leading, length = array.shape[1:-2], array.shape[-2]
-    flat = array.reshape(array.shape[0], -1, *array.shape[-2:]).astype(np.float64)
-    count = flat.shape[1]
+    count = math.prod(leading)
+    flat = array.reshape(len(array), count, *array.shape[-2:]).astype(np.float64)
     gap, gap_max = np.full((count, length), np.nan), np.full((count, length), np.nan)
     rate, floor, aa = np.full(count, np.nan), np.full(count, np.nan), np.full(count, np.nan)
     rows = np.flatnonzero(np.isfinite(flat).all((0, 2, 3)))
@@ -100,12 +103,14 @@ def path_independence(states: ArrayLike) -> PathIndependence:
             distance = np.sqrt(((known[one] - known[other]) ** 2).sum(-1))
             gaps.append(distance / np.maximum(0.5 * (norms[one] + norms[other]), TINY))
             product = (limits[one] * limits[other]).sum(-1)
-            cosines.append(product / np.maximum(lengths[one] * lengths[other], TINY))
+            both = lengths[one] * lengths[other]
+            cosines.append(np.where(both > 0, product / np.maximum(both, TINY), np.nan))
         gap[rows], gap_max[rows] = np.mean(gaps, axis=0), np.max(gaps, axis=0)
         floor[rows] = np.median(gap[rows, -tail_points(length) :], axis=1)
         rounding = np.full(len(rows), array_rounding(array.dtype))
         _, rate[rows] = signal_rate(gap[rows], rounding)
         aa[rows] = np.mean(cosines, axis=0)
+    known_aa = aa[np.isfinite(aa)]
     return PathIndependence(
         gap=gap.reshape(*leading, length),
         gap_max=gap_max.reshape(*leading, length),
@@ -113,5 +118,5 @@ def path_independence(states: ArrayLike) -> PathIndependence:
         gap_floor=floor.reshape(leading),
         final_gap=gap[:, -1].reshape(leading),
         token_aa=aa.reshape(leading),
-        aa_score=float(aa[rows].mean()) if len(rows) else float("nan"),
+        aa_score=float(known_aa.mean()) if known_aa.size else float("nan"),
     )

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from looplens.analysis._gram import Floats
+from looplens.analysis._inputs import as_array, whole_number
 from looplens.errors import InputError
 
 _LARGEST = 1e150  # squares of larger numbers overflow
@@ -74,11 +75,17 @@ class Covariance:
         self.count = total
 
     def components(self, n_components: int) -> tuple[Floats, Floats]:
-        """Return the leading directions (component, d_model) and their shares of the variance."""
+        """Return the leading directions (component, d_model) and their shares of the variance.
+
+        Raises
+        ------
+        InputError
+            If `n_components` is not a whole number of at least 1.
+        """
         import scipy.linalg  # takes longer to load than the rest of this package
 
         d_model = len(self.mean)
-        wanted = min(n_components, d_model)
+        wanted = min(whole_number(n_components, "n_components", least=1), d_model)
         values, vectors = scipy.linalg.eigh(
             self._scatter, subset_by_index=[d_model - wanted, d_model - 1]
         )
@@ -108,14 +115,10 @@ def pca(states: ArrayLike, n_components: int = 6) -> PCAResult:
     Raises
     ------
     InputError
-        If no state is finite, or `n_components` is below 1.
+        If no state is finite, the states are not real numbers with an axis that is not empty, or
+        `n_components` is not a whole number of at least 1.
     """
-    array = np.asarray(states)
-    if array.ndim < 1 or n_components < 1:
-        raise InputError(
-            "pca needs states (..., d_model) and n_components >= 1; got shape "
-            f"{array.shape} and n_components={n_components}."
-        )
+    array = as_array(states, ("d_model",))
     covariance = Covariance(array.shape[-1])
     covariance.add(array)
     if covariance.count == 0:

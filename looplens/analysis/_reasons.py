@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from looplens.analysis._gram import Floats
 from looplens.analysis._thresholds import RegimeThresholds
-from looplens.analysis._verdict import REGIME_OF, UNRESOLVED, Finding, Seen
+from looplens.analysis._verdict import REGIME_OF, UNRESOLVED, Finding, Seen, slows_down
 from looplens.analysis._window import Window
 
 
@@ -48,6 +48,7 @@ def describe(
         For the shares of the windows and the amplitude that counts as small.
     """
     reasons = []
+    slowing = slows_down(seen, confirmed, limits)
     for row in range(len(regime)):
         first, second = Finding(seen.finding[row]), Finding(confirmed.finding[row])
         text = _sentence(second, late, confirmed, row) if by_late[row] else ""
@@ -57,6 +58,12 @@ def describe(
             text = (
                 f"windows disagree: last {limits.tail:.0%} {text}; "
                 f"last {limits.confirm_tail:.0%} {other}"
+            )
+        elif regime[row] == UNRESOLVED and slowing[row]:
+            rates = np.exp(-np.array([seen.contraction[row], confirmed.contraction[row]]))
+            text = (
+                f"a contraction that slows down: each step is {rates[0]:.3g} of the one before in "
+                f"the last {limits.tail:.0%}, {rates[1]:.3g} in the last {limits.confirm_tail:.0%}"
             )
         elif regime[row] == UNRESOLVED and REGIME_OF[first] != UNRESOLVED:
             text = (
@@ -108,6 +115,11 @@ def _sentence(finding: Finding, window: Window, seen: Seen, row: int) -> str:
         case Finding.NOISE_FLOOR:
             ratio = window.settled_ratio[row]
             return f"settled into white noise, {ratio:.2g} of the distance it came from"
+        case Finding.STILL_MOVING:
+            return (
+                f"still moving: steps shrink, but the end still spreads by "
+                f"{window.end_motion[row]:.2g} of the norm"
+            )
         case Finding.STRUCTURELESS:
             return "no structure: white noise, or hops without order"
     smooth = window.smooth_residual[row]

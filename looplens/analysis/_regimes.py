@@ -44,6 +44,7 @@ __all__ = [
 ]
 
 _BYTES_PER_BLOCK = 2**26
+NON_FINITE = "non-finite states"  # the reason of trajectories that are not judged for that
 _SCORES = (
     "settled_ratio",
     "linear_share",
@@ -71,8 +72,11 @@ class Regimes:
     reason : ndarray of str
         Why, with the numbers that decided.
     period : ndarray of float64
-        Iterations in a turn of an orbit; NaN otherwise. When most of the motion has a single
-        frequency this is the turn of that rotation, also where states recur only after several.
+        Iterations in a turn of an orbit; NaN otherwise. A cycle that folding on an integer period
+        describes as well as a harmonic does, and whose turn is within 3 % of an integer, is given
+        that integer: a turn of 6.1 iterations can be reported as 6. Otherwise, when most of the
+        motion has a single frequency, this is the turn of that rotation, also where states recur
+        only after several.
     amplitude : ndarray of float64
         Root-mean-square distance from the mean of the long window over the root-mean-square norm.
     scores : dict of str to ndarray of float64
@@ -123,14 +127,20 @@ def classify(
     Raises
     ------
     InputError
-        For an array with fewer than two axes, an unknown dtype or threshold.
+        For an array with fewer than two axes or of other values than real numbers, an unknown
+        dtype, an unknown threshold or one that is not a number.
 
     Notes
     -----
     Trajectories of fewer than 16 states are ``unresolved`` (too short). A spiral whose amplitude
     falls by less than a factor of three over a record, a drift that still slows down, and an orbit
     of fewer than two turns in the second half cannot be told from 32 to 128 states and come back
-    ``unresolved``.
+    ``unresolved``. So does motion that shrinks but still spreads by more than 1 % of the norm at
+    the end, and a contraction that slows down: a trajectory that passes a saddle looks like one
+    that settles until it leaves.
+
+    Few dimensions carry little evidence. In up to four of them, white noise of 33 or 65 states is
+    called an orbit in up to 12 % of draws, and a random walk of 33 states a fixed point in 10 %.
 
     References
     ----------
@@ -151,7 +161,7 @@ def classify(
     if length < limits.shortest:
         reason[:] = f"too short: {length} states, {limits.shortest} are needed"
     else:
-        reason[:] = "non-finite states"
+        reason[:] = NON_FINITE
         n = min(max(round(limits.tail * length), 16), length, limits.longest_window)
         # Next to the states a block holds about a dozen matrices of n x n for each trajectory.
         ratio = 1 + 12 * n * n // (4 * length * d_model)
@@ -208,7 +218,7 @@ def _judge(states: Floats, limits: RegimeThresholds, step: float) -> _Verdicts:
         late = measure(moving, late_points, floor, step)
         seen = find(long, limits, turns=limits.turns)
         confirmed = find(late, limits, turns=limits.confirm_turns)
-        regime[rows], by_late = agree(seen, confirmed)
+        regime[rows], by_late = agree(seen, confirmed, limits)
         turn = np.where(by_late, confirmed.period, seen.period)
         period[rows] = np.where(regime[rows] == ORBIT, turn, np.nan)
         reason[rows] = describe(regime[rows], long, late, seen, confirmed, by_late, limits)

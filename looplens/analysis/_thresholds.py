@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from looplens.analysis._inputs import real_number, whole_number
 from looplens.errors import InputError, near_matches
 
 # Relative step |s_t - s_{t-1}| / |s_t| of a settled trajectory whose motion is rounding only:
@@ -42,6 +43,11 @@ class RegimeThresholds:
     contraction_fit, contraction_fall : float
         Share of the variance of log step norms on a straight line, and by how much (natural
         logarithm) they must fall over the window, for motion that needs no other model.
+    end_motion : float
+        Motion in the last third of the window, relative to the norm and without white noise, above
+        which a contraction, a spiral or a drift that settles is not over yet, hence ``unresolved``.
+    steady_contraction : float
+        Share of the long window's rate of contraction that the late window must show as well.
     periodic_residual : float
         Share that a periodic model may leave unless the rest is white noise or fading.
     fading_residual, fading : float
@@ -59,7 +65,7 @@ class RegimeThresholds:
         Least participation ratio, over that of white noise of full dimension, that passes as noise.
     settled_ratio : float
         Spread of the window over the distance of the earlier states from its mean, under which
-        white motion is the noise floor of a settled trajectory.
+        motion has died down: white motion is then the noise floor of a settled trajectory.
     small_amplitude : float
         Relative amplitude under which motion is annotated as driven or small.
     """
@@ -78,6 +84,8 @@ class RegimeThresholds:
     accelerating_exponent: float = -1.5
     contraction_fit: float = 0.8
     contraction_fall: float = 1.5
+    end_motion: float = 0.01
+    steady_contraction: float = 0.7
     periodic_residual: float = 0.003
     fading_residual: float = 0.1
     fading: float = 0.3
@@ -92,15 +100,15 @@ class RegimeThresholds:
     small_amplitude: float = 0.1
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if field.name in ("shortest", "longest_window"):
+                whole_number(getattr(self, field.name), field.name, least=16)
+            else:
+                real_number(getattr(self, field.name), field.name)
         if not 0 < self.confirm_tail <= self.tail <= 1:
             raise InputError(
                 "The windows must satisfy 0 < confirm_tail <= tail <= 1; got "
                 f"tail={self.tail}, confirm_tail={self.confirm_tail}."
-            )
-        if self.shortest < 16 or self.longest_window < 16:
-            raise InputError(
-                "A regime needs at least 16 states; got "
-                f"shortest={self.shortest}, longest_window={self.longest_window}."
             )
 
     @classmethod

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from looplens.errors import InputError
+from looplens.analysis._inputs import as_array
 
 
 def as_trajectories(
@@ -28,18 +29,9 @@ def as_trajectories(
         For fewer than two axes, empty iteration or d_model axes, or values that are not real
         numbers.
     """
-    array = np.asarray(states)
-    if array.ndim < 2 or 0 in array.shape[-2:]:
-        raise InputError(
-            f"{name} must have the axes (..., iteration, d_model), neither of them empty; got an "
-            f"array of shape {array.shape}."
-        )
-    if array.dtype.kind not in "fiub":
-        raise InputError(f"{name} must hold real numbers; got dtype {array.dtype}.")
-    if array.dtype.kind != "f":
-        array = array.astype(np.float64)
+    array = as_array(states, ("iteration", "d_model"), name=name)
     leading = array.shape[:-2]
-    count = int(np.prod(leading))
+    count = math.prod(leading)
     return array.reshape(count, *array.shape[-2:]), leading
 
 

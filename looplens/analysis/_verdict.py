@@ -36,6 +36,7 @@ class Finding(IntEnum):
     OSCILLATION_CHANGES = 9
     NOISE_FLOOR = 10
     STRUCTURELESS = 11
+    STILL_MOVING = 12
 
 
 _FIXED = (
@@ -57,12 +58,16 @@ class Seen:
 
     ``periodic_residual`` is the share of the variance that this model leaves and
     ``growth_exponent`` the power of the iteration number that its amplitude grows with.
+    ``contraction`` is the fall of the log step norm in an iteration; ``resting`` windows end in
+    motion so small that rounding may bend that fall.
     """
 
     finding: NDArray[np.int64]
     period: Floats
     periodic_residual: Floats
     growth_exponent: Floats
+    contraction: Floats
+    resting: Bools
 
 
 def find(window: Window, limits: RegimeThresholds, *, turns: float) -> Seen:
@@ -90,24 +95,31 @@ def find(window: Window, limits: RegimeThresholds, *, turns: float) -> Seen:
     accepted, period, residual, growth, error, weak = _periodic(window, limits)
     completed = window.points / period
     turning = accepted & (completed >= turns)
-    # A clean decay needs no second turn to be told from an orbit.
-    turning_once = turning | (
-        accepted & (completed >= 0.75) & (residual < limits.periodic_residual)
-    )
     steady = np.abs(growth) < limits.steady_growth + 2 * error
     decaying = -growth > summable
+    # A trajectory that passes a saddle shrinks its steps for a while like one that settles. That
+    # the steps fall is not enough: the motion has to be nearly over, and less than it was.
+    died_down = (window.end_motion < limits.end_motion) & ~(
+        window.settled_ratio >= limits.settled_ratio
+    )
+    contracting = _contracting(window, limits)
+    settles = drifts & ~uncertain & (exponent > summable)
+    spiral = turning & decaying
 
     tests: list[tuple[Finding, Bools]] = [
         (Finding.CONVERGED, window.converged),
-        (Finding.CONTRACTING, _contracting(window, limits)),
+        (Finding.CONTRACTING, contracting & died_down),
+        (Finding.STILL_MOVING, contracting),
         (Finding.DRIFT_UNCERTAIN, drifts & uncertain),
-        (Finding.DRIFT_SETTLES, drifts & (exponent > summable)),
+        (Finding.DRIFT_SETTLES, settles & died_down),
+        (Finding.STILL_MOVING, settles),
         (Finding.DRIFT_ACCELERATES, drifts & (exponent < limits.accelerating_exponent)),
         (Finding.DRIFT, drifts),
         # A line with a cycle on it drifts; a transient with a cycle on it ends in the cycle.
         (Finding.DRIFT, directed & turning & steady & ~weak & (exponent < 1.0)),
         (Finding.ORBIT, turning & steady & ~weak),
-        (Finding.SPIRAL, turning_once & decaying),
+        (Finding.SPIRAL, spiral & died_down),
+        (Finding.STILL_MOVING, spiral),
         (Finding.OSCILLATION_CHANGES, turning & ~weak),
         (Finding.DRIFT_UNCERTAIN, white & _buried_drift(window, limits)),
         (
@@ -122,7 +134,14 @@ def find(window: Window, limits: RegimeThresholds, *, turns: float) -> Seen:
         [np.int64(name) for name, _ in tests],
         default=np.int64(Finding.UNEXPLAINED),
     )
-    return Seen(finding=finding, period=period, periodic_residual=residual, growth_exponent=growth)
+    return Seen(
+        finding=finding,
+        period=period,
+        periodic_residual=residual,
+        growth_exponent=growth,
+        contraction=window.step_exponent / window.centre,
+        resting=window.resting,
+    )
 
 
 def _contracting(window: Window, limits: RegimeThresholds) -> Bools:
@@ -202,7 +221,7 @@ def _buried_spiral(window: Window, limits: RegimeThresholds) -> Bools:
     )
 
 
-def agree(first: Seen, second: Seen) -> tuple[NDArray[np.str_], Bools]:
+def agree(first: Seen, second: Seen, limits: RegimeThresholds) -> tuple[NDArray[np.str_], Bools]:
     """Join the findings of the long and of the late window.
 
     Returns
@@ -213,6 +232,11 @@ def agree(first: Seen, second: Seen) -> tuple[NDArray[np.str_], Bools]:
         window contradict a steady one in the late window.
     late : ndarray of bool
         Where the late window decided.
+
+    Notes
+    -----
+    The windows end at the same place, so the late one confirms a contraction only if it contracts
+    about as fast: a decay that slows down need not have its limit where it seems to.
     """
     one, two = REGIME_OF[first.finding], REGIME_OF[second.finding]
     ratio = np.maximum(first.period / second.period, second.period / first.period)
@@ -224,4 +248,12 @@ def agree(first: Seen, second: Seen) -> tuple[NDArray[np.str_], Bools]:
     )
     keep = (one == two) & ((one != ORBIT) | same)
     keep |= (second.finding == Finding.DRIFT_UNCERTAIN) & np.isin(one, drifting)
+    keep &= ~slows_down(first, second, limits)
     return np.where(late, two, np.where(keep, one, UNRESOLVED)), late
+
+
+def slows_down(first: Seen, second: Seen, limits: RegimeThresholds) -> Bools:
+    """Whether the late window contracts more slowly than the long one, and not for rounding."""
+    slower = second.contraction < limits.steady_contraction * first.contraction
+    ended = np.isin(second.finding, (Finding.CONVERGED, Finding.NOISE_FLOOR)) | second.resting
+    return (first.finding == Finding.CONTRACTING) & slower & ~ended

@@ -25,6 +25,10 @@ from looplens.analysis._gram import (
 )
 from looplens.analysis._periodic import PeriodicFit, fold, harmonics
 
+# What a model leaves over is measurement noise only if it is this white and fills this share of
+# the dimensions that noise would; the regimes have thresholds of their own for the same numbers.
+WHITE, ISOTROPIC = 0.35, 0.75
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Window:
@@ -41,7 +45,13 @@ class Window:
     converged : ndarray of bool
         The last third does not move by more than rounding.
     settled_ratio : ndarray
-        Spread of the window over the distance of the states before it from its mean.
+        Spread of the window over the distance of the states before it from its mean; NaN where the
+        window is the whole record.
+    end_motion : ndarray
+        Spread of the last third, without what white noise adds to it, over the root-mean-square
+        norm: the motion that has not died down.
+    resting : ndarray of bool
+        That motion is no more than ten times what rounding may be.
     linear_share : ndarray
         Share of the variance on a straight line in time.
     drift_cosine, drift_significance : ndarray
@@ -69,6 +79,8 @@ class Window:
     amplitude: Floats
     converged: NDArray[np.bool_]
     settled_ratio: Floats
+    end_motion: Floats
+    resting: NDArray[np.bool_]
     linear_share: Floats
     drift_cosine: Floats
     drift_significance: Floats
@@ -123,7 +135,9 @@ def measure(states: Floats, points: int, floor: float, rounding: float) -> Windo
     centred = window - mean
     variance = (centred**2).sum(-1).mean(-1)
     scale = np.sqrt((window**2).sum(-1).mean(-1))
-    before = np.sqrt(((states[:, :start] - mean) ** 2).sum(-1).mean(-1)) if start else np.zeros(b)
+    before = np.full(b, np.nan)
+    if start:
+        before = np.sqrt(((states[:, :start] - mean) ** 2).sum(-1).mean(-1))
     total = np.maximum(n * variance, TINY)
 
     basis = polynomials(n)
@@ -139,6 +153,13 @@ def measure(states: Floats, points: int, floor: float, rounding: float) -> Windo
     cosine, significance, exponent, error = _drift(centred, centre, noise, dimensions)
     step_exponent, step_t, shrinking = _steps(window, scale * rounding, centre)
     single, several = harmonics(straight, d_model)
+    fullness = isotropy(smooth, d_model, n - 4)
+    turning_noise = single.residual * np.trace(straight, axis1=1, axis2=2) / (n - 2)
+    end_noise = np.maximum(
+        np.where((white < WHITE) & (fullness > ISOTROPIC), smooth_left / (n - 4), 0.0),
+        np.where((single.whiteness < WHITE) & (single.isotropy > ISOTROPIC), turning_noise, 0.0),
+    )
+    end_motion = _end_motion(window, end_noise, dimensions) / np.maximum(scale, TINY)
     return Window(
         points=n,
         d_model=d_model,
@@ -146,6 +167,8 @@ def measure(states: Floats, points: int, floor: float, rounding: float) -> Windo
         amplitude=np.sqrt(variance) / np.maximum(scale, TINY),
         converged=has_converged(window, floor),
         settled_ratio=np.sqrt(variance) / np.maximum(before, TINY),
+        end_motion=end_motion,
+        resting=end_motion < 10 * floor,
         linear_share=(line**2).sum(-1) / total,
         drift_cosine=cosine,
         drift_significance=significance,
@@ -153,7 +176,7 @@ def measure(states: Floats, points: int, floor: float, rounding: float) -> Windo
         drift_exponent_error=error,
         smooth_residual=smooth_left / total,
         smooth_whiteness=white,
-        smooth_isotropy=isotropy(smooth, d_model, n - 4),
+        smooth_isotropy=fullness,
         noise_dimensions=dimensions,
         step_exponent=step_exponent,
         step_t=step_t,
@@ -212,6 +235,14 @@ def _steps(
     last = (steps[:, -third:] ** 2).mean(1)
     shrinking = (last < 0.8 * middle) | (last < (4 * rounding) ** 2)
     return -slope * centre, slope / error, shrinking
+
+
+def _end_motion(window: Floats, noise: Floats, dimensions: Floats) -> Floats:
+    """Spread of the last third less that of white noise of this variance."""
+    third = window[:, -(window.shape[1] // 3) :]
+    # Two standard errors of the noise variance in so few states.
+    noise = noise * (1 + 2 * np.sqrt(2 / (third.shape[1] * dimensions)))
+    return np.sqrt(np.maximum(spread(third) ** 2 - noise, 0.0))
 
 
 def _recurrence_lag(gram: Floats) -> Floats:

@@ -17,7 +17,7 @@ from looplens.analysis.analyzers import (
 )
 from looplens.analysis.analyzers._analyzer import Analyzer
 
-# In the order in which they are computed: path_independence reads what classify found.
+# In the order in which they are computed and listed.
 ANALYZERS: dict[str, Analyzer] = {
     analyzer.name: analyzer
     for analyzer in (

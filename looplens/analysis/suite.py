@@ -6,7 +6,6 @@ files.
 
 from __future__ import annotations
 
-import json
 import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -149,7 +148,6 @@ def _chosen(names: str | Iterable[str] | None) -> list[Analyzer]:
                 f"Unknown analysis {name!r}; there are: {', '.join(ANALYZERS)}."
                 f"{near_matches(name, ANALYZERS)}"
             )
-    # In the order of the registry: some read what others stored.
     return [analyzer for name, analyzer in ANALYZERS.items() if name in wanted]
 
 
@@ -172,11 +170,6 @@ def _stored(run: StoredRun, analyzer: Analyzer) -> xr.Dataset | None:
         stored.attrs.get("version")
     ) == str(analyzer.version)
     return stored if current else None
-
-
-def parameters_of(dataset: xr.Dataset) -> dict[str, Any]:
-    """Return the parameters that a stored analysis was computed with; empty for defaults."""
-    return json.loads(dataset.attrs.get("parameters", "{}"))
 
 
 def _with_progress(

@@ -13,9 +13,16 @@ from rich.table import Table
 from looplens.errors import InputError
 
 if TYPE_CHECKING:
+    import torch
+
     from looplens.prompts import Prompt
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")]
+# What `looplens models` says of a family; docs/models.md has the rest.
+FACTS = (
+    *("load", "initial_state", "injection", "default_depth", "exit_rule"),
+    *("not_supported", "left_out"),
+)
 Seed = Annotated[int, typer.Option(help="Seed of the first restart.")]
 
 
@@ -69,14 +76,15 @@ def demo(
 
 
 def models() -> None:
-    """List the models that ship with looplens.
+    """List the models that ship with looplens, and the published families that it loads.
 
     Example: `looplens models`
     """
     import json
 
-    from looplens.models import bundled_models, model_card
+    from looplens.models import bundled_models, families, model_card
 
+    console = Console()
     table = Table(box=None)
     table.add_column("name", no_wrap=True)
     for header in ("core", "parameters", "trained on", "accuracy", "at iteration"):
@@ -92,7 +100,14 @@ def models() -> None:
             f"{card['accuracy']:.2%}",
             str(card["recommended_iterations"]),
         )
-    Console().print(table)
+    console.print("[bold]Bundled models[/]")
+    console.print(table)
+    console.print("\n[bold]Published families[/], loaded from a directory or the hub")
+    for row in families.supported():
+        console.print(f"\n[bold]{row['name']}[/]  {row['title']}", highlight=False)
+        for fact in FACTS:
+            name = f"  {fact.replace('_', ' '):<14}"
+            console.print(name, row[fact], markup=False, soft_wrap=True, highlight=False)
 
 
 def train(
@@ -157,7 +172,13 @@ def record(
     ),
     batch_size: Annotated[int | None, typer.Option(help="Prompts in a block.")] = None,
     seed: Seed = 0,
+    loop: Annotated[
+        str | None, typer.Option(help="START:STOP, the layers to loop of an ordinary decoder.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    precision: Annotated[
+        str | None, typer.Option(help="float32 or bfloat16, of the model; as stored by default.")
+    ] = None,
     overwrite: Overwrite = False,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
@@ -171,7 +192,9 @@ def record(
     from looplens.models import model_card
     from looplens.tasks import get_task, prompts_trained_on
 
-    loaded = looplens.load_model(model, device=device)
+    loaded = looplens.load_model(
+        model, device=device, dtype=_precision(precision), loop=_span(loop)
+    )
     given: list[str | Prompt] = list(prompt or [])
     if prompts is not None:
         given += _read_prompts(prompts)
@@ -202,6 +225,24 @@ def record(
         highlight=False,
     )
     console.print(f"next: looplens report {out} --out {out.with_suffix('.html')}", highlight=False)
+
+
+def _precision(name: str | None) -> torch.dtype | None:
+    import torch
+
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name is not None and name not in known:
+        raise InputError(f"unknown precision {name!r}: expected {', '.join(known)}")
+    return known[name] if name else None
+
+
+def _span(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    start, colon, stop = text.partition(":")
+    if not (colon and start.isdigit() and stop.isdigit()):
+        raise InputError(f"expected --loop START:STOP, such as 4:10, got {text!r}")
+    return int(start), int(stop)
 
 
 def _read_prompts(path: Path) -> list[str]:

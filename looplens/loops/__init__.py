@@ -2,5 +2,6 @@
 
 from looplens.loops.clock import LoopClock
 from looplens.loops.sites import SiteAddress, match_sites
+from looplens.loops.spec import Loop, LoopSpec, Start, Tap
 
-__all__ = ["LoopClock", "SiteAddress", "match_sites"]
+__all__ = ["Loop", "LoopClock", "LoopSpec", "SiteAddress", "Start", "Tap", "match_sites"]

@@ -1,5 +1,7 @@
 """Looped transformers with hook points: configuration, model, checkpoints."""
 
+from looplens.models.adaptive import AdaptiveTransformer
+from looplens.models.adaptive_config import AdaptiveConfig
 from looplens.models.addressing import LoopCache
 from looplens.models.checkpoints import bundled_models, load_model, model_card, save_model
 from looplens.models.config import LoopedConfig
@@ -8,6 +10,8 @@ from looplens.models.looped import LoopedTransformer
 from looplens.models.tokenizer import Tokenizer, char_tokenizer
 
 __all__ = [
+    "AdaptiveConfig",
+    "AdaptiveTransformer",
     "InitialState",
     "LoopCache",
     "LoopedConfig",

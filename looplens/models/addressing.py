@@ -7,78 +7,91 @@ knows the pass.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
+from transformer_lens.utilities.slice import Slice, SliceInput
 
-from looplens.errors import SiteError, near_matches
-from looplens.loops import SiteAddress, match_sites
+from looplens.errors import SiteError
+from looplens.loops import LoopClock, SiteAddress, match_sites
+from looplens.models.loop_cache import LoopCache
 
-if TYPE_CHECKING:
-    from looplens.models.looped import LoopedTransformer
+__all__ = [
+    "Addressable",
+    "Axes",
+    "Hook",
+    "LoopCache",
+    "add_addressed_hooks",
+    "axes_of",
+    "caching_hooks",
+]
 
-Hook = tuple[str | Callable[[str], bool], Callable[..., Any]]
+Hook: TypeAlias = tuple[str | Callable[[str], bool], Callable[..., Any]]
 
 
-class LoopCache(Mapping[str, Tensor]):
-    """Activations by site and pass.
+@runtime_checkable
+class Addressable(Protocol):
+    """A model with hooks by site address, and a clock that the hooks can read."""
 
-    Keys are concrete: ``core.0.hook_resid_post@7`` inside the loop, ``prelude.0.hook_resid_post``
-    outside. A site of the loop without a pass gives all passes that were kept, stacked along a new
-    first axis.
+    clock: LoopClock
+
+    @property
+    def hook_dict(self) -> Mapping[str, Any]:
+        """Hook points by name."""
+
+    def hooks(self, fwd_hooks: Sequence[Any] = ()) -> AbstractContextManager[Any]:
+        """Add hooks by site address for the duration of a ``with`` block."""
+
+
+# Hook points whose activations have a head axis, by the last part of their name.
+_PER_HEAD = frozenset({"hook_q", "hook_k", "hook_v", "hook_z", "hook_rot_q", "hook_rot_k"})
+_MAPS = frozenset({"hook_pattern", "hook_attn_scores"})
+
+
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """Where the positions and the heads of an activation lie; the batch is always first.
+
+    Of an attention map, [batch, head, query, key], the position is that of the query.
     """
 
-    def __init__(self) -> None:
-        self._kept: dict[str, dict[int | None, Tensor]] = {}
+    pos: int
+    head: int | None = None
 
-    def keep(self, site: str, iteration: int | None, value: Tensor) -> None:
-        """Store one firing."""
-        self._kept.setdefault(site, {})[iteration] = value
 
-    def iterations(self, site: str) -> list[int]:
-        """Return the passes kept of a site of the loop, in order."""
-        return [t for t in self._kept.get(site, {}) if t is not None]
+def axes_of(site: str) -> Axes:
+    """Return the axes of the activations at a hook point.
 
-    def __getitem__(self, key: str) -> Tensor:
-        site, at, iteration = key.partition("@")
-        firings = self._kept.get(site)
-        if firings is None:
-            raise KeyError(f"{site!r} is not in the cache.{near_matches(site, self._kept)}")
-        if at:
-            passes = self.iterations(site)
-            try:
-                return firings[int(iteration)]
-            except (KeyError, ValueError):
-                kept = f"{passes[0]}..{passes[-1]}" if passes else "none: it is outside the loop"
-                raise KeyError(f"pass {iteration!r} of {site!r} (kept: {kept})") from None
-        if None in firings:
-            return firings[None]
-        return torch.stack(list(firings.values()))
-
-    def __iter__(self) -> Iterator[str]:
-        for site, firings in self._kept.items():
-            for iteration in firings:
-                yield site if iteration is None else f"{site}@{iteration}"
-
-    def __len__(self) -> int:
-        return sum(map(len, self._kept.values()))
-
-    def __repr__(self) -> str:
-        return f"LoopCache({len(self._kept)} sites, {len(self)} activations)"
+    Examples
+    --------
+    >>> axes_of("core.0.attn.hook_z")
+    Axes(pos=1, head=2)
+    """
+    last = site.rpartition(".")[2]
+    if last in _MAPS:
+        return Axes(pos=2, head=1)
+    return Axes(pos=1, head=2 if last in _PER_HEAD else None)
 
 
 def caching_hooks(
-    model: LoopedTransformer,
+    model: Addressable,
     cache: LoopCache,
     names_filter: str | Sequence[str] | Callable[[str], bool] | None,
     device: str | torch.device | None,
+    pos_slice: SliceInput | slice | Slice = None,
 ) -> list[Hook]:
-    """Return hooks that keep every firing that ``names_filter`` means in ``cache``."""
+    """Return hooks that keep every firing that ``names_filter`` means in ``cache``.
+
+    ``pos_slice`` keeps some positions only, in the notation of TransformerLens: an int drops the
+    axis, ``(start, stop)`` is a slice, a list is a list.
+    """
+    positions = pos_slice if isinstance(pos_slice, Slice) else Slice(pos_slice)
 
     def keep(value: Tensor, hook: Any) -> None:
-        kept = value.detach()
+        kept = positions.apply(value.detach(), axes_of(hook.name).pos)
         # A copy only where the model could still write into it: it never does in place.
         cache.keep(hook.name, model.clock.iteration, kept if device is None else kept.to(device))
 
@@ -91,7 +104,7 @@ def caching_hooks(
 
 @contextmanager
 def add_addressed_hooks(
-    model: LoopedTransformer, fwd_hooks: Sequence[Hook], bwd_hooks: Sequence[Hook]
+    model: Addressable, fwd_hooks: Sequence[Hook], bwd_hooks: Sequence[Hook]
 ) -> Iterator[tuple[list[Hook], list[Hook]]]:
     """Turn addressed hooks into hooks on single sites that look at the clock.
 
@@ -145,7 +158,7 @@ def add_addressed_hooks(
 
 
 def _guard(
-    model: LoopedTransformer,
+    model: Addressable,
     address: SiteAddress,
     function: Callable[..., Any],
     fired: dict[str, int],

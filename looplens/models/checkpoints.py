@@ -1,7 +1,8 @@
-"""Checkpoints: directories in the Hugging Face layout, and the models that ship with looplens.
+"""Checkpoints: bundled models, directories in the Hugging Face layout, and the hub.
 
-``config.json`` holds the fields of :class:`LoopedConfig` beside ``model_type``, the weights are
-safetensors, the tokenizer is a ``tokenizer.json``. No code is ever loaded from a checkpoint.
+looplens writes ``config.json`` with the fields of :class:`LoopedConfig` beside ``model_type``, the
+weights as safetensors, the tokenizer as ``tokenizer.json``. It reads that, and the published
+checkpoints of the families it knows. No code is ever loaded from a checkpoint.
 """
 
 from __future__ import annotations
@@ -11,17 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from looplens.errors import InputError, near_matches
-from looplens.models.config import LoopedConfig
+from looplens.models.hub import fetch, is_hub_id
+from looplens.models.inputs import check_device
+from looplens.models.loading import CONFIG as _CONFIG
+from looplens.models.loading import MODEL_TYPE, load_directory
 from looplens.models.looped import LoopedTransformer
-from looplens.models.tokenizer import Tokenizer
 
-MODEL_TYPE = "looplens"
 _BUNDLED = Path(__file__).parent / "bundled"
-_CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
 _CARD = "card.json"
 
@@ -54,41 +54,59 @@ def model_card(source: str | Path) -> dict[str, Any]:
 
 
 def load_model(
-    source: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+    source: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    loop: tuple[int, int] | None = None,
+    revision: str | None = None,
 ) -> LoopedTransformer:
     """Load a looped model.
 
     Parameters
     ----------
     source : str or Path
-        The name of a bundled model, or a checkpoint directory.
+        The name of a bundled model, a checkpoint directory, or ``owner/name`` on the Hugging Face
+        hub. Published families are listed by ``looplens models``.
     device, dtype : optional
         Where to put the weights, and in which precision; by default as stored.
+    loop : (int, int), optional
+        For an ordinary decoder: layers ``start:stop`` are looped; ``(0, n_layers)`` loops the
+        whole stack.
+    revision : str, optional
+        Branch, tag or commit on the hub.
 
     Returns
     -------
     LoopedTransformer
-        In evaluation mode, with its tokenizer where the checkpoint has one.
+        In evaluation mode, with its tokenizer where the checkpoint has one. A saved
+        :class:`~looplens.models.adaptive.AdaptiveTransformer` comes back as one.
 
     Raises
     ------
     InputError
         If there is no such model, a file is missing or unreadable, the configuration holds an
-        unknown key, or weights are missing, unexpected or of the wrong shape (all listed).
+        unknown key or a value that is not supported (named), or weights are missing, unexpected
+        or of the wrong shape (all listed).
+
+    Notes
+    -----
+    Weights are read one tensor at a time into their final place: memory beyond that of the model
+    is one tensor, and only where ``dtype`` asks for a cast.
+
+    Examples
+    --------
+    >>> import looplens as ll
+    >>> ll.load_model("affine-huginn-mini").cfg.family
+    'huginn'
     """
-    directory = _find(source)
-    config = _read_config(directory)
-    cfg = LoopedConfig.from_dict(config)
-    model = LoopedTransformer(cfg, Tokenizer.load(directory), name=directory.name)
-    try:
-        weights = load_file(directory / _WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot read the weights {directory / _WEIGHTS}: {error}") from None
-    _check_weights(model, weights, directory)
-    model.load_state_dict(weights)
-    if dtype is not None:
-        model = model.to(dtype)
-    return model.to(device).eval()
+    device = check_device(device)
+    if isinstance(source, str) and _is_remote(source):
+        directory, name = fetch(source, revision), source.rpartition("/")[-1]
+    else:
+        directory = _find(source)
+        name = directory.resolve().name
+    return load_directory(directory, device=device, dtype=dtype, loop=loop, name=name)
 
 
 def save_model(model: LoopedTransformer, directory: str | Path, *, card: str | None = None) -> Path:
@@ -137,32 +155,9 @@ def _find(source: str | Path) -> Path:
     )
 
 
-def _read_config(directory: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((directory / _CONFIG).read_text())
-    except json.JSONDecodeError as error:
-        raise InputError(f"{directory / _CONFIG} is not valid JSON: {error}") from None
-    if config.pop("model_type", None) != MODEL_TYPE:
-        raise InputError(
-            f"{directory / _CONFIG} has no model_type {MODEL_TYPE!r}: this checkpoint format is "
-            "not supported"
-        )
-    config.pop("architectures", None)
-    return config
-
-
-def _check_weights(
-    model: LoopedTransformer, weights: dict[str, torch.Tensor], directory: Path
-) -> None:
-    expected = model.state_dict()
-    problems = [f"missing {name}" for name in expected if name not in weights]
-    problems += [f"unexpected {name}" for name in weights if name not in expected]
-    problems += [
-        f"{name} has shape {tuple(weights[name].shape)}, expected {tuple(value.shape)}"
-        for name, value in expected.items()
-        if name in weights and weights[name].shape != value.shape
-    ]
-    if problems:
-        raise InputError(
-            f"the weights in {directory} do not fit its configuration: " + "; ".join(problems)
-        )
+def _is_remote(source: str) -> bool:
+    return (
+        is_hub_id(source)
+        and source not in bundled_models()
+        and not Path(source).expanduser().is_dir()
+    )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from looplens.errors import InputError, near_matches
@@ -113,9 +113,11 @@ def make_initial_state(
     *,
     embedding: Float[Tensor, "batch pos d_model"],
     injected: Float[Tensor, "batch pos d_model"],
+    positions: Int[Tensor, "batch pos"] | None = None,
 ) -> Float[Tensor, "batch pos d_model"]:
     """Make the state that ``spec`` describes, for a batch.
 
+    ``positions`` says which position of the draw each token takes; by default that of its place.
     Every row of the batch gets the same draw: restarts differ by seed, not by row.
     """
     if spec.scheme == "embedding":
@@ -124,8 +126,9 @@ def make_initial_state(
         return injected
     if spec.scheme == "zeros":
         return torch.zeros_like(injected)
-    _, positions, d_model = injected.shape
-    draw = noise(spec.seed, positions, d_model).to(injected)
+    draw = noise(spec.seed, injected.shape[1], injected.shape[2]).to(injected)
+    if positions is not None:
+        draw = draw[positions]
     if spec.scheme == "noise":
         return (spec.scale * draw).expand_as(injected)
     # "perturbed": around the model's own start; a random or zero start has no scale of its own.

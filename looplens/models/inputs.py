@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from looplens.errors import InputError
@@ -21,6 +21,25 @@ def check_iterations(iterations: int) -> int:
     if not isinstance(iterations, int) or isinstance(iterations, bool) or iterations < 1:
         raise InputError(f"iterations must be an integer of at least 1, got {iterations!r}")
     return iterations
+
+
+def check_device(device: str | torch.device) -> torch.device:
+    """Return a device that a model can be put on.
+
+    Raises
+    ------
+    InputError
+        If there is no such device on this machine.
+    """
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(
+            f"the device {str(device)!r} cannot be used here: {reason}. Try 'cpu'."
+        ) from None
+    return found
 
 
 def check_tokens(tokens: Int[Tensor, "batch pos"], cfg: LoopedConfig) -> Int[Tensor, "batch pos"]:
@@ -47,3 +66,40 @@ def check_tokens(tokens: Int[Tensor, "batch pos"], cfg: LoopedConfig) -> Int[Ten
             f"token id {low if low < 0 else high} is outside the vocabulary (0..{cfg.d_vocab - 1})"
         )
     return tokens
+
+
+def check_mask(mask: Tensor) -> Bool[Tensor, "batch pos"]:
+    """Return which positions are real.
+
+    Raises
+    ------
+    InputError
+        If the mask is not two-dimensional, a row is empty, or its real tokens are not contiguous.
+    """
+    real = mask.bool()
+    if real.ndim != 2:
+        raise InputError(f"attention_mask must have shape (batch, pos), got {tuple(mask.shape)}")
+    starts = real.int().diff(prepend=real.new_zeros(len(real), 1).int(), dim=-1).eq(1).sum(-1)
+    wrong = (starts != 1).nonzero().flatten().tolist()
+    if wrong:
+        raise InputError(
+            f"row {wrong[0]} of attention_mask must mark one contiguous stretch of real tokens, "
+            f"got {int(starts[wrong[0]])}"
+        )
+    return real
+
+
+def fit_rows(value: Tensor, rows: int, pos: int, what: str) -> Tensor:
+    """Repeat what belongs to a batch until it fits copies of that batch laid end to end.
+
+    Raises
+    ------
+    InputError
+        If the activations are not copies of that batch.
+    """
+    if value.shape[1] != pos or rows % len(value):
+        raise InputError(
+            f"{what} have shape {tuple(value.shape)}, which does not fit activations of "
+            f"{rows} rows and {pos} positions"
+        )
+    return value if len(value) == rows else value.repeat(rows // len(value), 1)

@@ -7,30 +7,31 @@ storage: hook points and the loop clock are all that it offers to those.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
 from looplens.errors import InputError
-from looplens.loops import LoopClock
-from looplens.models.addressing import LoopCache, add_addressed_hooks, caching_hooks
 from looplens.models.config import LoopedConfig
+from looplens.models.hooked import HookedLoop
 from looplens.models.initial_state import InitialState, as_given, make_initial_state
-from looplens.models.inputs import check_iterations, check_tokens
-from looplens.models.layers import Block, RMSNorm, rotary_table
+from looplens.models.initialisation import draw_weights
+from looplens.models.injection import DiagonalInjection
+from looplens.models.inputs import check_tokens, fit_rows
+from looplens.models.layers import Block
+from looplens.models.norms import RMSNorm
+from looplens.models.rope import RotaryTable
 from looplens.models.tokenizer import Tokenizer
 
 State: TypeAlias = Float[Tensor, "batch pos d_model"]
 
 
-class LoopedTransformer(HookedRootModule):
+class LoopedTransformer(HookedLoop):
     """A looped transformer with hook points that know which pass they are in.
 
     Parameters
@@ -46,6 +47,11 @@ class LoopedTransformer(HookedRootModule):
     ----------
     clock : LoopClock
         The running pass; hooks read ``model.clock.iteration``.
+    position_offset : int
+        Position of the first token given, while generating from a cache.
+    tokens : Int[Tensor, "batch pos"] or None
+        What :meth:`token_embedding` was last given, where value embeddings need it: every layer
+        that runs afterwards belongs to these tokens (or to copies of them along the batch).
 
     Examples
     --------
@@ -56,48 +62,51 @@ class LoopedTransformer(HookedRootModule):
     torch.Size([1, 3, 10])
     """
 
+    cfg: LoopedConfig
+
     def __init__(
         self, cfg: LoopedConfig, tokenizer: Tokenizer | None = None, name: str = "untitled"
     ) -> None:
-        super().__init__()
-        self.cfg = cfg
-        self.tokenizer = tokenizer
-        self.model_name = name
-        self.clock = LoopClock()
-        self.position_offset = 0  # of the first token, while generating from a cache
+        super().__init__(cfg, tokenizer, name)
+        self.tokens: Tensor | None = None
+        self.rotary = RotaryTable.of(cfg)
+
+        def blocks(count: int, first: int) -> nn.ModuleList:
+            gated = (layer in cfg.value_embeddings for layer in range(first, first + count))
+            return nn.ModuleList(Block(cfg, value_gate=gate) for gate in gated)
+
+        def norm() -> RMSNorm:
+            return RMSNorm(cfg.d_model, cfg.norm_eps, cast_last=cfg.norm_cast_last)
 
         self.embed = nn.Embedding(cfg.d_vocab, cfg.d_model)
-        self.prelude = nn.ModuleList(Block(cfg) for _ in range(cfg.n_prelude))
+        self.prelude = blocks(cfg.n_prelude, 0)
+        if cfg.prelude_norm:
+            self.ln_prelude = norm()
         if cfg.injection == "linear":
-            self.adapter = nn.Linear(2 * cfg.d_model, cfg.d_model, bias=False)
-        self.core = nn.ModuleList(Block(cfg) for _ in range(cfg.n_core))
-        self.coda = nn.ModuleList(Block(cfg) for _ in range(cfg.n_coda))
-        self.ln_final = RMSNorm(cfg.d_model, cfg.norm_eps)
+            self.adapter: nn.Module = nn.Linear(2 * cfg.d_model, cfg.d_model, bias=False)
+        elif cfg.injection == "diagonal":
+            self.adapter = DiagonalInjection(cfg.d_model)
+        self.core = blocks(cfg.n_core, cfg.n_prelude)
+        if cfg.readout_map:
+            self.readout_map = nn.Linear(cfg.d_model, cfg.d_model, bias=False)
+        self.coda = blocks(cfg.n_coda, cfg.n_prelude + cfg.n_core)
+        self.ln_final = norm()
         if not cfg.tie_embeddings:
             self.unembed = nn.Linear(cfg.d_model, cfg.d_vocab, bias=False)
-        cos, sin = rotary_table(cfg.n_ctx, cfg.d_head, cfg.rope_theta)
-        self.register_buffer("rope_cos", cos, persistent=False)
-        self.register_buffer("rope_sin", sin, persistent=False)
+        if cfg.value_embeddings:
+            width = cfg.n_kv_heads * cfg.d_head
+            self.value_embeddings = nn.ModuleDict(
+                {str(layer): nn.Embedding(cfg.d_vocab, width) for layer in cfg.value_embeddings}
+            )
+        if cfg.exit_gate:
+            self.exit_gate = nn.Linear(cfg.d_model, 1)
 
         self.hook_embed = HookPoint()  # [batch, pos, d_model], outside the loop
         self.hook_injected = HookPoint()  # [batch, pos, d_model], outside the loop
         self.hook_state = HookPoint()  # [batch, pos, d_model], after every pass
         self.hook_logits = HookPoint()  # [batch, pos, d_vocab], at every readout
         self.setup()
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """Draw weights with variance 2/(5 d), branch outputs smaller by the depth they add up over.
-
-        Takase et al. 2023 as used by Huginn (arXiv:2502.05171, section 3.2).
-        """
-        std = (2 / (5 * self.cfg.d_model)) ** 0.5
-        for name, weight in self.named_parameters():
-            if weight.ndim < 2:
-                continue
-            is_branch_output = name.endswith(("o_proj.weight", "down_proj.weight"))
-            depth = (2 * self.cfg.effective_depth) ** 0.5 if is_branch_output else 1.0
-            nn.init.trunc_normal_(weight, std=std / depth, a=-3 * std, b=3 * std)
+        draw_weights(self, cfg)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -108,16 +117,14 @@ class LoopedTransformer(HookedRootModule):
 
     def token_embedding(self, tokens: Int[Tensor, "batch pos"]) -> State:
         """Embed token ids, before the prelude."""
-        return self.hook_embed(
-            self.cfg.embedding_scale * self.embed(check_tokens(tokens, self.cfg))
-        )
+        tokens = check_tokens(tokens, self.cfg)
+        self.tokens = tokens if self.cfg.value_embeddings else None
+        return self.hook_embed(self.cfg.embedding_scale * self.embed(tokens))
 
     def run_prelude(self, embedding: State) -> State:
         """Run the prelude: the result is what the loop is fed with."""
-        x = embedding
-        for block in self.prelude:
-            x = block(x, *self._rope(x.shape[1]))
-        return self.hook_injected(x)
+        x = self._run(self.prelude, embedding, first=0)
+        return self.hook_injected(self.ln_prelude(x) if self.cfg.prelude_norm else x)
 
     def embed_tokens(self, tokens: Int[Tensor, "batch pos"]) -> State:
         """Embed token ids and run the prelude."""
@@ -154,7 +161,8 @@ class LoopedTransformer(HookedRootModule):
         if isinstance(spec, Tensor):
             return as_given(spec, injected)
         if embedding is None:
-            if self.cfg.n_prelude and "embedding" in (spec, self.cfg.initial_state):
+            embedding_is_gone = self.cfg.n_prelude or self.cfg.prelude_norm
+            if embedding_is_gone and "embedding" in (spec, self.cfg.initial_state):
                 raise InputError(
                     "this initial state is the token embedding: pass embedding=model."
                     "token_embedding(tokens)"
@@ -162,23 +170,30 @@ class LoopedTransformer(HookedRootModule):
             embedding = injected
         parsed = InitialState.parse(spec, self.cfg, seed=seed)
         return make_initial_state(
-            parsed, self.cfg.initial_state, embedding=embedding, injected=injected
+            parsed,
+            self.cfg.initial_state,
+            embedding=embedding,
+            injected=injected,
+            positions=self.padded_positions(*injected.shape[:2]),
         )
 
     def step(self, state: State, injected: State) -> State:
-        """Run the core once: ``s_{t+1} = R(s_t; e)``."""
-        if self.cfg.injection == "linear":
-            x = self.adapter(torch.cat((state, injected), dim=-1))
-        elif self.cfg.injection == "add":
-            x = state + injected
-        else:
+        """Run the core once: ``s_{t+1} = R(s_t; e)``.
+
+        Where the first pass does not inject (``cfg.first_injection``), the loop clock tells which
+        pass this is; without a clock it is taken for a later one.
+        """
+        kind = self.cfg.injection
+        if kind == "none" or (not self.cfg.first_injection and self.clock.iteration == 1):
             x = state
-        rope = self._rope(x.shape[1])
-        for block in self.core:
-            x = block(x, *rope)
-        if self.cfg.loop_norm:
-            x = self.ln_final(x)
-        return self.hook_state(x)
+        elif kind == "add":
+            x = state + injected
+        elif kind == "linear":
+            x = self.adapter(torch.cat((state, injected), dim=-1))
+        else:
+            x = self.adapter(state, injected)
+        x = self._run(self.core, x, first=self.cfg.n_prelude)
+        return self.hook_state(self.ln_final(x) if self.cfg.loop_norm else x)
 
     def iterate(self, state: State, injected: State, iterations: int) -> Iterator[State]:
         """Yield the state after each of so many passes, with the loop clock set."""
@@ -192,13 +207,52 @@ class LoopedTransformer(HookedRootModule):
 
         Logits are float32.
         """
-        x = self.ln_final(state) if self.cfg.coda_norm else state
-        for block in self.coda:
-            x = block(x, *self._rope(x.shape[1]))
-        if self.cfg.final_norm:
-            x = self.ln_final(x)
-        head = self.embed.weight if self.cfg.tie_embeddings else self.unembed.weight
-        return self.hook_logits(F.linear(x, head).float())
+        cfg = self.cfg
+        x = self.readout_map(state) if cfg.readout_map else state
+        x = self.ln_final(x) if cfg.coda_norm else x
+        x = self._run(self.coda, x, first=cfg.n_prelude + cfg.n_core)
+        x = self.ln_final(x) if cfg.final_norm else x
+        head = self.embed.weight if cfg.tie_embeddings else self.unembed.weight
+        logits = F.linear(x, head).float()
+        if cfg.logit_softcap:
+            logits = cfg.logit_softcap * torch.tanh(logits / cfg.logit_softcap)
+        return self.hook_logits(logits)
+
+    def gate(self, state: State) -> Float[Tensor, "batch pos"]:
+        """Return the raw exit-gate logits of a state (before the sigmoid), in float32.
+
+        Raises
+        ------
+        InputError
+            If the model has no exit gate.
+        """
+        if not self.cfg.exit_gate:
+            raise InputError(f"{self.model_name} has no exit gate (cfg.exit_gate is False)")
+        return self.exit_gate(state).squeeze(-1).float()
+
+    def _run(self, blocks: nn.ModuleList, x: State, *, first: int) -> State:
+        """Run some layers, ``first`` being the number of the first, counted through the model."""
+        rows, pos, _ = x.shape
+        real = self.real_tokens(rows, pos)
+        here: slice | Tensor | None = self.padded_positions(rows, pos)
+        if here is None:
+            here = slice(self.position_offset, self.position_offset + pos)
+        rope = self.rotary.at(here, x.device)
+        for number, block in enumerate(blocks, start=first):
+            values = None
+            if number in self.cfg.value_embeddings:
+                values = self._token_values(number, rows, pos)
+            x = block(x, *rope, values=values, real=real)
+        return x
+
+    def _token_values(self, layer: int, rows: int, pos: int) -> Tensor:
+        if self.tokens is None:
+            raise InputError(
+                "this model's layers look at the token ids: call model.token_embedding(tokens) "
+                "before running them"
+            )
+        tokens = fit_rows(self.tokens, rows, pos, "the tokens last embedded")
+        return self.value_embeddings[str(layer)](tokens)
 
     # ------------------------------------------------------------------ the forward
 
@@ -208,6 +262,7 @@ class LoopedTransformer(HookedRootModule):
         iterations: int | None = None,
         initial_state: str | int | InitialState | Tensor | None = None,
         return_readouts: bool = False,
+        attention_mask: Bool[Tensor, "batch pos"] | None = None,
     ) -> Tensor:
         """Run the model.
 
@@ -222,6 +277,8 @@ class LoopedTransformer(HookedRootModule):
             calls give the same result.
         return_readouts : bool
             Return the readout after every pass instead of the last.
+        attention_mask : Bool[Tensor, "batch pos"], optional
+            See :meth:`padded`.
 
         Returns
         -------
@@ -236,7 +293,7 @@ class LoopedTransformer(HookedRootModule):
         """
         count = self.check_iterations(iterations)
         ids = self.to_tokens(tokens)
-        with self.clock.forward(count):
+        with self.clock.forward(count), self.padded(attention_mask):
             embedding = self.token_embedding(ids)
             injected = self.run_prelude(embedding)
             state = self.initial_state(injected, initial_state, embedding=embedding)
@@ -246,74 +303,3 @@ class LoopedTransformer(HookedRootModule):
                     with self.clock.at(t):
                         readouts.append(self.readout(state))
         return torch.stack(readouts) if return_readouts else readouts[-1]
-
-    def to_tokens(
-        self, tokens: Int[Tensor, "batch pos"] | str | Sequence[int]
-    ) -> Int[Tensor, "batch pos"]:
-        """Turn text, a list of ids or a tensor into a batch of token ids on the model's device."""
-        if isinstance(tokens, str):
-            if self.tokenizer is None:
-                raise InputError("this model has no tokenizer: pass token ids instead of text")
-            tokens = self.tokenizer.encode(tokens)
-        ids = torch.as_tensor(tokens, device=self.embed.weight.device)
-        return ids[None] if ids.ndim == 1 else ids
-
-    def check_iterations(self, iterations: int | None) -> int:
-        """Return the number of passes, or raise InputError if it is below 1."""
-        return check_iterations(self.cfg.default_iterations if iterations is None else iterations)
-
-    def _rope(self, positions: int) -> tuple[Tensor, Tensor]:
-        here = slice(self.position_offset, self.position_offset + positions)
-        return self.rope_cos[here], self.rope_sin[here]
-
-    # ------------------------------------------------------------------ hooks with loop coordinates
-
-    @contextmanager
-    def hooks(
-        self,
-        fwd_hooks: Sequence[tuple[str | Callable[[str], bool], Callable[..., Any]]] = (),
-        bwd_hooks: Sequence[tuple[str | Callable[[str], bool], Callable[..., Any]]] = (),
-        reset_hooks_end: bool = True,
-        clear_contexts: bool = False,
-    ) -> Iterator[LoopedTransformer]:
-        """Add hooks for the duration of a ``with`` block, as in TransformerLens.
-
-        Names may be site addresses: ``core.0.hook_resid_post@7``, ``core.*.hook_resid_post@4:``.
-        An address that matches no site, or none of the passes that ran, raises SiteError.
-        """
-        with (
-            add_addressed_hooks(self, fwd_hooks, bwd_hooks) as (forward, backward),
-            super().hooks(forward, backward, reset_hooks_end, clear_contexts),
-        ):
-            yield self
-
-    def run_with_cache(
-        self,
-        *model_args: Any,
-        names_filter: str | Sequence[str] | Callable[[str], bool] | None = None,
-        device: str | torch.device | None = None,
-        **model_kwargs: Any,
-    ) -> tuple[Tensor, LoopCache]:
-        """Run the model and keep the activations of every pass.
-
-        Parameters
-        ----------
-        *model_args, **model_kwargs
-            As for :meth:`forward`.
-        names_filter : str, sequence of str or callable, optional
-            Site addresses; by default every site in every pass.
-        device : optional
-            Where the cache is kept.
-
-        Returns
-        -------
-        logits : Tensor
-            As :meth:`forward` returns them.
-        cache : LoopCache
-            ``cache["core.0.hook_resid_post@7"]`` is one pass,
-            ``cache["core.0.hook_resid_post"]`` all of them, stacked along a first axis.
-        """
-        cache = LoopCache()
-        with self.hooks(fwd_hooks=caching_hooks(self, cache, names_filter, device)):
-            logits = self(*model_args, **model_kwargs)
-        return logits, cache

@@ -3,6 +3,7 @@
 Every function takes an opened run, fetches what it needs from :mod:`looplens.analysis` (computing
 it in memory when the run does not hold it yet) and draws it. Beside each stands a ``..._figure``
 function that draws labelled arrays and needs no run. A figure never computes a number of its own.
+:func:`loop_span` alone draws no run but a result of :func:`looplens.analysis.choose_loop_span`.
 
 Figures are :class:`Figure` objects, which carry :data:`CONFIG` wherever they are shown; pass it
 to ``dcc.Graph(config=plots.CONFIG)`` in Dash.
@@ -19,6 +20,7 @@ from looplens.plots._convergence_heatmap import (
     convergence_heatmap_figure,
 )
 from looplens.plots._cycle import cycle, cycle_figure
+from looplens.plots._loop_span import loop_span
 from looplens.plots._marks import CURSOR
 from looplens.plots._readout import readout, readout_figure
 from looplens.plots._regimes import regime_examples, regimes, regimes_figure
@@ -56,6 +58,7 @@ __all__ = [
     "convergence_heatmap_figure",
     "cycle",
     "cycle_figure",
+    "loop_span",
     "palette",
     "readout",
     "readout_figure",

@@ -1,7 +1,18 @@
-"""Run a looped model and keep what its loop does: in memory or on disk."""
+"""Run a looped model and keep what its loop does, left alone or changed: in memory or on disk."""
 
+from looplens.recording.applying import applied, check_interventions, hooks_for
+from looplens.recording.interventions import Intervention
 from looplens.recording.prompts import as_prompts
 from looplens.recording.recorder import record
 from looplens.recording.tracing import Trace, trace
 
-__all__ = ["Trace", "as_prompts", "record", "trace"]
+__all__ = [
+    "Intervention",
+    "Trace",
+    "applied",
+    "as_prompts",
+    "check_interventions",
+    "hooks_for",
+    "record",
+    "trace",
+]

@@ -12,13 +12,15 @@ from torch import Tensor
 
 from looplens.errors import InputError
 from looplens.models import LoopedTransformer
+from looplens.models.native import as_looped
+from looplens.models.protocol import LoopedModel
 from looplens.prompts import Prompt
 
 PromptLike = str | Sequence[int] | Tensor | Prompt
 
 
 def as_prompts(
-    prompts: PromptLike | Iterable[PromptLike], model: LoopedTransformer
+    prompts: PromptLike | Iterable[PromptLike], model: LoopedTransformer | LoopedModel
 ) -> list[Prompt]:
     """Turn what the caller has into checked prompts.
 
@@ -26,7 +28,7 @@ def as_prompts(
     ----------
     prompts : str, Prompt, Int[Tensor, "pos"], Int[Tensor, "batch pos"], or an iterable of these
         Text is encoded by the model's tokenizer. A flat list of integers is one prompt.
-    model : LoopedTransformer
+    model : LoopedTransformer or LoopedModel
         Gives vocabulary, tokenizer and longest sequence.
 
     Raises
@@ -35,6 +37,7 @@ def as_prompts(
         If there is no prompt, a prompt is empty or too long, or a character or token id is outside
         the vocabulary; the message names the prompt by its index.
     """
+    looped = as_looped(model)
     if isinstance(prompts, str | Prompt) or (isinstance(prompts, Tensor) and prompts.ndim == 1):
         prompts = [prompts]
     listed = list(prompts)
@@ -45,13 +48,13 @@ def as_prompts(
     checked = []
     for index, item in enumerate(listed):
         try:
-            checked.append(_as_prompt(item, model))
+            checked.append(_as_prompt(item, looped))
         except InputError as error:
             raise InputError(f"prompt {index}: {error}") from None
     return checked
 
 
-def _as_prompt(item: PromptLike, model: LoopedTransformer) -> Prompt:
+def _as_prompt(item: PromptLike, model: LoopedModel) -> Prompt:
     if isinstance(item, Prompt):
         prompt = item
     else:
@@ -66,22 +69,22 @@ def _as_prompt(item: PromptLike, model: LoopedTransformer) -> Prompt:
         text = item if isinstance(item, str) else "".join(texts)
         prompt = Prompt(token_ids=tuple(ids), text=text, token_texts=texts)
     _check_vocabulary(prompt.token_ids, model)
-    if len(prompt.token_ids) > model.cfg.n_ctx:
+    if model.n_ctx is not None and len(prompt.token_ids) > model.n_ctx:
         raise InputError(
-            f"the prompt has {len(prompt.token_ids)} tokens, more than n_ctx={model.cfg.n_ctx}"
+            f"the prompt has {len(prompt.token_ids)} tokens, more than n_ctx={model.n_ctx}"
         )
     if prompt.targets is not None:
         _check_vocabulary([t for t in prompt.targets if t != -1], model)
     return prompt
 
 
-def _token_text(token: int, model: LoopedTransformer) -> str:
+def _token_text(token: int, model: LoopedModel) -> str:
     return model.tokenizer.token_text(token) if model.tokenizer else f"[{token}]"
 
 
-def _check_vocabulary(ids: Sequence[int], model: LoopedTransformer) -> None:
-    outside = [i for i in ids if not 0 <= i < model.cfg.d_vocab]
+def _check_vocabulary(ids: Sequence[int], model: LoopedModel) -> None:
+    outside = [i for i in ids if not 0 <= i < model.d_vocab]
     if outside:
         raise InputError(
-            f"token id {outside[0]} is outside the vocabulary (0..{model.cfg.d_vocab - 1})"
+            f"token id {outside[0]} is outside the vocabulary (0..{model.d_vocab - 1})"
         )

@@ -10,20 +10,22 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from looplens.models import LoopedTransformer
+from looplens.models.protocol import LoopedModel
 
 
 def readout_statistics(
-    model: LoopedTransformer,
+    model: LoopedModel,
     states: Float[Tensor, "row pos iteration_and_initial d_model"],
     targets: Int[Tensor, "row pos"],
     top_k: int,
+    *,
+    iterations: int,
 ) -> dict[str, Tensor]:
     """Read out every state of the loop.
 
     Parameters
     ----------
-    model : LoopedTransformer
+    model : LoopedModel
         Its ``readout`` is applied to the states of iterations 1..T.
     states : Float[Tensor, "row pos iteration+1 d_model"]
         The loop state; index 0 is the initial state.
@@ -31,6 +33,8 @@ def readout_statistics(
         The token to predict at each position, -1 for none.
     top_k : int
         How many of the most probable tokens to keep.
+    iterations : int
+        Passes that the model was asked for.
 
     Returns
     -------
@@ -40,8 +44,8 @@ def readout_statistics(
         ``kl_to_previous`` = KL(p_{t-1} || p_t) (NaN at iteration 1) and
         ``kl_to_last`` = KL(p_T || p_t), each (row, pos, iteration).
     """
-    iterations = states.shape[2] - 1
-    shape = (*states.shape[:2], iterations)
+    ran = states.shape[2] - 1
+    shape = (*states.shape[:2], ran)
     device = states.device
     kept = {
         "topk_ids": torch.empty((*shape, top_k), dtype=torch.int32, device=device),
@@ -56,13 +60,12 @@ def readout_statistics(
     target = targets.clamp(min=0)[..., None].long()
 
     def logprobs(t: int) -> Tensor:
-        with model.clock.at(t):
-            return model.readout(states[:, :, t]).log_softmax(-1)
+        return model.readout(states[:, :, t], t, iterations).log_softmax(-1)
 
-    last = logprobs(iterations)
+    last = logprobs(ran)
     previous = None
-    for t in range(1, iterations + 1):
-        now = last if t == iterations else logprobs(t)
+    for t in range(1, ran + 1):
+        now = last if t == ran else logprobs(t)
         at = (slice(None), slice(None), t - 1)
         top = now.topk(top_k, dim=-1)
         kept["topk_ids"][at], kept["topk_logprobs"][at] = top.indices.int(), top.values

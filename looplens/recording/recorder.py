@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -17,8 +17,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from looplens.errors import InputError, SiteError
 from looplens.loops import SiteAddress, match_sites
 from looplens.models import InitialState, LoopedTransformer
+from looplens.models.native import as_looped
+from looplens.models.protocol import LoopedModel, StartLike
 from looplens.prompts import Prompt
-from looplens.recording.capture import CapturePlan, capture, hook_name
+from looplens.recording.applying import applied, check_interventions
+from looplens.recording.capture import CapturePlan, capture
+from looplens.recording.early_exit import annotated, iterations_run
+from looplens.recording.interventions import Intervention
 from looplens.recording.prompts import PromptLike, as_prompts
 from looplens.store import RunSpec, RunWriter
 from looplens.store.schema import SITES
@@ -31,7 +36,7 @@ LARGEST_VOCABULARY = 2**16
 
 
 def record(
-    model: LoopedTransformer,
+    model: LoopedTransformer | LoopedModel,
     prompts: PromptLike | Iterable[PromptLike],
     *,
     out: str | os.PathLike[str],
@@ -41,6 +46,7 @@ def record(
     attention: bool | int | Sequence[int] = False,
     readout: bool | int = True,
     initial_state: str | int | InitialState | None = None,
+    interventions: Intervention | Iterable[Intervention] = (),
     dtype: str = "float32",
     batch_size: int | None = None,
     seed: int = 0,
@@ -51,14 +57,16 @@ def record(
 
     Parameters
     ----------
-    model : LoopedTransformer
-        The model.
+    model : LoopedTransformer or LoopedModel
+        The model: our own, or any module in :func:`looplens.wrap`.
     prompts : str, sequence of int, Prompt, tensor, or an iterable of these
         What to run; see :class:`looplens.Prompt` for prompts with targets and metadata.
     out : path
         Directory of the run; must not exist.
     iterations : int, optional
-        Passes of the loop; by default the model's recommended depth.
+        Passes of the loop; by default the model's recommended depth. A model that exits early by
+        itself is recorded with the iterations it ran; prompts then have a column
+        ``iterations_run``, and what was asked for is in the run's settings.
     restarts : int
         How many initial states each prompt is run from. Restart ``r`` draws from seed
         ``seed + r``; the draw depends on the seed and the position only, so all prompts start from
@@ -75,6 +83,8 @@ def record(
     initial_state : str, int or InitialState, optional
         ``None`` for the model's own, a seed, or a scheme such as ``"noise"``, ``"perturbed"``,
         ``"perturbed:0.3"``, ``"zeros"``.
+    interventions : Intervention or iterable of Intervention
+        What is changed in the loop while it runs; the run's settings say so.
     dtype : {"float32", "float16"}
         Of the stored states. float16 refuses to store what it cannot hold.
     batch_size : int, optional
@@ -107,48 +117,64 @@ def record(
     >>> model = ll.load_model("affine-huginn-mini")
     >>> run = ll.record(model, ["3+4*2"], out="runs/demo", iterations=64, restarts=4)
     """
-    count = model.check_iterations(iterations)
-    checked = as_prompts(prompts, model)
-    starts = _starts(model, initial_state, restarts, seed)
-    families = _site_families(model, sites)
-    top_k = _top_k(readout, model.cfg.d_vocab)
-    maps = _attention_prompts(attention, len(checked))
+    looped = as_looped(model)
+    asked = looped.check_iterations(iterations)
+    checked = as_prompts(prompts, looped)
+    starts = _starts(looped, initial_state, restarts, seed)
+    families = _site_families(looped, sites)
+    top_k = _top_k(readout, looped)
+    maps = _attention_prompts(attention, len(checked), looped)
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
+    described = looped.describe()
+    settings: dict[str, Any] = {
+        "batch_size": batch_size,
+        "initial_state_scale": starts[0].scale,
+    }
+    changes = check_interventions(interventions, model, asked)
+    if changes:
+        settings["interventions"] = [change.describe() for change in changes]
+    count = asked
+    if looped.exits_early:
+        with applied(model, changes):
+            ran = iterations_run(looped, checked, starts, asked)
+        checked, described, exit_settings = annotated(checked, described, ran, asked)
+        settings |= exit_settings
+        count = int(ran.max())
     spec = RunSpec(
         prompts=checked,
         iterations=count,
-        n_layers=model.cfg.n_core,
-        d_model=model.cfg.d_model,
+        n_layers=looped.n_layers,
+        d_model=looped.d_model,
         restarts=restarts,
         restart_seeds=tuple(start.seed if start.is_random else None for start in starts),
         initial_state=starts[0].scheme,
         sites=families,
-        n_heads=model.cfg.n_heads,
-        n_kv_heads=model.cfg.n_kv_heads,
-        d_head=model.cfg.d_head,
-        inject=model.cfg.injection != "none",
+        n_heads=looped.n_heads,
+        n_kv_heads=looped.n_kv_heads,
+        d_head=looped.d_head,
+        inject=looped.injects,
         attention_prompts=maps,
         readout_top_k=top_k,
         dtype=dtype,
-        source_dtype=str(model.dtype).removeprefix("torch."),
-        model={
-            "name": model.model_name,
-            "family": model.cfg.family,
-            "config": model.cfg.to_dict(),
-        },
-        settings={"batch_size": batch_size, "initial_state_scale": starts[0].scale},
-        vocabulary=_vocabulary(model),
+        source_dtype=str(looped.dtype).removeprefix("torch."),
+        model=described,
+        settings=settings | looped.loop_settings(count),
+        vocabulary=_vocabulary(looped),
         seed=seed,
     )
-    plan = CapturePlan(iterations=count, starts=starts, sites=families, top_k=top_k)
+    plan = CapturePlan(iterations=count, asked=asked, starts=starts, sites=families, top_k=top_k)
     size = batch_size or _block_size(spec)
-    with RunWriter(out, spec, overwrite=overwrite) as writer, _bar(progress) as bar:
+    with (
+        RunWriter(out, spec, overwrite=overwrite) as writer,
+        applied(model, changes),
+        _bar(progress) as bar,
+    ):
         task = bar.add_task("recording", total=len(checked))
         token = 0
         for first in range(0, len(checked), size):
             block = range(first, min(first + size, len(checked)))
-            arrays, patterns = _capture_block(model, checked, block, plan, maps)
+            arrays, patterns = _capture_block(looped, checked, block, plan, maps)
             length = sum(len(checked[index]) for index in block)
             writer.write(token, token + length, arrays)
             for index, pattern in patterns.items():
@@ -161,7 +187,7 @@ def record(
 
 
 def _capture_block(
-    model: LoopedTransformer,
+    model: LoopedModel,
     prompts: Sequence[Prompt],
     block: range,
     plan: CapturePlan,
@@ -201,49 +227,58 @@ def _flat(array: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _starts(
-    model: LoopedTransformer,
+    model: LoopedModel,
     initial_state: str | int | InitialState | None,
     restarts: int,
     seed: int,
-) -> tuple[InitialState, ...]:
+) -> tuple[StartLike, ...]:
     if not isinstance(restarts, int) or restarts < 1:
         raise InputError(f"restarts must be an integer of at least 1, got {restarts!r}")
-    first = InitialState.parse(initial_state, model.cfg, seed=seed)
+    first = model.parse_start(initial_state, seed=seed)
     if restarts > 1 and not first.is_random:
         raise InputError(
             f"restarts={restarts} needs a random initial state, but {model.model_name} starts from "
             f"its {first.scheme}, which is the same every time. Pass initial_state='perturbed' "
             "(the model's own start plus 10 % noise), 'perturbed:0.3' for more, or 'noise'."
         )
+    if not first.is_random:
+        return (first,)
     return tuple(
         InitialState(scheme=first.scheme, scale=first.scale, seed=first.seed + r)
         for r in range(restarts)
     )
 
 
-def _site_families(model: LoopedTransformer, sites: str | Sequence[str]) -> tuple[str, ...]:
+def _site_families(model: LoopedModel, sites: str | Sequence[str]) -> tuple[str, ...]:
     listed = [sites] if isinstance(sites, str) else list(sites)
+    offered = [site for site in SITES if site in model.recordable]
     family_of = {
-        hook_name(site, layer): site for site in SITES for layer in range(model.cfg.n_core)
+        model.hook_name(site, layer): (site, layer)
+        for site in offered
+        for layer in range(model.n_layers)
     }
     families: dict[str, None] = {}
     for text in listed:
-        if text in SITES:
+        if text in offered:
             families[text] = None
             continue
+        if text in SITES:
+            raise SiteError(
+                f"{model.model_name} does not offer the site {text!r}; it offers "
+                f"{', '.join(offered)}."
+            )
         address = SiteAddress.parse(text)
-        found = match_sites(address, model.hook_dict)
+        found = match_sites(address, model.hook_names())
         recordable = [name for name in found if name in family_of]
         if not recordable or address.iterations not in (None, "*"):
             raise SiteError(
-                f"record() keeps whole core sites ({', '.join(SITES)}) in every iteration; "
+                f"record() keeps whole core sites ({', '.join(offered)}) in every iteration; "
                 f"{text!r} is none of them. Use attention= for patterns, and "
                 "model.run_with_cache(names_filter=...) for single passes and other sites."
             )
-        for site in {family_of[name]: None for name in recordable}:
-            missing = set(range(model.cfg.n_core)) - {
-                int(name.split(".")[1]) for name in recordable
-            }
+        for site in {family_of[name][0]: None for name in recordable}:
+            present = {layer for name in recordable for f, layer in [family_of[name]] if f == site}
+            missing = set(range(model.n_layers)) - present
             if missing:
                 raise SiteError(
                     f"record() keeps a site of every core layer; {text!r} leaves out layer "
@@ -253,15 +288,27 @@ def _site_families(model: LoopedTransformer, sites: str | Sequence[str]) -> tupl
     return tuple(families)
 
 
-def _top_k(readout: bool | int, d_vocab: int) -> int:
-    if readout is True:
-        return min(5, d_vocab)
-    if readout < 0:
+def _top_k(readout: bool | int, model: LoopedModel) -> int:
+    if readout is not True and readout < 0:
         raise InputError(f"readout must be True, False or a number of tokens, got {readout}")
-    return min(int(readout), d_vocab)
+    if not model.has_readout:
+        if readout is True or not readout:
+            return 0  # by default, as much as the model has
+        raise InputError(
+            f"readout={readout} was asked for, but {model.model_name} has no readout: declare "
+            "readout= in its LoopSpec, or record without."
+        )
+    return min(5 if readout is True else int(readout), model.d_vocab)
 
 
-def _attention_prompts(attention: bool | int | Sequence[int], prompts: int) -> tuple[int, ...]:
+def _attention_prompts(
+    attention: bool | int | Sequence[int], prompts: int, model: LoopedModel
+) -> tuple[int, ...]:
+    if attention is not False and "pattern" not in model.recordable:
+        raise SiteError(
+            f"{model.model_name} does not offer attention patterns: declare pattern= in its "
+            "LoopSpec, or record with attention=False."
+        )
     if isinstance(attention, bool):
         return tuple(range(prompts)) if attention else ()
     if isinstance(attention, int):
@@ -275,8 +322,8 @@ def _attention_prompts(attention: bool | int | Sequence[int], prompts: int) -> t
     return chosen
 
 
-def _vocabulary(model: LoopedTransformer) -> dict[int, str]:
-    tokenizer, size = model.tokenizer, model.cfg.d_vocab
+def _vocabulary(model: LoopedModel) -> dict[int, str]:
+    tokenizer, size = model.tokenizer, model.d_vocab
     if tokenizer is None or size > LARGEST_VOCABULARY:
         return {}
     return {i: tokenizer.token_text(i) for i in range(min(size, tokenizer.d_vocab))}

@@ -22,6 +22,7 @@ from rich.progress import Progress as ProgressBar
 
 from looplens.errors import InputError
 from looplens.models import LoopedTransformer, save_model
+from looplens.models.inputs import check_device
 from looplens.tasks import get_task
 from looplens.training.card import write_card
 from looplens.training.checkpoint import Progress, TrainingLog, load_progress, save_progress
@@ -110,7 +111,8 @@ def train(
     Raises
     ------
     InputError
-        When the recipe is unknown, a count is below 1, or the checkpoint is of another recipe.
+        When the recipe is unknown, a count is below 1, the checkpoint is of another recipe, there
+        is no such device, or ``out`` holds something else than a model.
     """
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     changed_steps = steps is not None and steps != recipe.steps
@@ -120,6 +122,8 @@ def train(
             "threads, checkpoint_every and evaluation_sequences are at least 1; got "
             f"{threads}, {checkpoint_every} and {evaluation_sequences}."
         )
+    check_device(device)
+    _check_target(Path(out))
     directory = Path(checkpoints) if checkpoints else Path("checkpoints") / recipe.name
     with _threads(threads):
         model = build_model(recipe).to(device)
@@ -184,6 +188,16 @@ def _run_steps(
             if callback is not None:
                 callback(number, values)
     return done
+
+
+def _check_target(out: Path) -> None:
+    """Refuse before the work what would mix a model with other files."""
+    if out.is_file():
+        raise InputError(f"{out} is a file; name the directory of the model.")
+    if out.is_dir() and any(out.iterdir()) and not (out / "config.json").is_file():
+        raise InputError(
+            f"{out} holds files and is not a model. Choose another directory, or an empty one."
+        )
 
 
 @contextmanager

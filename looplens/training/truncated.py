@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as functional
 from torch import Tensor
 
 from looplens.errors import InputError
 from looplens.models import LoopedConfig, LoopedTransformer
+from looplens.models.health.numbers import masked_loss, relative_step, token_correlation
 from looplens.models.initial_state import noise
 
 
@@ -104,22 +104,6 @@ def unroll(
     return state
 
 
-def masked_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean cross-entropy (nats) and accuracy over the positions with a target.
-
-    Parameters
-    ----------
-    logits : Tensor, shape (batch, position, vocabulary)
-        Unnormalised log-probabilities.
-    targets : Tensor of int64, shape (batch, position)
-        The token to predict at each position, -1 for none.
-    """
-    labelled = targets >= 0
-    chosen, wanted = logits[labelled], targets[labelled]
-    accuracy = (chosen.argmax(dim=-1) == wanted).float().mean()
-    return functional.cross_entropy(chosen, wanted), accuracy
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Health:
     """Signs of a loop that collapses or is ignored.
@@ -176,16 +160,10 @@ def health(
     for iteration in range(iterations):
         previous, state = state, model.step(state, injected)
         first = state if iteration == 0 else first
-    direction = functional.normalize(state, dim=-1)  # [batch, position, d_model]
-    positions = state.shape[1]
-    # The squared length of the sum of unit vectors is n plus the sum of all pairwise cosines.
-    squared = direction.sum(dim=1).square().sum(dim=-1)
-    correlation = ((squared - positions) / (positions * (positions - 1))).mean()
-    relative = (state - previous).norm(dim=-1) / state.norm(dim=-1)
     return Health(
-        token_correlation=float(correlation),
+        token_correlation=float(token_correlation(state).mean()),
         loss_one_iteration=float(masked_loss(model.readout(first), targets)[0]),
         loss=float(masked_loss(model.readout(state), targets)[0]),
-        relative_step=float(relative.mean()),
+        relative_step=float(relative_step(state, previous).mean()),
         state_norm=float(state.norm(dim=-1).mean()),
     )

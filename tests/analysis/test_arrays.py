@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from looplens.analysis import (
     attention_change,
+    classify,
     convergence,
     cycle,
     path_independence,
@@ -133,8 +134,12 @@ def test_path_independence_of_bad_and_zero_states():
     found = path_independence(states)
     assert np.isnan(found.gap[1]).all()
     assert found.gap[0].tolist() == [0] * 10
+    assert np.isnan(found.token_aa).all()  # zero has no direction
+    assert np.isnan(found.aa_score)
+    assert np.isnan(cycle(states).degeneracy).all()
     with pytest.raises(InputError, match="at least two restarts"):
         path_independence(states[:1])
+    assert path_independence(np.zeros((2, 0, 10, 4))).token_aa.shape == (0,)
 
 
 def test_layers_with_limits_of_their_own_and_layers_that_share_one():
@@ -174,3 +179,43 @@ def test_predictions_flip_and_settle():
     predicted = np.array([[1, 2, 2, 3, 3], [4, 4, 4, 4, 4], [1, 1, 1, 1, 2]])
     assert prediction_flips(predicted).tolist() == [2, 0, 1]
     assert prediction_settling(predicted).tolist() == [4, 1, 5]
+
+
+TAKERS = [
+    (classify, 2, "(..., iteration, d_model)"),
+    (convergence, 2, "(..., iteration, d_model)"),
+    (pca, 1, "(..., d_model)"),
+    (path_independence, 3, "(restart, ..., iteration, d_model)"),
+    (cycle, 3, "(..., layer, iteration, d_model)"),
+    (attention_change, 4, "(..., iteration, head, query, key)"),
+]
+
+
+@pytest.mark.parametrize(("function", "axes", "expected"), TAKERS, ids=lambda part: str(part)[:22])
+def test_every_function_says_what_it_takes(function, axes, expected):
+    good = np.random.default_rng(5).normal(size=(20,) * axes)
+    for bad in (good[0] if axes > 1 else np.float64(1), good[..., :0]):
+        with pytest.raises(InputError) as caught:
+            function(bad)
+        assert expected in str(caught.value)
+        assert str(np.shape(bad)) in str(caught.value)
+    for wrong in (good + 1j, good.astype(str), np.full(good.shape, None)):
+        with pytest.raises(InputError, match="must hold real numbers; got dtype"):
+            function(wrong)
+    with pytest.raises(InputError, match="must be an array of real numbers"):
+        function([[1.0, 2.0], [3.0]])
+    function((100 * good).astype(np.int16))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_tensors_are_taken_as_they_are(dtype):
+    torch = pytest.importorskip("torch")
+    states = torch.randn(3, 20, 4, generator=torch.Generator().manual_seed(0))
+    states = states.to(getattr(torch, dtype)).requires_grad_()
+    np.testing.assert_allclose(
+        convergence(states).state_norm,
+        convergence(states.detach().double().numpy()).state_norm,
+        rtol=1e-6,
+    )
+    with pytest.raises(InputError, match="must hold real numbers"):
+        convergence(states.detach().to(torch.complex64))

@@ -9,6 +9,7 @@ import looplens
 from looplens import analysis
 from looplens.analysis import suite
 from looplens.errors import AnalysisError, InputError
+from looplens.store import RunWriter
 from looplens.testing import runs, synthetic_run
 
 NAMES = [
@@ -107,7 +108,9 @@ def test_restarts_and_predictions_are_compared(analysed):
     assert found["gap"].sizes["iteration"] == 65
     assert found["readout_agreement"].dims == ("token", "iteration")
     assert np.isnan(found["readout_agreement"].values[:, 0]).all()
-    assert found["regime_agreement"].values.tolist() == [1.0] * len(KINDS)
+    agreements = analysis.summary(looplens.open_run(analysed[0]))["path_independence"]
+    assert agreements["regime_agreement"] == 1
+    assert (agreements["n_tokens"], agreements["n_non_finite"]) == (len(KINDS), 0)
 
 
 def test_attention_readout_and_cycle_have_the_agreed_axes(analysed):
@@ -146,7 +149,7 @@ def test_blocks_do_not_change_results(analysed, monkeypatch):
         xr.testing.assert_allclose(again, results[name].drop_attrs(deep=False), atol=1e-5)
 
 
-def test_impossible_and_unknown_analyses_are_named(fresh):
+def test_impossible_and_unknown_analyses_are_named(fresh, monkeypatch):
     results = analysis.analyze(fresh)
     assert set(results.skipped) == {"path_independence", "attention_change"}
     assert "restarts=2" in results.skipped["path_independence"]
@@ -157,6 +160,8 @@ def test_impossible_and_unknown_analyses_are_named(fresh):
         analysis.get(fresh, "path_independence")
     with pytest.raises(InputError, match=r"Unknown analysis 'clasify'.*Did you mean 'classify'"):
         analysis.analyze(fresh, ["clasify"])
+    monkeypatch.setattr(type(fresh), "has_readout", property(lambda self: False))
+    assert "readout=True" in analysis.ANALYZERS["readout"].needs(fresh)
     with pytest.raises(InputError, match=r"No parameter 'tolerence' in convergence.*'tolerance'"):
         analysis.analyze(fresh, "convergence", tolerence=1)
 
@@ -165,7 +170,7 @@ def test_parameters_reach_the_analysis_and_are_stored(fresh):
     analysis.analyze(fresh, ["convergence", "classify"], tolerance=0.5, tail=0.6)
     stored = analysis.get(fresh, "convergence")
     assert stored["settling_iteration"].attrs["tolerance"] == 0.5
-    assert suite.parameters_of(stored) == {"tolerance": 0.5}
+    assert json.loads(stored.attrs["parameters"]) == {"tolerance": 0.5}
     assert analysis.get(fresh, "classify").attrs["thresholds"]["tail"] == 0.6
 
 
@@ -210,3 +215,73 @@ def test_progress_is_told_before_each_analysis(fresh, tmp_path):
     analysis.analyze(fresh, ["pca", "convergence"], progress=lambda *step: told.append(step))
     assert told == [("convergence", 0, 2), ("pca", 1, 2)]
     shutil.rmtree(fresh.path)
+
+
+@pytest.fixture(params=[(0,), (0, 1)], ids=["one restart", "all restarts"])
+def spoilt(request, tmp_path, monkeypatch):
+    """Record two restarts of which some, and their readouts, are NaN for every token."""
+    write = RunWriter.write
+
+    def spoiling(self, start, stop, arrays):
+        arrays = {name: np.array(values) for name, values in arrays.items()}
+        for values in arrays.values():
+            if values.dtype.kind == "f":
+                values[list(request.param)] = np.nan
+            else:  # NaN logits have an order all the same
+                values[...] = 0
+        write(self, start, stop, arrays)
+
+    monkeypatch.setattr(RunWriter, "write", spoiling)
+    path = synthetic_run(tmp_path / "run", prompts=1, iterations=32)
+    return looplens.open_run(path), len(request.param)
+
+
+def test_runs_without_a_finite_token_are_analysed_and_reported(spoilt):
+    run, bad = spoilt
+    results = run.analyze()
+    assert list(results) == NAMES
+    for name in NAMES:
+        attributes = [analysis.get(run, name).attrs]
+        attributes += [variable.attrs for variable in results[name].variables.values()]
+        json.dumps(attributes, allow_nan=False)
+    found = run.summary()
+    assert found["classify"]["n_non_finite"] == bad * run.n_tokens
+    assert found["classify"]["n_unresolved"] >= bad * run.n_tokens
+    pairs = found["path_independence"]
+    assert (pairs["n_tokens"], pairs["n_non_finite"]) == (0, run.n_tokens)
+    for name in ("aa_score", "max_final_gap", "readout_agreement", "regime_agreement"):
+        assert np.isnan(pairs[name]), name
+    page = looplens.reports.build(run).to_html()
+    assert "not finite" in page
+    assert "loop/state" in page
+
+
+def test_agreement_of_regimes_follows_the_regimes_as_they_are(analysed, tmp_path):
+    run = looplens.open_run(shutil.copytree(analysed[0], tmp_path / "run"))
+    run.analyze("path_independence")
+    other = run.results("classify").copy(deep=True)
+    other["regime"].values[0, :4] = "unresolved"
+    run.write_analysis("classify", other, version=analysis.ANALYZERS["classify"].version)
+    run.analyze(missing_only=True)
+    assert run.summary()["path_independence"]["regime_agreement"] == 1 - 4 / run.n_tokens
+    other["reason"].values[0, :4] = "non-finite states"
+    run.write_analysis("classify", other, version=analysis.ANALYZERS["classify"].version)
+    assert run.summary()["path_independence"]["regime_agreement"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "message"),
+    [
+        ("pca", {"n_components": 0}, "n_components must be a whole number of at least 1; got 0"),
+        ("pca", {"n_components": 2.5}, "n_components must be a whole number .*got 2.5"),
+        ("convergence", {"tolerance": "1e-3"}, "tolerance must be a finite number; got '1e-3'"),
+        ("convergence", {"tolerance": np.nan}, "tolerance must be a finite number; got nan"),
+        ("classify", {"tail": "half"}, "tail must be a finite number; got 'half'"),
+        ("classify", {"shortest": 20.5}, "shortest must be a whole number of at least 16"),
+        ("classify", {"source_dtype": 3}, "Unknown source dtype 3"),
+    ],
+)
+def test_parameters_of_a_wrong_kind_are_named(fresh, name, parameters, message):
+    with pytest.raises(InputError, match=message):
+        analysis.analyze(fresh, name, **parameters)
+    assert fresh.analyses == []

@@ -59,7 +59,7 @@ def test_unreadable_checkpoints_say_which_file(model, tmp_path):
     with pytest.raises(InputError, match="not valid JSON"):
         load_model(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    with pytest.raises(InputError, match="no model_type 'looplens'"):
+    with pytest.raises(InputError, match="model_type 'gpt2' is not supported: expected"):
         load_model(tmp_path)
 
 

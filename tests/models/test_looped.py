@@ -259,7 +259,7 @@ def test_perturbed_starts_lie_around_the_models_own():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"norm": "post"}, "norm must be one of pre, sandwich, huginn, got 'post'"),
+        ({"norm": "outer"}, "norm must be one of pre, post, sandwich, huginn, got 'outer'"),
         ({"n_kv_heads": 3}, "multiple of n_kv_heads"),
         ({"d_head": 7}, "d_head must be even"),
         ({"n_core": 0}, "n_core must be at least 1"),

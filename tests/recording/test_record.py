@@ -82,6 +82,30 @@ def test_trace_is_the_models_own_forward(recorded):
     torch.testing.assert_close(trace.layer_states[:, -1], trace.states[1:])
 
 
+def test_padding_does_not_change_the_states_of_real_tokens():
+    model = make()
+    short, long = torch.tensor([3, 1, 4]), torch.tensor([1, 5, 9, 2, 6])
+    ids = torch.stack([torch.cat([torch.zeros(2, dtype=torch.long), short]), long])
+    mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
+    together = ll.trace(model, ids, 6, initial_state=1, attention_mask=mask)
+    for row, alone_ids in ((0, short), (1, long)):
+        alone = ll.trace(model, alone_ids, 6, initial_state=1)
+        real = mask[row].bool()
+        torch.testing.assert_close(together.states[:, row, real], alone.states[:, 0])
+        torch.testing.assert_close(together.logits[:, row, real], alone.logits[:, 0])
+
+
+def test_a_model_with_an_exit_gate_says_when_it_would_leave():
+    model = make(exit_gate=True)
+    trace = ll.trace(model, PROMPTS[0], 5)
+    gates = torch.stack([model.gate(state) for state in trace.states[1:]])
+    torch.testing.assert_close(trace.gate_logits, gates)
+    torch.testing.assert_close(trace.exit_pdf.sum(0), torch.ones(1, 7))
+    leave = gates.sigmoid()
+    torch.testing.assert_close(trace.exit_pdf[1], leave[1] * (1 - leave[0]))
+    assert ll.trace(make(), PROMPTS[0], 5).exit_pdf is None
+
+
 def test_batched_and_single_prompt_recordings_are_identical(recorded, tmp_path):
     model, run = recorded
     for index, prompt in enumerate(PROMPTS):
@@ -237,3 +261,26 @@ def test_memory_does_not_grow_with_the_number_of_prompts(tmp_path):
     few, few_bytes = peak(80, "few")
     many, many_bytes = peak(320, "many")
     assert many - few < 0.05 * (many_bytes - few_bytes)
+
+
+def test_interventions_are_applied_while_recording_and_written_down(tmp_path):
+    from looplens.recording import Intervention
+
+    model = make()
+    change = Intervention.ablate("core.1.hook_mlp_out@3")
+    options = {"iterations": 6, "progress": False, "sites": ["resid_post", "mlp_out"]}
+    plain = ll.record(model, PROMPTS, out=tmp_path / "plain", **options)
+    changed = ll.record(model, PROMPTS, out=tmp_path / "changed", interventions=[change], **options)
+    np.testing.assert_array_equal(changed.state()[:, :, :3], plain.state()[:, :, :3])
+    assert not changed.site("mlp_out", layer=1).sel(iteration=3).any()
+    assert not np.allclose(changed.state()[:, :, 3], plain.state()[:, :, 3])
+    assert changed.attrs["settings"]["interventions"] == [change.describe()]
+    with pytest.raises(SiteError, match="means none of the passes"):
+        ll.record(
+            model,
+            "12",
+            out=tmp_path / "none",
+            iterations=2,
+            interventions=change,
+        )
+    assert not (tmp_path / "none").exists()

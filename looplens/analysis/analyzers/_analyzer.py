@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -110,6 +111,33 @@ def token_columns(run: StoredRun) -> dict[str, np.ndarray]:
 def level_name(level: float) -> str:
     """Write a level of a column: 3 for 3.0, 0.25 for 0.25."""
     return f"{level:g}"
+
+
+def over_known(statistic: Callable[[np.ndarray], Any], values: np.ndarray) -> float:
+    """Return a statistic, such as ``np.median``, of the finite values; NaN without any."""
+    known = values[np.isfinite(values)]
+    return float(statistic(known)) if known.size else float("nan")
+
+
+def pairs_that_agree(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Share of pairs of restarts with equal values, of those pairs where both are known.
+
+    Parameters
+    ----------
+    values, known : ndarray, shape (restart, ...)
+        What is compared, and whether it means anything.
+
+    Returns
+    -------
+    ndarray, shape (...)
+        NaN where no pair is known.
+    """
+    equal, count = np.zeros(values.shape[1:]), np.zeros(values.shape[1:])
+    for one, other in combinations(range(len(values)), 2):
+        both = known[one] & known[other]
+        equal += both & (values[one] == values[other])
+        count += both
+    return np.divide(equal, count, out=np.full(count.shape, np.nan), where=count > 0)
 
 
 def finite_or_none(value: float) -> float | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from looplens.analysis._regimes import REGIMES, Regimes, RegimeThresholds, classify
+from looplens.analysis._regimes import NON_FINITE, REGIMES, Regimes, RegimeThresholds, classify
 from looplens.analysis._thresholds import ROUNDING_STEP, rounding_step
 from looplens.analysis.analyzers._analyzer import (
     Analyzer,
@@ -98,11 +98,15 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
     """Shares and counts over all trajectories (restart x token).
 
     ``<regime>_share`` and ``n_<regime>`` from ``regime``, ``unit_<regime>_share`` from
-    ``unit_regime``; ``n_trajectories``; ``median_orbit_period`` over orbits, NaN without any;
+    ``unit_regime``; ``n_trajectories``, and of these ``n_non_finite``, which are unresolved;
+    ``median_orbit_period`` over orbits, NaN without any;
     ``n_small_orbits``: orbits of relative amplitude under the threshold, likely driven by others.
     """
     regime, unit = dataset["regime"].values, dataset["unit_regime"].values
-    summary: Summary = {"n_trajectories": int(regime.size)}
+    summary: Summary = {
+        "n_trajectories": int(regime.size),
+        "n_non_finite": int((dataset["reason"].values == NON_FINITE).sum()),
+    }
     for name in REGIMES:
         count = int((regime == name).sum())
         summary[f"{name}_share"] = count / regime.size
@@ -118,7 +122,7 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
 
 ANALYZER = Analyzer(
     name="classify",
-    version=1,
+    version=2,
     title="Regimes",
     needs=needs_states,
     compute=compute,

@@ -18,6 +18,7 @@ from looplens.analysis.analyzers._analyzer import (
     labelled,
     level_name,
     needs_states,
+    over_known,
     stack,
     token_columns,
 )
@@ -110,37 +111,28 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
     each numeric column of the tokens; None where half or more never settle.
     """
     settling = dataset["settling_iteration"].values
-    median = _median(settling)
+    median = _median_with_never(settling)
     summary: Summary = {
         "settled_share": float(np.isfinite(settling).mean()),
         "median_settling_iteration": float("nan") if median is None else median,
         "never_settled": int(np.isnan(settling).sum()),
-        "median_rate": _known_median(dataset["rate"].values),
-        "median_floor": _known_median(dataset["floor"].values),
+        "median_rate": over_known(np.median, dataset["rate"].values),
+        "median_floor": over_known(np.median, dataset["floor"].values),
         "tolerance": float(dataset["settling_iteration"].attrs["tolerance"]),
     }
     for name, column in token_columns(run).items():
         levels = np.unique(column[np.isfinite(column)])
         summary[f"settling_by_{name}"] = {
-            level_name(level): _median(settling[:, column == level]) for level in levels
+            level_name(level): _median_with_never(settling[:, column == level]) for level in levels
         }
     return summary
 
 
-def _median(settling: np.ndarray) -> float | None:
-    late = np.where(np.isnan(settling), np.inf, settling).ravel()
-    # Of an even number the later of the two in the middle: half infinite must not become a NaN.
-    return finite_or_none(np.sort(late)[late.size // 2]) if late.size % 2 else _middle(late)
-
-
-def _middle(late: np.ndarray) -> float | None:
-    low, high = np.sort(late)[late.size // 2 - 1 : late.size // 2 + 1]
-    return finite_or_none(0.5 * (low + high))
-
-
-def _known_median(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(np.median(known)) if known.size else float("nan")
+def _median_with_never(settling: np.ndarray) -> float | None:
+    """Median where NaN, never, is later than all others; None where the median is never."""
+    late = np.sort(np.where(np.isnan(settling), np.inf, settling), axis=None)
+    middle = (late.size - 1) // 2, late.size // 2
+    return finite_or_none(0.5 * (late[middle[0]] + late[middle[1]]))
 
 
 ANALYZER = Analyzer(

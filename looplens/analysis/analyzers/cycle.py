@@ -16,6 +16,7 @@ from looplens.analysis.analyzers._analyzer import (
     has_layers,
     labelled,
     needs_states,
+    over_known,
     stack,
 )
 
@@ -73,22 +74,17 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
     apart = distance[..., ~np.eye(distance.shape[-1], dtype=bool)]
     degeneracy = dataset["degeneracy"].values
     return {
-        "median_separation_ratio": _median(dataset["separation_ratio"].values),
-        "median_degeneracy": _median(degeneracy),
-        "max_degeneracy": float(np.nanmax(degeneracy)) if np.isfinite(degeneracy).any() else np.nan,
-        "median_distance": _median(apart),
-        "median_movement": _median(dataset["movement"].values),
+        "median_separation_ratio": over_known(np.median, dataset["separation_ratio"].values),
+        "median_degeneracy": over_known(np.median, degeneracy),
+        "max_degeneracy": over_known(np.max, degeneracy),
+        "median_distance": over_known(np.median, apart),
+        "median_movement": over_known(np.median, dataset["movement"].values),
     }
-
-
-def _median(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(np.median(known)) if known.size else float("nan")
 
 
 ANALYZER = Analyzer(
     name="cycle",
-    version=1,
+    version=2,
     title="Cycle over the layers",
     needs=needs,
     compute=compute,

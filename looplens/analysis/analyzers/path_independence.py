@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
 from looplens.analysis._path_independence import path_independence
+from looplens.analysis._regimes import NON_FINITE
 from looplens.analysis.analyzers._analyzer import (
     Analyzer,
     Summary,
@@ -16,6 +16,8 @@ from looplens.analysis.analyzers._analyzer import (
     coordinates,
     labelled,
     needs_states,
+    over_known,
+    pairs_that_agree,
     stack,
 )
 
@@ -34,7 +36,7 @@ def needs(run: StoredRun) -> str | None:
 
 
 def compute(run: StoredRun) -> xr.Dataset:
-    """Compare all pairs of restarts: states, limits, predictions and regimes."""
+    """Compare all pairs of restarts: states, limits and predictions."""
     parts = []
     for block in blocks(run):
         found = path_independence(run.state(tokens=block).values)
@@ -43,8 +45,7 @@ def compute(run: StoredRun) -> xr.Dataset:
         parts.append(curves | {name: getattr(found, name) for name in numbers})
     whole = stack(parts, axis=0)
     curve, number = ("token", "iteration"), ("token",)
-    known = whole["token_aa"][np.isfinite(whole["token_aa"])]
-    score = float(known.mean()) if known.size else float("nan")
+    score = over_known(np.mean, whole["token_aa"])
     data = {
         "gap": labelled(
             curve, whole["gap"], "distance between restarts over their norm, mean of pairs"
@@ -60,9 +61,6 @@ def compute(run: StoredRun) -> xr.Dataset:
         "token_aa": labelled(
             number, whole["token_aa"], "cosine between the limits of restarts, mean of pairs"
         ),
-        "regime_agreement": labelled(
-            number, _regime_agreement(run), "share of pairs of restarts with the same regime"
-        ),
         "aa_score": labelled((), score, "mean of token_aa over the tokens"),
     }
     if run.has_readout:
@@ -70,64 +68,66 @@ def compute(run: StoredRun) -> xr.Dataset:
         data["readout_agreement"] = labelled(
             curve, agreement, "share of pairs of restarts that predict the same token"
         )
-        data["agreement"] = labelled(
-            (), float(agreement[:, -1].mean()), "mean of readout_agreement at the last iteration"
-        )
+        at_end = over_known(np.mean, agreement[:, -1])
+        data["agreement"] = labelled((), at_end, "mean of readout_agreement at the last iteration")
     return xr.Dataset(
         data,
         coords=coordinates(run, "token", "iteration", first_iteration=0),
-        attrs={"aa_score": score},
     )
 
 
-def _same(values: np.ndarray) -> np.ndarray:
-    """Share of pairs along the first axis that are equal."""
-    pairs = [values[one] == values[other] for one, other in combinations(range(len(values)), 2)]
-    return np.mean(pairs, axis=0)
-
-
 def _readout_agreement(run: StoredRun) -> np.ndarray:
-    """Per token and iteration; NaN at iteration 0, which nothing is read out of."""
-    predicted = run.readout["topk_ids"].isel(rank=0).values  # restart token iteration
-    agreement = _same(predicted)
+    """Per token and iteration; NaN at iteration 0, and where fewer than two restarts predict.
+
+    Logits that are not finite have an order all the same: it is not a prediction.
+    """
+    readout = run.readout
+    predicted = readout["topk_ids"].isel(rank=0).values  # restart token iteration
+    known = np.isfinite(readout["topk_logprobs"].isel(rank=0).values)
+    agreement = pairs_that_agree(predicted, known)
     return np.concatenate([np.full((agreement.shape[0], 1), np.nan), agreement], axis=1)
 
 
-def _regime_agreement(run: StoredRun) -> np.ndarray:
+def regime_agreement(run: StoredRun) -> np.ndarray:
+    """Share of pairs of restarts with the same regime, for each token; shape (token,).
+
+    From the regimes as they are now, so that nothing is stored which another classification would
+    leave behind. NaN where fewer than two restarts are finite.
+    """
     from looplens.analysis.suite import get  # the suite lists this module: not at import time
 
-    return _same(get(run, "classify")["regime"].values)
+    found = get(run, "classify")
+    return pairs_that_agree(found["regime"].values, found["reason"].values != NON_FINITE)
 
 
 def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
-    """Over tokens, of ``final_gap``, ``gap_rate``, ``token_aa``, and agreements at the end.
+    """Over tokens that are finite in every restart; agreements over pairs that are both finite.
 
     ``aa_score`` (mean of token_aa), ``worst_token_aa``, ``median_final_gap``, ``max_final_gap``,
-    ``median_gap_rate``, ``regime_agreement`` (mean), ``readout_agreement`` (mean at the last
-    iteration; only with a readout), ``restarts``.
+    ``median_gap_rate``, ``regime_agreement`` (mean, from the regimes of `classify`),
+    ``readout_agreement`` (mean at the last iteration; only with a readout), ``restarts``,
+    ``n_tokens`` (that entered) and ``n_non_finite`` (that are not finite in some restart).
     """
+    finite = int(np.isfinite(dataset["final_gap"].values).sum())
     summary: Summary = {
         "aa_score": float(dataset["aa_score"]),
-        "worst_token_aa": _of(np.min, dataset["token_aa"].values),
-        "median_final_gap": _of(np.median, dataset["final_gap"].values),
-        "max_final_gap": _of(np.max, dataset["final_gap"].values),
-        "median_gap_rate": _of(np.median, dataset["gap_rate"].values),
-        "regime_agreement": float(dataset["regime_agreement"].mean()),
+        "worst_token_aa": over_known(np.min, dataset["token_aa"].values),
+        "median_final_gap": over_known(np.median, dataset["final_gap"].values),
+        "max_final_gap": over_known(np.max, dataset["final_gap"].values),
+        "median_gap_rate": over_known(np.median, dataset["gap_rate"].values),
+        "regime_agreement": over_known(np.mean, regime_agreement(run)),
         "restarts": int(run.restarts),
+        "n_tokens": finite,
+        "n_non_finite": int(run.n_tokens) - finite,
     }
     if "agreement" in dataset:
         summary["readout_agreement"] = float(dataset["agreement"])
     return summary
 
 
-def _of(statistic: object, values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(statistic(known)) if known.size else float("nan")  # type: ignore[operator]
-
-
 ANALYZER = Analyzer(
     name="path_independence",
-    version=1,
+    version=2,
     title="Path independence",
     needs=needs,
     compute=compute,

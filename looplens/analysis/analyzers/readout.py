@@ -14,6 +14,7 @@ from looplens.analysis.analyzers._analyzer import (
     coordinates,
     labelled,
     needs_states,
+    over_known,
     token_columns,
 )
 
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 def needs(run: StoredRun) -> str | None:
     """Ask for predictions after each iteration."""
     if not run.has_readout:
-        return "This run has no readout. Record with readout_top_k > 0."
+        return (
+            "This run has no readout. Record with looplens.record(..., readout=True), or with "
+            "--readout on the command line."
+        )
     return needs_states(run)
 
 
@@ -97,12 +101,7 @@ def _mean(values: np.ndarray) -> np.ndarray:
 
 def _median(values: np.ndarray) -> np.ndarray:
     flat = values.reshape(-1, values.shape[-1])
-    medians = np.full(flat.shape[-1], np.nan)
-    for index in range(flat.shape[-1]):
-        known = flat[np.isfinite(flat[:, index]), index]
-        if known.size:
-            medians[index] = np.median(known)
-    return medians
+    return np.array([over_known(np.median, column) for column in flat.T])
 
 
 def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:

@@ -1,0 +1,50 @@
+"""Root-mean-square norms, with and without a weight. They know nothing of layers or loops."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+MACHINE_EPS = torch.finfo(torch.float32).eps
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm: ``weight * x / sqrt(mean(x**2) + eps)`` over the last axis.
+
+    The mean is taken in float32. Below float32 the order of casting matters: published code casts
+    the normalised vector back and then scales it (Huginn, Llama), or scales first (OLMo-2).
+
+    Parameters
+    ----------
+    d_model : int
+        Length of the last axis.
+    eps : float
+        Added to the mean square.
+    cast_last : bool
+        Scale in float32 and cast afterwards.
+    """
+
+    def __init__(self, d_model: int, eps: float, *, cast_last: bool = False) -> None:
+        super().__init__()
+        self.eps = eps
+        self.cast_last = cast_last
+        self.weight = nn.Parameter(torch.ones(d_model))
+
+    def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
+        """Normalise the last axis."""
+        if self.cast_last:
+            return (self.weight * _normalised(x, self.eps)).to(x.dtype)
+        return self.weight * _normalised(x, self.eps).to(x.dtype)
+
+
+def unweighted_rms_norm(
+    x: Float[Tensor, "... d"], eps: float = MACHINE_EPS
+) -> Float[Tensor, "... d"]:
+    """Normalise the last axis without a weight."""
+    return _normalised(x, eps).to(x.dtype)
+
+
+def _normalised(x: Tensor, eps: float) -> Tensor:
+    y = x.float()
+    return y * torch.rsqrt(y.square().mean(-1, keepdim=True) + eps)

@@ -1,0 +1,190 @@
+"""Huginn's exit criteria: leave when one more iteration no longer changes anything.
+
+They need no training. Defaults are those of the public code [1]_; the paper's KL threshold is 5e-4
+(section 6.1 of [2]_). The public code averages the two criteria on states over the positions of
+a prompt and looks at the last position for the others; here every token is judged on its own, which
+is the same while decoding token by token.
+
+References
+----------
+.. [1] https://github.com/seal-rg/recurrent-pretraining, ``recpre/raven_modeling_minimal.py``,
+   exit evaluators.
+.. [2] Geiping et al., "Scaling up Test-Time Compute with Latent Reasoning: A Recurrent Depth
+   Approach", arXiv:2502.05171.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from looplens.errors import InputError
+from looplens.thinking.rules import ExitRule, Observation, Reads
+
+
+class _Below(ExitRule):
+    """Leave when the value falls below ``threshold``; NaN never does."""
+
+    __slots__ = ()
+    threshold: float
+
+    def __post_init__(self) -> None:
+        if not self.threshold > 0:
+            raise InputError(f"the exit threshold must be positive, got {self.threshold}")
+
+    def fires(self, value: Float[Tensor, ...]) -> Bool[Tensor, ...]:
+        """Tell where the value is below the threshold."""
+        return value < self.threshold
+
+
+class _BetweenStates(_Below):
+    """Compares each state with the one before, the first with the initial state."""
+
+    __slots__ = ()
+    reads: ClassVar[Reads] = "state"
+
+    def begin(self, initial_state: Tensor) -> Tensor:
+        """Remember the initial state."""
+        return initial_state.float()
+
+    def advance(self, memory: Tensor, seen: Observation) -> tuple[Tensor, Tensor]:
+        """Compare with the state before."""
+        state = seen.state.float()
+        return state, self._change(memory, state)
+
+    def _change(self, previous: Tensor, state: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentDifference(_BetweenStates):
+    """Leave when ``|s_t - s_{t-1}| / |s_t| < threshold`` (``latent-diff``)."""
+
+    threshold: float = 0.03
+
+    def _change(self, previous: Tensor, state: Tensor) -> Tensor:
+        return (state - previous).norm(dim=-1) / state.norm(dim=-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CosineDifference(_BetweenStates):
+    """Leave when ``1 - cos(s_t, s_{t-1}) < threshold`` (``cosine``)."""
+
+    threshold: float = 1e-3
+
+    def _change(self, previous: Tensor, state: Tensor) -> Tensor:
+        return 1 - (state * previous).sum(-1) / state.norm(dim=-1) / previous.norm(dim=-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputKL(_Below):
+    """Leave when ``KL(p_{t-1} || p_t) < threshold`` nats (``kl``).
+
+    ``p_0`` is uniform, so that a readout that stays uniform leaves at once. The paper uses 5e-4.
+    """
+
+    threshold: float = 1e-3
+    reads: ClassVar[Reads] = "logits"
+
+    def begin(self, initial_state: Tensor) -> Tensor | None:
+        """Remember nothing: the vocabulary is not known yet."""
+        return None
+
+    def advance(self, memory: Tensor | None, seen: Observation) -> tuple[Tensor, Tensor]:
+        """Compare with the output before."""
+        logp = self._log_probabilities(_logits(seen))
+        if memory is None:
+            memory = torch.full_like(logp, -math.log(logp.shape[-1]))
+        p = memory.exp()
+        # A token of probability zero contributes nothing, where 0 * -inf would be NaN.
+        terms = torch.where(p > 0, p * (memory - logp), torch.zeros_like(p))
+        return logp, terms.sum(-1)
+
+    def _log_probabilities(self, logits: Tensor) -> Tensor:
+        return logits.log_softmax(-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MinPKL(OutputKL):
+    """Leave when the KL divergence of the outputs that matter is below ``threshold`` (``minp-kl``).
+
+    Probabilities below ``min_p`` times the greatest are replaced by ``1 / d_vocab``, then all are
+    normalised again.
+    """
+
+    threshold: float = 1e-5
+    min_p: float = 0.1
+
+    def _log_probabilities(self, logits: Tensor) -> Tensor:
+        p = logits.softmax(-1)
+        small = p < self.min_p * p.amax(-1, keepdim=True)
+        p = p.masked_fill(small, 1 / p.shape[-1])
+        return (p / p.sum(-1, keepdim=True)).log()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntropyChange(_Below):
+    """Leave when the entropy of the output changes by less than ``threshold`` nats.
+
+    ``entropy-diff``; never after the first iteration, which has nothing to compare with.
+    """
+
+    threshold: float = 1e-3
+    reads: ClassVar[Reads] = "logits"
+
+    def begin(self, initial_state: Tensor) -> Tensor:
+        """Remember an entropy that nothing is near."""
+        return torch.full(initial_state.shape[:-1], torch.inf, device=initial_state.device)
+
+    def advance(self, memory: Tensor, seen: Observation) -> tuple[Tensor, Tensor]:
+        """Compare with the entropy before."""
+        logp = _logits(seen).log_softmax(-1)
+        p = logp.exp()
+        entropy = -torch.where(p > 0, p * logp, torch.zeros_like(p)).sum(-1)
+        return entropy, (entropy - memory).abs()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArgmaxStability(ExitRule):
+    """Leave when the most probable token has stayed the same ``steps`` times in a row.
+
+    ``argmax-stability``; ``steps`` comparisons, so at the earliest after iteration ``steps + 1``.
+    """
+
+    steps: int = 5
+    reads: ClassVar[Reads] = "logits"
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise InputError(f"steps must be at least 1, got {self.steps}")
+
+    def begin(self, initial_state: Tensor) -> tuple[Tensor, Tensor]:
+        """Remember a token that does not exist, stable for no step."""
+        nothing = torch.zeros(
+            initial_state.shape[:-1], dtype=torch.long, device=initial_state.device
+        )
+        return nothing - 1, nothing
+
+    def advance(
+        self, memory: tuple[Tensor, Tensor], seen: Observation
+    ) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """Count the iterations without change."""
+        previous, stable = memory
+        best = _logits(seen).argmax(-1)
+        stable = torch.where(best == previous, stable + 1, torch.zeros_like(stable))
+        return (best, stable), stable
+
+    def fires(self, value: Float[Tensor, ...]) -> Bool[Tensor, ...]:
+        """Tell where the count is reached."""
+        return value >= self.steps
+
+
+def _logits(seen: Observation) -> Tensor:
+    if seen.logits is None:
+        raise InputError("this exit rule reads logits: pass Observation(logits=...)")
+    return seen.logits.float()
