@@ -38,6 +38,7 @@ _NAMES = {
     "Generation": "looplens.thinking",
     "generate": "looplens.thinking",
     "health": "looplens.models.health",
+    "Intervention": "looplens.recording",
     "Loop": "looplens.loops",
     "LoopSpec": "looplens.loops",
     "wrap": "looplens.models.wrapping",

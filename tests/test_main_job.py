@@ -84,10 +84,21 @@ def test_past_its_depth_the_ouro_style_model_does_not_settle_and_the_report_says
     assert "fell after that" in verdict
 
 
-@pytest.mark.parametrize("iterations", [64, 96])
-def test_tokens_that_never_stand_still_are_not_called_fixed_points(drifting, iterations):
-    # Not one of them stands still after 2000 iterations; on the way they pass saddles slowly.
-    states = drifting.state().values[:, :, 1 : iterations + 1]
-    found = ll.analysis.classify(states)
-    assert (found.regime == "fixed_point").mean() < 0.01
-    assert (found.unit_regime == "fixed_point").mean() < 0.01
+def test_tokens_that_never_stand_still_are_not_called_fixed_points(drifting, tmp_path):
+    # Not one of them stands still after 2000 iterations; on the way they pass saddles slowly, and
+    # the few that are nearly still at the end of a record cannot be told from those that settle.
+    name = "phop-ouro-mini"
+    other = ll.record(
+        ll.load_model(name),
+        prompts_trained_on(model_card(name), 8),
+        out=tmp_path / name,
+        iterations=96,
+        readout=False,
+        progress=False,
+    )
+    for run, most in ((other, 0.01), (drifting, 0.02)):
+        states = run.state().values[:, :, 1:]
+        for iterations in (64, 96):
+            found = ll.analysis.classify(states[:, :, :iterations])
+            assert (found.regime == "fixed_point").mean() < most
+            assert (found.unit_regime == "fixed_point").mean() < most

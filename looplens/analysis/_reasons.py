@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from looplens.analysis._gram import Floats
 from looplens.analysis._thresholds import RegimeThresholds
-from looplens.analysis._verdict import REGIME_OF, UNRESOLVED, Finding, Seen, slows_down
+from looplens.analysis._verdict import REGIME_OF, UNRESOLVED, Finding, Seen, rates_differ
 from looplens.analysis._window import Window
 
 
@@ -48,7 +48,7 @@ def describe(
         For the shares of the windows and the amplitude that counts as small.
     """
     reasons = []
-    slowing = slows_down(seen, confirmed, limits)
+    differ = rates_differ(seen, confirmed, limits)
     for row in range(len(regime)):
         first, second = Finding(seen.finding[row]), Finding(confirmed.finding[row])
         text = _sentence(second, late, confirmed, row) if by_late[row] else ""
@@ -59,11 +59,13 @@ def describe(
                 f"windows disagree: last {limits.tail:.0%} {text}; "
                 f"last {limits.confirm_tail:.0%} {other}"
             )
-        elif regime[row] == UNRESOLVED and slowing[row]:
-            rates = np.exp(-np.array([seen.contraction[row], confirmed.contraction[row]]))
+        elif regime[row] == UNRESOLVED and differ[row]:
+            rates = (seen.contraction, confirmed.contraction, confirmed.end_contraction)
+            whole, late_rate, end = (f"{np.exp(-rate[row]):.3g}" for rate in rates)
             text = (
-                f"a contraction that slows down: each step is {rates[0]:.3g} of the one before in "
-                f"the last {limits.tail:.0%}, {rates[1]:.3g} in the last {limits.confirm_tail:.0%}"
+                f"a contraction without a steady rate: each step is {whole} of the one before in "
+                f"the last {limits.tail:.0%}, {late_rate} in the last {limits.confirm_tail:.0%}, "
+                f"{end} at the end"
             )
         elif regime[row] == UNRESOLVED and REGIME_OF[first] != UNRESOLVED:
             text = (

@@ -46,8 +46,9 @@ class RegimeThresholds:
     end_motion : float
         Motion in the last third of the window, relative to the norm and without white noise, above
         which a contraction, a spiral or a drift that settles is not over yet, hence ``unresolved``.
-    steady_contraction : float
-        Share of the long window's rate of contraction that the late window must show as well.
+    same_rate, end_rate : float
+        Least ratio, either way, between the rates at which the two windows contract; and least
+        ratio of the rate in the second half of the late window to that in the long one.
     periodic_residual : float
         Share that a periodic model may leave unless the rest is white noise or fading.
     fading_residual, fading : float
@@ -85,7 +86,8 @@ class RegimeThresholds:
     contraction_fit: float = 0.8
     contraction_fall: float = 1.5
     end_motion: float = 0.01
-    steady_contraction: float = 0.7
+    same_rate: float = 0.8
+    end_rate: float = 0.5
     periodic_residual: float = 0.003
     fading_residual: float = 0.1
     fading: float = 0.3

@@ -58,8 +58,8 @@ class Seen:
 
     ``periodic_residual`` is the share of the variance that this model leaves and
     ``growth_exponent`` the power of the iteration number that its amplitude grows with.
-    ``contraction`` is the fall of the log step norm in an iteration; ``resting`` windows end in
-    motion so small that rounding may bend that fall.
+    ``contraction`` is the fall of the log step norm in an iteration, ``end_contraction`` that in
+    the second half; ``resting`` windows end in motion so small that rounding may bend that fall.
     """
 
     finding: NDArray[np.int64]
@@ -67,6 +67,7 @@ class Seen:
     periodic_residual: Floats
     growth_exponent: Floats
     contraction: Floats
+    end_contraction: Floats
     resting: Bools
 
 
@@ -140,6 +141,7 @@ def find(window: Window, limits: RegimeThresholds, *, turns: float) -> Seen:
         periodic_residual=residual,
         growth_exponent=growth,
         contraction=window.step_exponent / window.centre,
+        end_contraction=window.end_contraction,
         resting=window.resting,
     )
 
@@ -235,8 +237,9 @@ def agree(first: Seen, second: Seen, limits: RegimeThresholds) -> tuple[NDArray[
 
     Notes
     -----
-    The windows end at the same place, so the late one confirms a contraction only if it contracts
-    about as fast: a decay that slows down need not have its limit where it seems to.
+    The windows end at the same place, so that the late one falls in with the long one is little
+    evidence. It confirms a contraction only at about the same rate, and to its end: what slows down
+    may be passing a saddle.
     """
     one, two = REGIME_OF[first.finding], REGIME_OF[second.finding]
     ratio = np.maximum(first.period / second.period, second.period / first.period)
@@ -248,12 +251,14 @@ def agree(first: Seen, second: Seen, limits: RegimeThresholds) -> tuple[NDArray[
     )
     keep = (one == two) & ((one != ORBIT) | same)
     keep |= (second.finding == Finding.DRIFT_UNCERTAIN) & np.isin(one, drifting)
-    keep &= ~slows_down(first, second, limits)
+    keep &= ~rates_differ(first, second, limits)
     return np.where(late, two, np.where(keep, one, UNRESOLVED)), late
 
 
-def slows_down(first: Seen, second: Seen, limits: RegimeThresholds) -> Bools:
-    """Whether the late window contracts more slowly than the long one, and not for rounding."""
-    slower = second.contraction < limits.steady_contraction * first.contraction
+def rates_differ(first: Seen, second: Seen, limits: RegimeThresholds) -> Bools:
+    """Whether the late window contradicts a contraction of the long one, other than by rest."""
+    ratio = second.contraction / np.where(first.contraction > 0, first.contraction, np.inf)
+    end = second.end_contraction / np.where(first.contraction > 0, first.contraction, np.inf)
+    same = (ratio > limits.same_rate) & (ratio < 1 / limits.same_rate) & (end > limits.end_rate)
     ended = np.isin(second.finding, (Finding.CONVERGED, Finding.NOISE_FLOOR)) | second.resting
-    return (first.finding == Finding.CONTRACTING) & slower & ~ended
+    return (first.finding == Finding.CONTRACTING) & ~same & ~ended

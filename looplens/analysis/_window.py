@@ -65,6 +65,8 @@ class Window:
     step_exponent, step_t : ndarray
         Exponent q of step norms that shrink like t^-q around the centre, from a line through their
         logarithms, and the t-statistic of that line's slope.
+    end_contraction : ndarray
+        Fall of the logarithm of the step norm in an iteration, in the second half of the window.
     still_shrinking : ndarray of bool
         Steps of the last third are smaller than those of the middle third, or rounding.
     folded, harmonic, several : PeriodicFit
@@ -92,6 +94,7 @@ class Window:
     noise_dimensions: Floats
     step_exponent: Floats
     step_t: Floats
+    end_contraction: Floats
     still_shrinking: NDArray[np.bool_]
     folded: PeriodicFit
     harmonic: PeriodicFit
@@ -151,7 +154,7 @@ def measure(states: Floats, points: int, floor: float, rounding: float) -> Windo
     noise = np.where(white < 0.5, smooth_left / (n - 4), 0.0)
     dimensions = noise_dimensions(smooth, n - 4, d_model)
     cosine, significance, exponent, error = _drift(centred, centre, noise, dimensions)
-    step_exponent, step_t, shrinking = _steps(window, scale * rounding, centre)
+    step_exponent, step_t, end_contraction, shrinking = _steps(window, scale * rounding, centre)
     single, several = harmonics(straight, d_model)
     fullness = isotropy(smooth, d_model, n - 4)
     turning_noise = single.residual * np.trace(straight, axis1=1, axis2=2) / (n - 2)
@@ -180,6 +183,7 @@ def measure(states: Floats, points: int, floor: float, rounding: float) -> Windo
         noise_dimensions=dimensions,
         step_exponent=step_exponent,
         step_t=step_t,
+        end_contraction=end_contraction,
         still_shrinking=shrinking,
         folded=fold(centred @ np.swapaxes(centred, 1, 2), straight, d_model),
         harmonic=single,
@@ -220,8 +224,8 @@ def _drift(
 
 def _steps(
     window: Floats, rounding: Floats, centre: float
-) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """Exponent of the step norms, its t-statistic, and whether they shrink to the end."""
+) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
+    """Exponent of the step norms, its t-statistic, contraction at the end, whether they shrink."""
     steps = np.sqrt((np.diff(window, axis=1) ** 2).sum(-1))
     count = steps.shape[1]
     # Clip what is rounding, so that a finished decay does not look endless.
@@ -234,7 +238,9 @@ def _steps(
     middle = (steps[:, third : 2 * third] ** 2).mean(1)
     last = (steps[:, -third:] ** 2).mean(1)
     shrinking = (last < 0.8 * middle) | (last < (4 * rounding) ** 2)
-    return -slope * centre, slope / error, shrinking
+    half = time[-(count // 2) :] - time[-(count // 2) :].mean()
+    end_slope = logs[:, -(count // 2) :] @ half / (half @ half)
+    return -slope * centre, slope / error, -end_slope, shrinking
 
 
 def _end_motion(window: Floats, noise: Floats, dimensions: Floats) -> Floats:

@@ -14,19 +14,23 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from looplens.errors import InputError, SiteError
-from looplens.loops import SiteAddress, match_sites
+from looplens.errors import InputError
 from looplens.models import InitialState, LoopedTransformer
 from looplens.models.native import as_looped
-from looplens.models.protocol import LoopedModel, StartLike
+from looplens.models.protocol import LoopedModel
 from looplens.prompts import Prompt
 from looplens.recording.applying import applied, check_interventions
 from looplens.recording.capture import CapturePlan, capture
+from looplens.recording.choices import (
+    attention_prompts,
+    readout_size,
+    site_families,
+    starts_of,
+)
 from looplens.recording.early_exit import annotated, iterations_run
 from looplens.recording.interventions import Intervention
 from looplens.recording.prompts import PromptLike, as_prompts
 from looplens.store import RunSpec, RunWriter
-from looplens.store.schema import SITES
 
 if TYPE_CHECKING:
     from looplens.run import Run
@@ -120,10 +124,10 @@ def record(
     looped = as_looped(model)
     asked = looped.check_iterations(iterations)
     checked = as_prompts(prompts, looped)
-    starts = _starts(looped, initial_state, restarts, seed)
-    families = _site_families(looped, sites)
-    top_k = _top_k(readout, looped)
-    maps = _attention_prompts(attention, len(checked), looped)
+    starts = starts_of(looped, initial_state, restarts, seed)
+    families = site_families(looped, sites)
+    top_k = readout_size(readout, looped)
+    maps = attention_prompts(attention, len(checked), looped)
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
     described = looped.describe()
@@ -224,102 +228,6 @@ def _token_axis(path: str) -> int:
 def _flat(array: np.ndarray, axis: int) -> np.ndarray:
     """Lay prompts of equal length end to end: (..., prompt, pos, ...) to (..., token, ...)."""
     return array.reshape(*array.shape[:axis], -1, *array.shape[axis + 2 :])
-
-
-def _starts(
-    model: LoopedModel,
-    initial_state: str | int | InitialState | None,
-    restarts: int,
-    seed: int,
-) -> tuple[StartLike, ...]:
-    if not isinstance(restarts, int) or restarts < 1:
-        raise InputError(f"restarts must be an integer of at least 1, got {restarts!r}")
-    first = model.parse_start(initial_state, seed=seed)
-    if restarts > 1 and not first.is_random:
-        raise InputError(
-            f"restarts={restarts} needs a random initial state, but {model.model_name} starts from "
-            f"its {first.scheme}, which is the same every time. Pass initial_state='perturbed' "
-            "(the model's own start plus 10 % noise), 'perturbed:0.3' for more, or 'noise'."
-        )
-    if not first.is_random:
-        return (first,)
-    return tuple(
-        InitialState(scheme=first.scheme, scale=first.scale, seed=first.seed + r)
-        for r in range(restarts)
-    )
-
-
-def _site_families(model: LoopedModel, sites: str | Sequence[str]) -> tuple[str, ...]:
-    listed = [sites] if isinstance(sites, str) else list(sites)
-    offered = [site for site in SITES if site in model.recordable]
-    family_of = {
-        model.hook_name(site, layer): (site, layer)
-        for site in offered
-        for layer in range(model.n_layers)
-    }
-    families: dict[str, None] = {}
-    for text in listed:
-        if text in offered:
-            families[text] = None
-            continue
-        if text in SITES:
-            raise SiteError(
-                f"{model.model_name} does not offer the site {text!r}; it offers "
-                f"{', '.join(offered)}."
-            )
-        address = SiteAddress.parse(text)
-        found = match_sites(address, model.hook_names())
-        recordable = [name for name in found if name in family_of]
-        if not recordable or address.iterations not in (None, "*"):
-            raise SiteError(
-                f"record() keeps whole core sites ({', '.join(offered)}) in every iteration; "
-                f"{text!r} is none of them. Use attention= for patterns, and "
-                "model.run_with_cache(names_filter=...) for single passes and other sites."
-            )
-        for site in {family_of[name][0]: None for name in recordable}:
-            present = {layer for name in recordable for f, layer in [family_of[name]] if f == site}
-            missing = set(range(model.n_layers)) - present
-            if missing:
-                raise SiteError(
-                    f"record() keeps a site of every core layer; {text!r} leaves out layer "
-                    f"{min(missing)}. Write 'core.*.{text.split('.', 2)[-1]}'."
-                )
-            families[site] = None
-    return tuple(families)
-
-
-def _top_k(readout: bool | int, model: LoopedModel) -> int:
-    if readout is not True and readout < 0:
-        raise InputError(f"readout must be True, False or a number of tokens, got {readout}")
-    if not model.has_readout:
-        if readout is True or not readout:
-            return 0  # by default, as much as the model has
-        raise InputError(
-            f"readout={readout} was asked for, but {model.model_name} has no readout: declare "
-            "readout= in its LoopSpec, or record without."
-        )
-    return min(5 if readout is True else int(readout), model.d_vocab)
-
-
-def _attention_prompts(
-    attention: bool | int | Sequence[int], prompts: int, model: LoopedModel
-) -> tuple[int, ...]:
-    if attention is not False and "pattern" not in model.recordable:
-        raise SiteError(
-            f"{model.model_name} does not offer attention patterns: declare pattern= in its "
-            "LoopSpec, or record with attention=False."
-        )
-    if isinstance(attention, bool):
-        return tuple(range(prompts)) if attention else ()
-    if isinstance(attention, int):
-        if attention < 0:
-            raise InputError(f"attention must not be negative, got {attention}")
-        return tuple(range(min(attention, prompts)))
-    chosen = tuple(sorted({int(index) for index in attention}))
-    outside = [index for index in chosen if not 0 <= index < prompts]
-    if outside:
-        raise InputError(f"attention names prompt {outside[0]}, but there are {prompts} (from 0)")
-    return chosen
 
 
 def _vocabulary(model: LoopedModel) -> dict[int, str]:

@@ -92,6 +92,18 @@ def test_geometric_decay_that_is_not_over_is_a_fixed_point_with_its_rate():
     assert "each step is 0.9 of the one before" in str(found.reason)
 
 
+def test_a_contraction_that_is_far_from_over_or_does_not_last_is_unresolved():
+    t = np.arange(65)[:, None]
+    rest, fast, slow = np.random.default_rng(3).normal(size=(3, 16))
+    moving = rest + 3 * 0.97**t * fast
+    fading = rest + 0.85**t * fast + 0.02 * 0.98**t * slow
+    one_turn = rest + np.real((0.9 * np.exp(0.2j)) ** t * (fast + 1j * slow))
+    found = classify(np.stack([moving, fading, one_turn]))
+    assert found.regime.tolist() == ["unresolved"] * 3
+    assert "still moving: steps shrink, but the end still spreads by" in str(found.reason[0])
+    assert "a contraction without a steady rate" in str(found.reason[1])
+
+
 def test_growing_norm_is_a_slider_whose_direction_settles():
     t = np.arange(129)[:, None]
     rest, drift = np.random.default_rng(4).normal(size=(2, 64))

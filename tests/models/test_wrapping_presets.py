@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 import looplens as ll
 from looplens.errors import InputError
+from looplens.loops import Loop, LoopSpec, Start, Tap
 from looplens.models.wrapping import wrap
 from looplens.models.wrapping.presets import albert, hrm_text
 
@@ -156,6 +157,43 @@ def test_albert_loops_one_group(head, groups):
     deeper = ll.trace(wrap(module), ids, iterations=9)
     torch.testing.assert_close(deeper.states[:6], trace.states, rtol=0, atol=1e-6)
     assert module.config.num_hidden_layers == 5
+
+
+@pytest.mark.parametrize("axis", ["t", "h"])
+def test_three_nested_loops_over_one_network_go_through_the_reference_states(axis):
+    folder = GOLDEN / "trm"
+    if not folder.exists():
+        pytest.skip(f"no reference numbers at {folder}")
+    from trm_standin import TinyRecursiveModel
+
+    config = json.loads((folder / "config.json").read_text())
+    golden = load_file(folder / "golden.safetensors")
+    module = TinyRecursiveModel(
+        config, load_file(folder / "model.safetensors"), 5, golden["puzzle_identifiers"]
+    )
+    net = ["net.0", "net.1"]
+    spec = LoopSpec(
+        loop=Loop("t", 5, inner=Loop("h", 2, inner=Loop("l", 3))),
+        layers={"h": net, "l": net},
+        axis=axis,
+        state={"h": "net", "l": "net"},
+        start=Start(Tap("embed"), read=lambda m, seen: m.high_start.expand_as(seen)),
+        iterations="steps",
+        readout="head",
+    )
+    first = config["puzzle_emb_len"]
+    ids = torch.nn.functional.pad(golden["input_ids"], (first, 0))
+    trace = ll.trace(wrap(module, loop=spec, d_vocab=config["vocab_size"]), ids)
+    calls = golden["layer_states"]  # [t, h, call, layer, batch, pos, d]
+    close = {"rtol": 0, "atol": 5e-4}  # rounding grows over 40 calls; the README's tolerance
+    if axis == "t":
+        torch.testing.assert_close(trace.states, golden["states"], **close)
+        torch.testing.assert_close(trace.logits[:, :, first:], golden["logits"], **close)
+        torch.testing.assert_close(trace.layer_states, calls.flatten(1, 3), **close)
+    else:
+        high = golden["inner_states"][:, :, -1].flatten(0, 1)
+        torch.testing.assert_close(trace.states[1:], high, **close)
+        torch.testing.assert_close(trace.layer_states, calls.flatten(0, 1).flatten(1, 2), **close)
 
 
 def test_layers_that_loop_by_themselves_are_recorded_too(tmp_path):

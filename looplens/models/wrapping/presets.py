@@ -179,8 +179,8 @@ def raven(module: nn.Module) -> LoopSpec:
 def adaptive(module: Any) -> LoopSpec:
     """Declare a model whose layers each loop by themselves: iterations are steps inside a layer.
 
-    The state is that of the last layer. There is no readout: what a layer hands on is the mean of its
-    steps, weighted by its router, and no single one of them.
+    The state is that of the last layer. There is no readout: what a layer hands on is the mean of
+    its steps, weighted by its router, and no single one of them.
 
     Parameters
     ----------
