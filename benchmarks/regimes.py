@@ -1,7 +1,8 @@
 """How often `looplens.analysis.classify` is right, on trajectories whose regime is known.
 
 Prints a confusion table for each length and signal-to-noise ratio, the shares that the detector is
-held to, and the cost. Thresholds were chosen on seeds below 1000: quote numbers from others.
+held to, and the cost. Thresholds were chosen on seeds below 1000, those of motion that is not over
+on 3001 and 5001: quote numbers from others.
 
     python benchmarks/regimes.py --seed 1000 --systems 50
 """

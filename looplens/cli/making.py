@@ -23,7 +23,7 @@ FACTS = (
     *("load", "initial_state", "injection", "default_depth", "exit_rule"),
     *("not_supported", "left_out"),
 )
-Seed = Annotated[int, typer.Option(help="Seed of the first restart.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the first restart.")]
 
 
 def demo(

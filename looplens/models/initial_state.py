@@ -15,6 +15,7 @@ from torch import Tensor
 
 from looplens.errors import InputError, near_matches
 from looplens.models.config import LoopedConfig
+from looplens.models.inputs import whole_number
 
 SCHEMES = ("noise", "embedding", "prelude", "zeros", "perturbed")
 RANDOM_SCHEMES = ("noise", "perturbed")
@@ -55,6 +56,7 @@ class InitialState:
             )
         if not self.scale > 0:
             raise InputError(f"the scale of an initial state must be positive, got {self.scale}")
+        object.__setattr__(self, "seed", whole_number(self.seed, "the seed", least=0))
 
     @property
     def is_random(self) -> bool:
@@ -74,19 +76,21 @@ class InitialState:
         """
         if isinstance(value, InitialState):
             return value
-        if isinstance(value, bool) or not (value is None or isinstance(value, str | int)):
+        if isinstance(value, bool) or not (
+            value is None or isinstance(value, str | int | np.integer)
+        ):
             raise InputError(
                 "initial_state must be a tensor, a seed, or one of "
                 f"{', '.join(SCHEMES)}; got {type(value).__name__}"
             )
-        if isinstance(value, int):
+        if isinstance(value, int | np.integer):
             if cfg.initial_state not in RANDOM_SCHEMES:
                 raise InputError(
                     f"initial_state={value} is a seed, but this model starts from its "
                     f"{cfg.initial_state}, which draws nothing. Pass initial_state='perturbed' or "
                     "'noise' to start from random states."
                 )
-            seed, value = value, None
+            seed, value = int(value), None
         scheme, _, scale = (value or cfg.initial_state).partition(":")
         default = PERTURBATION if scheme == "perturbed" else cfg.initial_state_std
         try:

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import operator
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
 from looplens.errors import InputError
 from looplens.models.config import LoopedConfig
+
+
+def whole_number(value: Any, name: str, *, least: int) -> int:
+    """Return an integer argument as a plain ``int``; numpy's integers are welcome.
+
+    Raises
+    ------
+    InputError
+        If it is not an integer, or below ``least``.
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < least:
+        raise InputError(f"{name} must be an integer of at least {least}, got {value!r}")
+    return number
 
 
 def check_iterations(iterations: int) -> int:
@@ -18,9 +38,7 @@ def check_iterations(iterations: int) -> int:
     InputError
         If it is not an integer of at least 1.
     """
-    if not isinstance(iterations, int) or isinstance(iterations, bool) or iterations < 1:
-        raise InputError(f"iterations must be an integer of at least 1, got {iterations!r}")
-    return iterations
+    return whole_number(iterations, "iterations", least=1)
 
 
 def check_device(device: str | torch.device) -> torch.device:

@@ -2,7 +2,9 @@
 
 Prompts of equal length share a batch, so nothing is ever padded and a prompt gives the same numbers
 alone as in company. A model that leaves the loop by itself runs each prompt alone, since the whole
-batch would leave together. This module knows sites and the axes of the store, not the disk.
+batch would leave together; so do prompts of one to three tokens, whose matrices are so small that
+another kernel rounds them differently in company. This module knows sites and the axes of the
+store, not the disk.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from looplens.loops.clock import FiringCounts
 from looplens.models.protocol import INJECTED, STATE, Listener, LoopedModel, Site, StartLike
 from looplens.prompts import Prompt
 from looplens.recording.readout import readout_statistics
+
+SMALLEST_BATCHED = 4  # tokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +83,7 @@ def capture(
     ids = torch.tensor([prompt.token_ids for prompt in prompts], device=model.device)
     missing = [-1] * ids.shape[1]
     targets = torch.tensor([p.targets or missing for p in prompts], device=model.device)
-    if model.exits_early:
+    if model.exits_early or ids.shape[1] < SMALLEST_BATCHED:
         parts = [
             _forward(model, ids[i : i + 1], targets[i : i + 1], (start,), plan, attention)
             for start in plan.starts

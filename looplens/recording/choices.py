@@ -5,11 +5,12 @@ Everything is checked here, before anything is written. This module knows neithe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from looplens.errors import InputError, SiteError
 from looplens.loops import SiteAddress, match_sites
 from looplens.models import InitialState
+from looplens.models.inputs import whole_number
 from looplens.models.protocol import LoopedModel, StartLike
 from looplens.store.schema import SITES
 
@@ -27,8 +28,7 @@ def starts_of(
     InputError
         If several restarts of a fixed start are asked for.
     """
-    if not isinstance(restarts, int) or restarts < 1:
-        raise InputError(f"restarts must be an integer of at least 1, got {restarts!r}")
+    restarts = whole_number(restarts, "restarts", least=1)
     first = model.parse_start(initial_state, seed=seed)
     if restarts > 1 and not first.is_random:
         raise InputError(
@@ -52,6 +52,10 @@ def site_families(model: LoopedModel, sites: str | Sequence[str]) -> tuple[str, 
     SiteError
         If one is unknown, not offered by this model, or names single layers or passes.
     """
+    if sites is None:
+        raise SiteError(
+            "sites must be site addresses or short names such as 'resid_post', got None"
+        )
     listed = [sites] if isinstance(sites, str) else list(sites)
     offered = [site for site in SITES if site in model.recordable]
     family_of = {
@@ -98,8 +102,8 @@ def readout_size(readout: bool | int, model: LoopedModel) -> int:
     InputError
         If a number is asked of a model without a readout, or it is negative.
     """
-    if readout is not True and readout < 0:
-        raise InputError(f"readout must be True, False or a number of tokens, got {readout}")
+    if not isinstance(readout, bool):
+        readout = whole_number(readout, "readout (or True, False)", least=0)
     if not model.has_readout:
         if readout is True or not readout:
             return 0  # by default, as much as the model has
@@ -122,6 +126,11 @@ def attention_prompts(
     SiteError
         If the model offers no patterns.
     """
+    if attention is None or isinstance(attention, str):
+        raise InputError(
+            "attention must be True, False, a number of prompts or their indices, got "
+            f"{attention!r}"
+        )
     if attention is not False and "pattern" not in model.recordable:
         raise SiteError(
             f"{model.model_name} does not offer attention patterns: declare pattern= in its "
@@ -129,11 +138,9 @@ def attention_prompts(
         )
     if isinstance(attention, bool):
         return tuple(range(prompts)) if attention else ()
-    if isinstance(attention, int):
-        if attention < 0:
-            raise InputError(f"attention must not be negative, got {attention}")
-        return tuple(range(min(attention, prompts)))
-    chosen = tuple(sorted({int(index) for index in attention}))
+    if not isinstance(attention, Iterable):
+        return tuple(range(min(whole_number(attention, "attention", least=0), prompts)))
+    chosen = tuple(sorted({whole_number(index, "a prompt", least=0) for index in attention}))
     outside = [index for index in chosen if not 0 <= index < prompts]
     if outside:
         raise InputError(f"attention names prompt {outside[0]}, but there are {prompts} (from 0)")

@@ -7,7 +7,9 @@ model and nothing of the loop.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from looplens.errors import InputError
@@ -38,10 +40,16 @@ def as_prompts(
         the vocabulary; the message names the prompt by its index.
     """
     looped = as_looped(model)
-    if isinstance(prompts, str | Prompt) or (isinstance(prompts, Tensor) and prompts.ndim == 1):
-        prompts = [prompts]
-    listed = list(prompts)
-    if listed and all(isinstance(item, int) for item in listed):
+    listed: list[Any]
+    if isinstance(prompts, str | Prompt) or getattr(prompts, "ndim", None) == 1:
+        listed = [prompts]
+    elif isinstance(prompts, Iterable):
+        listed = list(prompts)
+    else:
+        raise InputError(
+            f"expected texts, token ids or Prompts to record, got {type(prompts).__name__}"
+        )
+    if listed and all(isinstance(item, int | np.integer) for item in listed):
         listed = [listed]
     if not listed:
         raise InputError("there are no prompts: expected at least one text or list of token ids")
@@ -58,10 +66,7 @@ def _as_prompt(item: PromptLike, model: LoopedModel) -> Prompt:
     if isinstance(item, Prompt):
         prompt = item
     else:
-        if isinstance(item, str):
-            ids = [int(i) for i in model.to_tokens(item)[0]]
-        else:
-            ids = [int(i) for i in item]
+        ids = _ids(model.to_tokens(item)[0] if isinstance(item, str) else item)
         if not ids:
             raise InputError("the prompt is empty: expected at least one token")
         _check_vocabulary(ids, model)
@@ -76,6 +81,19 @@ def _as_prompt(item: PromptLike, model: LoopedModel) -> Prompt:
     if prompt.targets is not None:
         _check_vocabulary([t for t in prompt.targets if t != -1], model)
     return prompt
+
+
+def _ids(item: Any) -> list[int]:
+    if getattr(item, "ndim", 1) != 1:
+        raise InputError(f"expected one row of token ids, got shape {tuple(item.shape)}")
+    values = item.tolist() if hasattr(item, "tolist") else item
+    if not isinstance(values, Iterable) or isinstance(values, bytes):
+        raise InputError(f"expected a text or token ids, got {type(item).__name__}")
+    ids = list(values)
+    wrong = [i for i in ids if isinstance(i, bool) or not isinstance(i, int | np.integer)]
+    if wrong:
+        raise InputError(f"token ids must be integers, got {wrong[0]!r}")
+    return [int(i) for i in ids]
 
 
 def _token_text(token: int, model: LoopedModel) -> str:

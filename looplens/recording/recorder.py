@@ -14,8 +14,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from looplens.errors import InputError
 from looplens.models import InitialState, LoopedTransformer
+from looplens.models.inputs import whole_number
 from looplens.models.native import as_looped
 from looplens.models.protocol import LoopedModel
 from looplens.prompts import Prompt
@@ -92,7 +92,7 @@ def record(
     dtype : {"float32", "float16"}
         Of the stored states. float16 refuses to store what it cannot hold.
     batch_size : int, optional
-        Prompts in a block; by default as many as fit 64 MiB of states. Does not change the numbers.
+        Prompts in a block; by default as many as fit 64 MiB. Does not change the numbers.
     seed : int
         Seed of the first restart.
     overwrite : bool
@@ -128,8 +128,8 @@ def record(
     families = site_families(looped, sites)
     top_k = readout_size(readout, looped)
     maps = attention_prompts(attention, len(checked), looped)
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, got {batch_size}")
+    if batch_size is not None:
+        batch_size = whole_number(batch_size, "batch_size", least=1)
     described = looped.describe()
     settings: dict[str, Any] = {
         "batch_size": batch_size,
@@ -168,7 +168,7 @@ def record(
         seed=seed,
     )
     plan = CapturePlan(iterations=count, asked=asked, starts=starts, sites=families, top_k=top_k)
-    size = batch_size or _block_size(spec)
+    size = batch_size or _block_size(spec, looped.d_vocab)
     with (
         RunWriter(out, spec, overwrite=overwrite) as writer,
         applied(model, changes),
@@ -237,11 +237,15 @@ def _vocabulary(model: LoopedModel) -> dict[int, str]:
     return {i: tokenizer.token_text(i) for i in range(min(size, tokenizer.d_vocab))}
 
 
-def _block_size(spec: RunSpec) -> int:
-    per_token = spec.d_model * spec.restarts * 4
-    per_token *= spec.iterations + 1 + spec.iterations * spec.n_layers * len(spec.sites)
-    longest = max(len(prompt) for prompt in spec.prompts)
-    return max(1, min(64, BLOCK_BYTES // (per_token * longest)))
+def _block_size(spec: RunSpec, d_vocab: int) -> int:
+    """Return how many prompts of the longest kind fit the memory of a block."""
+    longest = max(map(len, spec.prompts))
+    variables = spec.layout.variables().values()
+    kept = sum(v.nbytes for v in variables if v.token_axis is not None) * longest // spec.n_tokens
+    patterns = max((v.nbytes for v in variables if v.token_axis is None), default=0)
+    # The readout holds the logits of this, the last and the previous pass, and their difference.
+    logits = 4 * 4 * d_vocab * longest * spec.restarts if spec.readout_top_k else 0
+    return max(1, min(64, BLOCK_BYTES // (kept + patterns + logits)))
 
 
 def _bar(show: bool) -> Progress:

@@ -8,7 +8,7 @@ from looplens.errors import InputError, RunExistsError, SiteError
 from looplens.models import LoopedConfig, LoopedTransformer, char_tokenizer
 from looplens.prompts import Prompt
 
-PROMPTS = ["1234567", "99812", "0123456", "5" * 20, "7"]
+PROMPTS = ["1234567", "99812", "0123456", "5" * 20, "7", "12", "123", "34"]
 
 
 def make(**changes) -> LoopedTransformer:
@@ -162,9 +162,9 @@ def test_a_run_opens_without_looplens(recorded):
     _, run = recorded
     tree = xr.open_datatree(run.path, engine="zarr")
     assert tree["loop/state"].dims == ("restart", "token", "iteration", "d_model")
-    assert tree["loop/state"].shape == (3, 40, 13, 32)
-    assert tree["states/resid_post"].shape == (3, 40, 2, 12, 32)
-    assert tree["states/k"].shape == (3, 40, 2, 12, 2, 8)
+    assert tree["loop/state"].shape == (3, 47, 13, 32)
+    assert tree["states/resid_post"].shape == (3, 47, 2, 12, 32)
+    assert tree["states/k"].shape == (3, 47, 2, 12, 2, 8)
     assert tree["attention/3/pattern"].shape == (3, 2, 12, 4, 20, 20)
     assert list(tree["tokens/text"].values[:7]) == list("1234567")
     assert tree.attrs["model"]["name"] == "tiny"
@@ -187,7 +187,17 @@ def test_a_run_opens_without_looplens(recorded):
         ({"sites": "core.*.hook_resid_post@3"}, "in every iteration"),
         ({"attention": [9]}, "attention names prompt 9"),
         ({"dtype": "bfloat16"}, "dtype must be one of float32, float16"),
-        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"batch_size": 0}, "batch_size must be an integer of at least 1"),
+        ({"batch_size": 1.5}, r"batch_size must be an integer of at least 1, got 1\.5"),
+        ({"seed": -1}, "the seed must be an integer of at least 0, got -1"),
+        ({"initial_state": -1}, "the seed must be an integer of at least 0"),
+        ({"prompts": [[1.7, 2.2]]}, r"prompt 0: token ids must be integers, got 1\.7"),
+        ({"prompts": [[True, False]]}, "token ids must be integers, got True"),
+        ({"prompts": torch.ones(2, 3)}, "token ids must be integers"),
+        ({"prompts": torch.ones(2, 3, 4, dtype=torch.int64)}, "expected one row of token ids"),
+        ({"prompts": None}, "expected texts, token ids or Prompts"),
+        ({"readout": None}, "readout .* must be an integer"),
+        ({"attention": "x"}, "attention must be True, False, a number"),
     ],
 )
 def test_bad_input_writes_nothing(changes, message, tmp_path):
@@ -284,3 +294,26 @@ def test_interventions_are_applied_while_recording_and_written_down(tmp_path):
             interventions=change,
         )
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    "prompts", [np.array([1, 2, 3]), np.array([[1, 2, 3]]), [np.int64(1), 2, 3]]
+)
+def test_token_ids_may_come_as_arrays(prompts, tmp_path):
+    run = ll.record(make(), prompts, out=tmp_path / "r", iterations=np.int64(2), progress=False)
+    assert run.tokens["token_id"].values.tolist() == [1, 2, 3]
+
+
+def test_attention_and_logits_count_as_memory(tmp_path):
+    """With large maps and a large vocabulary a block holds fewer prompts, down to one."""
+    from looplens.recording.recorder import BLOCK_BYTES, _block_size
+    from looplens.store import RunSpec
+
+    prompt = Prompt(token_ids=(1,) * 256, text="x", token_texts=("x",) * 256)
+    sizes = {"iterations": 64, "n_layers": 2, "d_model": 32, "n_heads": 4}
+    small = RunSpec(prompts=[prompt] * 24, sites=(), **sizes)
+    maps = RunSpec(prompts=[prompt] * 24, sites=(), attention_prompts=tuple(range(24)), **sizes)
+    logits = RunSpec(prompts=[prompt] * 24, sites=(), readout_top_k=5, **sizes)
+    assert _block_size(small, 100) > _block_size(logits, 10_000) >= 1
+    assert _block_size(maps, 100) == 1
+    assert _block_size(small, 50_000) * 65 * 256 * 32 * 4 <= BLOCK_BYTES

@@ -70,7 +70,7 @@ def test_a_run_without_options_says_what_to_record(tmp_path):
     spec = make_spec(sites=(), inject=False, readout_top_k=0, attention_prompts=())
     run = open_stored(write_run(tmp_path / "run", spec, make_arrays(spec)))
     assert list(run.tree.children) == ["prompts", "tokens", "loop"]
-    with pytest.raises(AnalysisError, match=r"no readout.*readout_top_k > 0"):
+    with pytest.raises(AnalysisError, match=r"no readout.*readout=True"):
         _ = run.readout
     with pytest.raises(AnalysisError, match=r"'tiny' injects nothing"):
         run.injected()

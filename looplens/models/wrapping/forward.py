@@ -171,14 +171,16 @@ class Forward:
             loops_of.setdefault(tap, []).append(name)
         report = listen.get(STATE)
 
-        def state(iteration: int, _: int, value: Tensor) -> None:
+        def state(iteration: int, _: int, value: Tensor) -> Tensor | None:
             if not began:
                 raise SiteError(
                     "the first iteration ended before the initial state was seen: declare start= "
                     "at a place that runs before the loop, or at the input of its first layer"
                 )
+            changed = passed_through(value, iteration, self.clock, hooked.get(STATE, ()))
             if report is not None:
-                report(iteration, value.detach())
+                report(iteration, (value if changed is None else changed).detach())
+            return changed
 
         sites = {site.name: None for site in (*listen, *hooked) if site.layer is not None}
         for path in self.paths:

@@ -18,7 +18,7 @@ from looplens.errors import SiteError
 from looplens.loops import LoopClock
 from looplens.models.addressing import Hook, add_addressed_hooks, caching_hooks
 from looplens.models.loop_cache import LoopCache
-from looplens.models.protocol import Site, core_hook_name
+from looplens.models.protocol import STATE, Site, core_hook_name
 
 HookFunction = Callable[..., Any]
 Entry: TypeAlias = "tuple[NamedPoint, HookFunction]"
@@ -39,7 +39,7 @@ class AddressedHooks:
     clock : LoopClock
         The running pass, while hook functions run.
     hook_dict : dict of str to NamedPoint
-        Every site of every place on the layer axis.
+        The loop state, and every site of every place on the layer axis.
     hooked : dict of Site to list
         The functions that are on now.
     """
@@ -47,7 +47,8 @@ class AddressedHooks:
     def __init__(self, recordable: Sequence[str], n_layers: int) -> None:
         self.clock = LoopClock()
         sites = [Site(site, layer) for layer in range(n_layers) for site in recordable]
-        self._site_of = {core_hook_name(s.name, s.layer or 0): s for s in sites}
+        inside = {core_hook_name(s.name, s.layer or 0): s for s in sites}
+        self._site_of = {"hook_state": STATE, **inside}
         self.hook_dict: Mapping[str, Any] = {name: NamedPoint(name) for name in self._site_of}
         self.hooked: dict[Site, list[tuple[NamedPoint, HookFunction]]] = {}
 
@@ -89,6 +90,8 @@ class AddressedHooks:
         *args: Any,
         names_filter: str | Sequence[str] | Callable[[str], bool] | None = None,
         device: str | torch.device | None = None,
+        remove_batch_dim: bool = False,
+        pos_slice: Any = None,
         **keywords: Any,
     ) -> tuple[Any, LoopCache]:
         """Run the module and keep the activations of every pass.
@@ -101,6 +104,10 @@ class AddressedHooks:
             Site addresses; by default every site in every pass.
         device : optional
             Where the cache is kept.
+        remove_batch_dim : bool
+            Drop the batch axis of a single sequence.
+        pos_slice : int, tuple, list or slice, optional
+            Keep these positions only; an int drops their axis, ``(start, stop)`` is a slice.
 
         Returns
         -------
@@ -115,11 +122,11 @@ class AddressedHooks:
             # Code that is not ours may go on to write into the tensor.
             return lambda value, hook: keep(value.clone(), hook)
 
-        kept = caching_hooks(self, cache, names_filter, device)
+        kept = caching_hooks(self, cache, names_filter, device, pos_slice)
         output = self.run_with_hooks(
             *args, fwd_hooks=[(name, copied(keep)) for name, keep in kept], **keywords
         )
-        return output, cache
+        return output, cache.remove_batch_dim() if remove_batch_dim else cache
 
 
 def passed_through(

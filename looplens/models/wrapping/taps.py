@@ -6,7 +6,7 @@ be tensors, tuples, mappings or Hugging Face output objects; inputs positional o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
 from typing import Any
 
@@ -67,6 +67,22 @@ def see(module: nn.Module, tap: Tap, seer: Seer) -> RemovableHandle:
         return None if new is None else _with_part(output, key, new)
 
     return target.register_forward_hook(after)
+
+
+def through(module: nn.Module, paths: Iterable[str], value: Tensor) -> Tensor:
+    """Send a tensor through modules, one after the other.
+
+    Raises
+    ------
+    SiteError
+        If there is no such module, or it returns no tensor.
+    """
+    for path in paths:
+        said = logits_of(submodule(module, path)(value))
+        if said is None:
+            raise SiteError(f"the readout {path!r} returned no tensor")
+        value = said
+    return value
 
 
 def logits_of(output: Any) -> Tensor | None:

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from looplens.errors import InputError, SiteError
+from looplens.errors import InputError
 from looplens.loops.spec import LoopSpec
 from looplens.models.inputs import check_iterations
 from looplens.models.protocol import STATE, Listener, Site, StartLike, core_hook_name
@@ -23,7 +23,7 @@ from looplens.models.wrapping.forward import Forward, evaluating, own_start
 from looplens.models.wrapping.hooks import AddressedHooks
 from looplens.models.wrapping.sizes import Sizes
 from looplens.models.wrapping.starts import OwnStart, make_start, parse_start
-from looplens.models.wrapping.taps import logits_of, submodule
+from looplens.models.wrapping.taps import submodule, through
 
 
 class WrappedModel(AddressedHooks):
@@ -267,12 +267,7 @@ class WrappedModel(AddressedHooks):
         with evaluating(self.module):
             if callable(declared):
                 return declared(self.module, state).float()
-            for path in declared:
-                said = logits_of(submodule(self.module, path)(state))
-                if said is None:
-                    raise SiteError(f"the readout {path!r} returned no tensor")
-                state = said
-        return state.float()
+            return through(self.module, declared, state).float()
 
     def gate(self, state: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos"] | None:
         """Return the exit logit of a state, where a gate is declared."""
