@@ -7,6 +7,7 @@ from looplens.models.checkpoints import bundled_models, load_model, model_card, 
 from looplens.models.config import LoopedConfig
 from looplens.models.initial_state import InitialState
 from looplens.models.looped import LoopedTransformer
+from looplens.models.looping import LoopedLayers, last_token_residuals, loop_layers
 from looplens.models.tokenizer import Tokenizer, char_tokenizer
 
 __all__ = [
@@ -15,11 +16,14 @@ __all__ = [
     "InitialState",
     "LoopCache",
     "LoopedConfig",
+    "LoopedLayers",
     "LoopedTransformer",
     "Tokenizer",
     "bundled_models",
     "char_tokenizer",
+    "last_token_residuals",
     "load_model",
+    "loop_layers",
     "model_card",
     "save_model",
 ]

@@ -222,7 +222,7 @@ def test_a_loop_can_be_traced_pass_by_pass(family, mode):
     from looplens.models.wrapping import wrap
 
     looped = loop_layers(make(family), 1, 4, 3, mode)
-    model = wrap(looped, looped.loop_spec())
+    model = wrap(looped)  # it declares its own loop
     seen = looplens.trace(model, TOKENS, iterations=4)
     torch.testing.assert_close(seen.states, looped.loop_states(TOKENS, iterations=4))
     assert seen.layer_states.shape == (4, 3, 2, 8, 32)

@@ -14,6 +14,7 @@ from torch import nn
 
 from looplens.errors import InputError
 from looplens.loops.spec import Loop, LoopSpec, Start, Tap
+from looplens.models.looped_layers import LoopedLayers
 from looplens.models.wrapping.sizes import config_of
 
 
@@ -25,6 +26,8 @@ def preset(module: nn.Module) -> LoopSpec:
     InputError
         If there is none for its ``model_type``.
     """
+    if isinstance(module, LoopedLayers):  # it knows what it loops
+        return module.loop_spec()
     kind = getattr(config_of(module), "model_type", None)
     if kind not in PRESETS:
         raise InputError(
