@@ -11,7 +11,6 @@ import itertools
 import json
 import math
 import os
-import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,23 +23,13 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.errors import ZarrUserWarning
 from zarr.storage import LocalStore
 
-from looplens.errors import CorruptRunError, InputError, NotARunError, RunExistsError, StoreError
+from looplens.errors import CorruptRunError, InputError, NotARunError, StoreError
 from looplens.store.codecs import PYTHON_CODECS, fast_codecs, pipeline
+from looplens.store.room import make_room, swap
 from looplens.store.schema import VariableSpec
 
 RESTORE = "Restore the run from a copy, or record it again."
 
-_PARTS = (
-    "zarr.json",
-    "prompts",
-    "tokens",
-    "vocabulary",
-    "loop",
-    "states",
-    "attention",
-    "readout",
-    "analysis",
-)
 _CHECKSUM_BYTES = 4
 
 
@@ -128,81 +117,20 @@ class RunLocation:
         return sorted(file.parent.name for file in (self.path / key).glob("*/zarr.json"))
 
     def prepare(self, *, overwrite: bool, needed_bytes: int) -> None:
-        """Make room for a new run.
+        """Make room for a new run; see `looplens.store.room.make_room`.
 
         A run that is to be replaced stays until the new one is whole: that one is written beside
-        it, to a directory with ``.partial`` at the end of its name, and moved by `take_place`.
-
-        Raises
-        ------
-        RunExistsError
-            If the path is taken, and either ``overwrite`` was not asked for or what is there is
-            not a run.
-        StoreError
-            If the disk has no room for the run, or the directory cannot be made.
+        it, and moved by `take_place`.
         """
-        if self.path.is_symlink() or (self.path.exists() and not self._is_empty_directory()):
-            self._make_way(overwrite)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"The directory {self} cannot be made ({error}).") from error
-        free = shutil.disk_usage(self.path).free
-        if needed_bytes > free:
-            raise StoreError(
-                f"The run needs {needed_bytes / 2**30:.1f} GiB, but only {free / 2**30:.1f} GiB "
-                f"are free at {self}. Record fewer prompts, iterations, restarts or sites, or "
-                "store float16."
-            )
-
-    def _is_empty_directory(self) -> bool:
-        return self.path.is_dir() and not any(self.path.iterdir())
-
-    def _make_way(self, overwrite: bool) -> None:
-        if self.path.is_symlink():
-            raise RunExistsError(
-                f"{self} is a symbolic link, which is neither written through nor removed. Give "
-                "the directory that it points to, or another one."
-            )
-        try:
-            self.root_attributes()
-        except (NotARunError, CorruptRunError) as error:
-            raise RunExistsError(
-                f"{self} exists and is not a looplens run, so it is left alone. Choose another "
-                "path, or remove it yourself."
-            ) from error
-        if not overwrite:
-            raise RunExistsError(
-                f"A run exists already at {self}. Choose another path, or pass overwrite=True "
-                "(--overwrite on the command line) to replace it."
-            )
-        foreign = sorted(e.name for e in self.path.iterdir() if e.name not in _PARTS)
-        foreign = [name for name in foreign if not name.endswith(".partial")]
-        if foreign:
-            raise RunExistsError(
-                f"The run at {self} is not replaced: its directory also holds {', '.join(foreign)}"
-                ", which looplens did not write. Move that elsewhere, or choose another path."
-            )
-        self._replaces = self.path
-        self.path = self.path.with_name(f"{self.path.name}.partial")
-        if self.path.exists():
-            if RunLocation(self.path).read_metadata() is None:
-                raise RunExistsError(
-                    f"{self.path} is in the way and is not a run. Remove it, or choose another "
-                    "path."
-                )
-            shutil.rmtree(self.path)
+        working = make_room(self, overwrite=overwrite, needed_bytes=needed_bytes)
+        self._replaces = self.path if working != self.path else None
+        self.path = working
 
     def take_place(self) -> None:
         """Put a finished run in the place of the one that it replaces, if there is one."""
-        if self._replaces is None:
-            return
-        final, self._replaces = self._replaces, None
-        old = final.with_name(f"{final.name}.replaced")
-        final.rename(old)
-        self.path.rename(final)
-        self.path = final
-        shutil.rmtree(old)
+        if self._replaces is not None:
+            swap(self.path, self._replaces)
+            self.path, self._replaces = self._replaces, None
 
     def create_group(self, key: str = "", attributes: dict[str, Any] | None = None) -> None:
         """Create a group."""
