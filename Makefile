@@ -41,7 +41,7 @@ bench: setup  ## measurements, as ratios taken side by side
 app: setup  ## the dashboard on RUN (default runs/demo)
 	$(BIN)/looplens app $(RUN)
 
-docs: setup  ## refresh the pictures of the documentation from runs/demo
+docs: demo  ## take the pictures of the documentation anew from the run of the demo
 	$(BIN)/python docs/make_images.py
 
 clean:
