@@ -8,7 +8,10 @@ keeps its traceback. This module knows nothing of models, stores or analyses.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class LoopLensError(Exception):
@@ -45,6 +48,26 @@ class SchemaVersionError(StoreError):
 
 class CorruptRunError(StoreError):
     """The run is damaged: a part of it is missing, truncated or has the wrong shape."""
+
+
+def named(name: str, options: Mapping[str, T], kind: str) -> T:
+    """Return the entry of a registry, or raise InputError that lists what there is.
+
+    Parameters
+    ----------
+    name : str
+        What was asked for.
+    options : mapping of str
+        The registry.
+    kind : str
+        What its entries are called, in the singular.
+    """
+    if name not in options:
+        raise InputError(
+            f"Unknown {kind} {name!r}.{near_matches(name, options)} "
+            f"The {kind}s are: {', '.join(sorted(options))}."
+        )
+    return options[name]
 
 
 def near_matches(name: str, options: Iterable[str], *, most: int = 4) -> str:

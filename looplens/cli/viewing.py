@@ -123,8 +123,8 @@ def report(
         path = out if out and len(formats) == 1 else (out or run).with_suffix(f".{name}")
         targets[name] = check_target(opened, path)
     skipped = opened.analyze(missing_only=True, progress=True).skipped
-    failures = check(conditions, opened.summary(), skipped)  # a misspelt condition writes nothing
     built = build(opened)
+    failures = check(conditions, built.summary, skipped)  # a misspelt condition writes nothing
     if to_screen:
         print(FORMATS[formats[0]](built))
     for name, path in targets.items():

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from looplens.errors import InputError, near_matches
-from looplens.models.config import LoopedConfig
+from looplens.errors import InputError
+from looplens.models.config import LoopedConfig, check_keys
 
 MemoryGate = Literal["elementwise", "scalar"]
 Halting = Literal["router", "change"]
@@ -124,13 +124,5 @@ class AdaptiveConfig:
         InputError
             If a key is unknown or a required one is missing.
         """
-        fields = {field.name: field.default for field in dataclasses.fields(cls)}
-        for key in values:
-            if key not in fields:
-                raise InputError(
-                    f"unknown model configuration key {key!r}.{near_matches(key, fields)}"
-                )
-        missing = [k for k, v in fields.items() if v is dataclasses.MISSING and k not in values]
-        if missing:
-            raise InputError(f"the model configuration lacks {', '.join(missing)}")
+        check_keys(cls, values)
         return cls(**values)

@@ -31,6 +31,23 @@ _CHOICES = {
 }
 
 
+def check_keys(config: type, values: Mapping[str, Any]) -> None:
+    """Hold a plain dictionary against the fields of a configuration dataclass.
+
+    Raises
+    ------
+    InputError
+        If a key is unknown or a required one is missing; nothing is silently dropped.
+    """
+    fields = {field.name: field.default for field in dataclasses.fields(config)}
+    for key in values:
+        if key not in fields:
+            raise InputError(f"unknown model configuration key {key!r}.{near_matches(key, fields)}")
+    missing = [k for k, v in fields.items() if v is dataclasses.MISSING and k not in values]
+    if missing:
+        raise InputError(f"the model configuration lacks {', '.join(missing)}")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoopedConfig:
     r"""The shape and the arithmetic of a :class:`~looplens.models.LoopedTransformer`.
@@ -264,18 +281,5 @@ class LoopedConfig:
         InputError
             If a key is unknown or a required one is missing; nothing is silently dropped.
         """
-        fields = {field.name: field for field in dataclasses.fields(cls)}
-        unknown = [key for key in values if key not in fields]
-        if unknown:
-            raise InputError(
-                f"unknown model configuration key {unknown[0]!r}."
-                + near_matches(unknown[0], fields)
-            )
-        missing = [
-            name
-            for name, field in fields.items()
-            if field.default is dataclasses.MISSING and name not in values
-        ]
-        if missing:
-            raise InputError(f"the model configuration lacks {', '.join(missing)}")
+        check_keys(cls, values)
         return cls(**values)

@@ -18,6 +18,7 @@ from looplens.loops.clock import FiringCounts
 from looplens.models import InitialState, LoopedTransformer
 from looplens.models.native import as_looped
 from looplens.models.protocol import STATE, Listener, LoopedModel, Site, StartLike
+from looplens.thinking import exit_distribution
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,12 +174,6 @@ def trace(
         logits=torch.stack(logits),
         attention=stack("pattern") if attention else None,
         gate_logits=gate_logits,
-        exit_pdf=None if gate_logits is None else _exit_pdf(gate_logits),
+        exit_pdf=None if gate_logits is None else exit_distribution(gate_logits),
         iterations_asked=asked,
     )
-
-
-def _exit_pdf(gate_logits: Float[Tensor, "iteration batch pos"]) -> Tensor:
-    from looplens.thinking import exit_distribution
-
-    return exit_distribution(gate_logits)

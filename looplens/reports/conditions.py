@@ -30,9 +30,6 @@ _PATTERN = re.compile(
     r"^\s*(?P<key>[A-Za-z_][\w.\-]*)\s*(?P<sign><=|>=|==|!=|<|>)\s*(?P<value>\S.*?)\s*$"
 )
 
-# Short names that people write, and the analysis that they come from, for a run without it.
-_SHORT = {"aa_score": "path_independence", "readout_agreement": "path_independence"}
-
 Summary = Mapping[str, Mapping[str, Any]]
 
 
@@ -157,10 +154,12 @@ def _find(key: str, flat: Mapping[str, Any], skipped: Mapping[str, str]) -> str:
     short = [name.rpartition(".")[2] for name in flat]
     suggestion = near_matches(key, flat) or near_matches(key, dict.fromkeys(short))
     section = key.partition(".")[0]
-    section = section if section in skipped else _SHORT.get(key, section)
     if section in skipped:
         raise InputError(f"{key!r} cannot be checked on this run. {skipped[section]}")
-    raise InputError(f"There is no value {key!r} in this run.{suggestion} Available: {listed}.")
+    left_out = "".join(f" {name} cannot be checked on it. {why}" for name, why in skipped.items())
+    raise InputError(
+        f"There is no value {key!r} in this run.{suggestion} Available: {listed}.{left_out}"
+    )
 
 
 def check(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from looplens.errors import InputError, near_matches
+from looplens.errors import named
 from looplens.tasks.affine import Affine
 from looplens.tasks.base import Task
 from looplens.tasks.phop import PHop
@@ -18,9 +18,4 @@ def get_task(name: str) -> Task:
     InputError
         When there is no such task.
     """
-    if name not in TASKS:
-        raise InputError(
-            f"Unknown task {name!r}.{near_matches(name, TASKS)} "
-            f"The tasks are: {', '.join(sorted(TASKS))}."
-        )
-    return TASKS[name]
+    return named(name, TASKS, "task")

@@ -7,7 +7,7 @@ always four passes) is right at the depth it was trained at and keeps moving bey
 
 from __future__ import annotations
 
-from looplens.errors import InputError, near_matches
+from looplens.errors import named
 from looplens.models import LoopedConfig
 from looplens.tasks import get_task
 from looplens.training.depth import DepthSampling
@@ -109,9 +109,4 @@ def get_recipe(name: str) -> Recipe:
     InputError
         When there is no such recipe.
     """
-    if name not in RECIPES:
-        raise InputError(
-            f"Unknown recipe {name!r}.{near_matches(name, RECIPES)} "
-            f"The recipes are: {', '.join(sorted(RECIPES))}."
-        )
-    return RECIPES[name]
+    return named(name, RECIPES, "recipe")
