@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -142,11 +144,25 @@ class Visit:
         return self
 
     def settle(self) -> None:
-        """Wait until no request is under way and the address has been written."""
+        """Wait until the page has nothing to do and the address has been written."""
         quiet = 0
         while quiet < 3:
             self.page.wait_for_timeout(120)
+            self.page.evaluate("new Promise((done) => requestIdleCallback(done))")
             quiet = 0 if self.under_way else quiet + 1
+
+    def eventually(self, probe: Callable[[], Any], expected: Any) -> None:
+        """Assert that a value becomes the expected one; a busy machine may take its time."""
+        deadline = time.monotonic() + 20
+        while (seen := probe()) != expected and time.monotonic() < deadline:
+            self.page.wait_for_timeout(50)
+        assert seen == expected
+
+    def slow_down(self, times: int) -> Visit:
+        """Make the processor of the page that many times slower, as on a busy machine."""
+        session = self.page.context.new_cdp_session(self.page)
+        session.send("Emulation.setCPUThrottlingRate", {"rate": times})
+        return self
 
     def wait_for_query(self, **expected: str) -> None:
         """Wait until the address says what is expected; it is written a little later."""

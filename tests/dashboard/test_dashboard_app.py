@@ -86,7 +86,7 @@ def test_opening_an_address_restores_selection_controls_and_scrubber(client: Cli
     expected = dict(part.split("=") for part in query[1:].split("&"))
     iteration = expected.pop("iteration")
     assert response["selection"]["data"] == expected
-    assert response["iteration"]["value"] == int(iteration)
+    assert response["iteration"]["data"] == int(iteration)
     assert response["note"]["hide"] is True
     for name in CONTROLS:
         key = json.dumps({"control": name}, separators=(",", ":"))

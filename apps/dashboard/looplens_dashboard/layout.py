@@ -62,14 +62,16 @@ def _stores() -> list[Component]:
     """Return what the browser holds beside the panels.
 
     ``panel-keys`` says which parts of the selection each panel is drawn from; ``selection`` is the
-    one selection of all panels, without the iteration, which the scrubber holds; ``picked`` is what
-    was clicked outside of a control; ``address`` the query string that the page was opened with.
+    one selection of all panels, without the iteration, which is in ``iteration`` and moves without
+    the server; ``picked`` is what was clicked outside of a control; ``address`` the query string
+    that the page was opened with.
     """
     return [
         dcc.Store(id="panel-keys", data={panel.name: list(panel.keys) for panel in PANELS}),
         dcc.Store(id="address"),
         dcc.Store(id="picked"),
         dcc.Store(id="selection"),
+        dcc.Store(id="iteration"),
     ]
 
 
@@ -112,12 +114,12 @@ def _scrubber(view: View) -> Component:
                 className="iteration-label",
             ),
             dmc.Slider(
-                id="iteration",
+                id="scrubber",
                 min=0,
                 max=last,
                 step=1,
                 value=last,
-                updatemode="drag",
+                updatemode="mouseup",
                 label=None,
                 size="sm",
                 thumbLabel="Iteration",

@@ -31,7 +31,8 @@ def _register_selection(app: Dash, view: View) -> None:
     @app.callback(
         Output("selection", "data"),
         Output({"control": ALL}, "value"),
-        Output("iteration", "value"),
+        Output("iteration", "data"),
+        Output("scrubber", "value"),
         Output("note", "children"),
         Output("note", "hide"),
         Output("previous-prompt", "disabled"),
@@ -53,6 +54,7 @@ def _register_selection(app: Dash, view: View) -> None:
             _without_iteration(selection),
             [selection.values()[name] for name in controls],
             # While the page is open the scrubber belongs to the browser alone.
+            selection.iteration if opened else no_update,
             selection.iteration if opened else no_update,
             " ".join(notes),
             not notes,
@@ -81,7 +83,7 @@ def _register_browser(app: Dash) -> None:
         app.clientside_callback(ClientsideFunction("looplens", function), *arguments, **options)
 
     browser("readAddress", Output("address", "data"), Input("panel-keys", "data"))
-    browser("writeAddress", Input("selection", "data"), Input("iteration", "value"))
+    browser("writeAddress", Input("selection", "data"), Input("iteration", "data"))
     browser("theme", Output("provider", "forceColorScheme"), Input("selection", "data"))
     browser(
         "route",
@@ -93,7 +95,7 @@ def _register_browser(app: Dash) -> None:
     browser(
         "follow",
         Output("iteration-number", "children"),
-        Input("iteration", "value"),
+        Input("iteration", "data"),
         Input("selection", "data"),
         Input("attention-frames", "data"),
         *[Input(f"{name}-graph", "figure") for name in FOLLOWERS],
@@ -101,7 +103,7 @@ def _register_browser(app: Dash) -> None:
     browser(
         "readout",
         Output("readout-table", "children"),
-        Input("iteration", "value"),
+        Input("iteration", "data"),
         Input("readout-data", "data"),
     )
     browser("pickCell", Input("heatmap-graph", "clickData"), prevent_initial_call=True)

@@ -12,8 +12,9 @@
   };
 
   let pending = null;
-  clientside.writeAddress = function (selection, iteration) {
-    if (!selection) return;
+  clientside.writeAddress = function (selection, opened) {
+    const iteration = window.looplens.standsAt(opened);
+    if (!selection || iteration === null) return;
     pending = "?" + new URLSearchParams({ ...selection, iteration: String(iteration) });
     if (timer === null) {
       timer = setTimeout(function () {

@@ -7,7 +7,6 @@
   const GRAPHS = ["heatmap", "trajectory", "steps", "restarts", "attention"];
   const CURSOR = "cursor";
 
-  lens.iteration = null; // where the scrubber stands
   lens.selection = null;
   let scheduled = false;
 
@@ -18,14 +17,14 @@
     return drawn && drawn._fullLayout && drawn.data ? drawn : null;
   };
 
-  clientside.follow = function (iteration, selection, frames) {
-    lens.iteration = iteration;
+  clientside.follow = function (opened, selection, frames) {
+    const iteration = lens.standsAt(opened);
     lens.selection = selection;
     lens.attentionFrames(frames);
     schedule();
     // A figure that has just arrived is drawn a little later than its callback says.
     [60, 250, 1000].forEach((wait) => setTimeout(schedule, wait));
-    return String(iteration);
+    return iteration === null ? window.dash_clientside.no_update : String(iteration);
   };
 
   function schedule() {

@@ -12,13 +12,38 @@
     return Number(document.getElementById("iteration-last").textContent);
   }
 
+  // Where the scrubber stands. What Dash holds follows it, perhaps late on a busy machine, and is
+  // read once, when the page opens: a step must not start from where an older one ended.
+  lens.iteration = null;
+  lens.standsAt = function (opened) {
+    if (lens.iteration === null) lens.iteration = opened ?? null;
+    return lens.iteration;
+  };
+
   lens.goTo = function (iteration) {
+    slid = false;
+    move(iteration);
+    set("scrubber", { value: lens.iteration });
+  };
+
+  function move(iteration) {
     if (lens.iteration === null) return;
     const target = Math.min(last(), Math.max(0, iteration));
     if (target === lens.iteration) return;
     lens.iteration = target;
-    set("iteration", { value: target });
-  };
+    set("iteration", { data: target });
+  }
+
+  // From a press on the slider until something else moves the iteration, the slider leads it.
+  let slid = false;
+  document.addEventListener(
+    "pointerdown",
+    (event) => (slid = Boolean(event.target.closest && event.target.closest("#scrubber"))),
+    true,
+  );
+  new MutationObserver(function (changes) {
+    if (slid) move(Number(changes[changes.length - 1].target.getAttribute("aria-valuenow")));
+  }).observe(document, { attributes: true, subtree: true, attributeFilter: ["aria-valuenow"] });
 
   // What was clicked outside of a control; selection.py decides whether the run has it.
   lens.pick = function (values) {
@@ -98,24 +123,25 @@
     "]": () => stepToken(1),
   };
 
+  const ON_SLIDER = { ArrowDown: MOVES.ArrowLeft, ArrowUp: MOVES.ArrowRight };
+
   function keeps(event) {
-    const own = event.key === " " ? "button, a" : "[role=slider]";
-    return event.target.closest(own) || event.target.closest(KEEPS);
+    return (event.key === " " && event.target.closest("button, a")) || event.target.closest(KEEPS);
   }
 
-  document.addEventListener("keydown", function (event) {
+  function keydown(event) {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
-    if (event.key !== " " && !MOVES[event.key]) return;
+    const onSlider = event.target.closest("[role=slider]") && ON_SLIDER[event.key];
+    const act = event.key === " " ? clientside.play : onSlider || MOVES[event.key];
+    if (!act) return;
     if (event.target === clicked && clicked.matches(CLICKED)) {
       clicked.blur();
     } else if (keeps(event)) {
       return;
     }
-    if (event.key === " ") {
-      clientside.play();
-    } else {
-      MOVES[event.key](event.shiftKey ? 10 : 1);
-    }
+    act(event.shiftKey ? 10 : 1);
     event.preventDefault();
-  });
+    event.stopPropagation();
+  }
+  document.addEventListener("keydown", keydown, true); // before the slider's own use of the keys
 })();

@@ -42,8 +42,9 @@
     return `“${name}” ${percent(target.probability[at])}, rank ${target.rank[at] + 1}`;
   }
 
-  clientside.readout = function (iteration, data) {
-    if (!data) return null;
+  clientside.readout = function (opened, data) {
+    const iteration = window.looplens.standsAt(opened);
+    if (!data || iteration === null) return null;
     if (iteration === 0) {
       return element("Div", {
         className: "message",

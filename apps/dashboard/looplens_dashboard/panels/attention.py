@@ -135,7 +135,7 @@ def register(app: Dash, view: View) -> None:
         Output("attention-frames", "data"),
         Input("attention-view", "data"),
         State("selection", "data"),
-        State("iteration", "value"),
+        State("iteration", "data"),
     )
     def draw(changed: Any, values: Any, iteration: Any) -> tuple[Any, ...]:
         selection = current(view, changed, values, iteration)

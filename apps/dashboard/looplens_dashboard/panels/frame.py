@@ -120,7 +120,7 @@ def figure_panel(
             Output(f"{name}-figure", "className"),
             Input(f"{name}-view", "data"),
             State("selection", "data"),
-            State("iteration", "value"),
+            State("iteration", "data"),
         )
         def draw(changed: Any, values: Any, iteration: Any) -> tuple[Any, ...]:
             selection = current(view, changed, values, iteration)

@@ -106,7 +106,7 @@ def register(app: Dash, view: View) -> None:
         Output("overview-found", "children"),
         Input("overview-view", "data"),
         State("selection", "data"),
-        State("iteration", "value"),
+        State("iteration", "data"),
     )
     def fill(changed: Any, values: Any, iteration: Any) -> Any:
         selection = current(view, changed, values, iteration)

@@ -66,7 +66,7 @@ def register(app: Dash, view: View) -> None:
         Output("readout-caption", "children"),
         Input("readout-view", "data"),
         State("selection", "data"),
-        State("iteration", "value"),
+        State("iteration", "data"),
     )
     def send(changed: Any, values: Any, iteration: Any) -> tuple[Any, Any, str]:
         selection = current(view, changed, values, iteration)

@@ -179,7 +179,7 @@ def register(app: Dash, view: View) -> None:
         Output("strip-caption", "children"),
         Input("strip-view", "data"),
         State("selection", "data"),
-        State("iteration", "value"),
+        State("iteration", "data"),
     )
     def draw(changed: Any, values: Any, iteration: Any) -> tuple[Any, Any, str]:
         selection = current(view, changed, values, iteration)
