@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from selecting_runs import select_run
 
 from looplens.testing import synthetic_run
 
@@ -22,6 +23,39 @@ NO_BROWSER = (
 def synthetic_run_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete run with known regimes. Shared by all tests: read it, do not change it."""
     return synthetic_run(tmp_path_factory.mktemp("runs") / "synthetic")
+
+
+@pytest.fixture(scope="session")
+def four_layer_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete run of four layers, of which the next two keep a part."""
+    return synthetic_run(tmp_path_factory.mktemp("runs") / "four-layers", n_layers=4)
+
+
+@pytest.fixture(scope="session")
+def selected_run_path(four_layer_path: Path) -> Path:
+    """Layers 1 and 3, every 4th iteration, three tokens of each prompt, 6 of 16 dimensions."""
+    return select_run(
+        four_layer_path,
+        four_layer_path.parent / "selected",
+        layers=(1, 3),
+        iterations=range(4, 65, 4),
+        positions=(3, 5, 7),
+        components=6,
+    )
+
+
+@pytest.fixture(scope="session")
+def few_layers_path(four_layer_path: Path) -> Path:
+    """Layers 1 and 3 of all iterations, so that every analysis is possible; 6 of 16 dimensions."""
+    out = four_layer_path.parent / "few-layers"
+    return select_run(four_layer_path, out, layers=(1, 3), positions=(3, 5, 7), components=6)
+
+
+@pytest.fixture(scope="session")
+def part_run_path(four_layer_path: Path) -> Path:
+    """The first and the last of three blocks, which are the three prompts."""
+    out = four_layer_path.parent / "part"
+    return select_run(four_layer_path, out, block_tokens=8, only_blocks=(0, 2))
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ and is a slider in `classify`.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from looplens.analysis._gram import TINY, Floats
 from looplens.analysis._inputs import real_number
+from looplens.analysis._moments import Moments, moments_of
 from looplens.analysis._thresholds import ROUNDING_STEP
-from looplens.analysis._trajectories import as_trajectories, blocks_of, tail_points
+from looplens.analysis._trajectories import as_trajectories, tail_points
 from looplens.errors import InputError
 
 _FLOOR_MULTIPLE = 3.0
+CURVES = ("relative_step", "distance_to_limit", "state_norm", "radial_share")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +62,16 @@ class Convergence:
     settling_iteration: Floats
     tolerance: float
 
+    def reshaped(self, leading: tuple[int, ...]) -> Convergence:
+        """Return the same with other leading axes."""
+        numbers = ("floor", "rate", "signal_end", "settling_iteration")
+        steps = self.relative_step.shape[-1]
+        return dataclasses.replace(
+            self,
+            **{name: getattr(self, name).reshape(*leading, steps) for name in CURVES},
+            **{name: getattr(self, name).reshape(leading) for name in numbers},
+        )
+
 
 def convergence(states: ArrayLike, *, tolerance: float = 1e-2) -> Convergence:
     """Measure how trajectories settle.
@@ -90,38 +103,58 @@ def convergence(states: ArrayLike, *, tolerance: float = 1e-2) -> Convergence:
     count, length, _ = flat.shape
     if length < 2:
         raise InputError(f"Convergence needs at least two states; got {length}.")
+    check_tolerance(tolerance)
+    shape = (count, length - 1)
+    return convergence_of(moments_of(flat), shape, tolerance, array_rounding(flat.dtype)).reshaped(
+        leading
+    )
+
+
+def check_tolerance(tolerance: float) -> None:
+    """Raise `InputError` unless the tolerance is a positive number."""
     if real_number(tolerance, "tolerance") <= 0:
         raise InputError(f"tolerance must be positive; got {tolerance}.")
-    steps = length - 1
-    rounding = array_rounding(flat.dtype)
-    curves = {
-        name: np.full((count, steps), np.nan)
-        for name in ("relative_step", "distance_to_limit", "state_norm", "radial_share")
-    }
+
+
+def convergence_of(
+    parts: list[Moments], shape: tuple[int, int], tolerance: float, rounding: float
+) -> Convergence:
+    """Measure how trajectories settle whose products are known.
+
+    Parameters
+    ----------
+    parts : list of Moments
+        Products.
+    shape : tuple of int
+        How many trajectories there are, and how many steps each has.
+    tolerance : float
+        Relative step under which a trajectory counts as settled.
+    rounding : float
+        Relative step that rounding alone shows.
+    """
+    count, steps = shape
+    curves = {name: np.full(shape, np.nan) for name in CURVES}
     numbers = {name: np.full(count, np.nan) for name in ("floor", "rate", "signal_end", "settling")}
-    for rows, block, scale in blocks_of(flat):
-        norms = np.sqrt((block**2).sum(-1))
-        change = np.diff(block, axis=1)
-        squared = (change**2).sum(-1)
-        size = np.sqrt(squared)
-        limit = block[:, -tail_points(length) :].mean(1)
-        away = np.sqrt(((block[:, 1:] - limit[:, None]) ** 2).sum(-1))
-        radial = (change * block[:, :-1]).sum(-1) / np.maximum(norms[:, :-1], TINY)
+    for part in parts:
+        rows = part.rows
+        norms, size = np.sqrt(part.norm2), np.sqrt(part.step2)
         relative = _ratio(size, norms[:, 1:])
+        limit = np.sqrt(part.limit2)[:, None]
+        along = part.radial / np.maximum(norms[:, :-1], TINY)
         curves["relative_step"][rows] = relative
-        curves["distance_to_limit"][rows] = _ratio(away, np.sqrt((limit**2).sum(-1))[:, None])
-        curves["state_norm"][rows] = norms[:, 1:] * scale[:, None]
-        curves["radial_share"][rows] = np.minimum(_ratio(radial**2, squared), 1.0)
+        curves["distance_to_limit"][rows] = _ratio(np.sqrt(part.away2[:, 1:]), limit)
+        curves["state_norm"][rows] = norms[:, 1:] * part.scale[:, None]
+        curves["radial_share"][rows] = np.minimum(_ratio(along**2, part.step2), 1.0)
         end, rate = signal_rate(size, rounding * norms[:, -1])
         numbers["floor"][rows] = np.median(relative[:, -tail_points(steps) :], axis=1)
         numbers["rate"][rows], numbers["signal_end"][rows] = rate, end
         numbers["settling"][rows] = settling_iteration(relative, tolerance)
     return Convergence(
-        **{name: curve.reshape(*leading, steps) for name, curve in curves.items()},
-        floor=numbers["floor"].reshape(leading),
-        rate=numbers["rate"].reshape(leading),
-        signal_end=numbers["signal_end"].reshape(leading),
-        settling_iteration=numbers["settling"].reshape(leading),
+        **curves,
+        floor=numbers["floor"],
+        rate=numbers["rate"],
+        signal_end=numbers["signal_end"],
+        settling_iteration=numbers["settling"],
         tolerance=float(tolerance),
     )
 

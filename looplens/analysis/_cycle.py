@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from looplens.analysis._gram import TINY, Floats
 from looplens.analysis._inputs import as_array
+from looplens.analysis._moments import Moments, moments_of
 from looplens.analysis._trajectories import tail_points
 
 _SMALLEST_MOVEMENT = float(np.finfo(np.float32).eps)  # movement below rounding is not known better
@@ -46,6 +47,15 @@ class Cycle:
     separation_ratio: Floats
     degeneracy: Floats
 
+    def reshaped(self, leading: tuple[int, ...]) -> Cycle:
+        """Return the same with other leading axes."""
+        return Cycle(
+            **{
+                name: getattr(self, name).reshape((*leading, *getattr(self, name).shape[1:]))
+                for name in Cycle.__slots__
+            }
+        )
+
 
 def cycle(layer_states: ArrayLike) -> Cycle:
     """Measure the limits of every layer and how far apart they are.
@@ -71,33 +81,55 @@ def cycle(layer_states: ArrayLike) -> Cycle:
     a fixed point), figure 6 right (degeneracy).
     """
     array = as_array(layer_states, ("layer", "iteration", "d_model"), name="layer_states")
-    tail = array[..., -tail_points(array.shape[-2]) :, :].astype(np.float64)
-    finite = np.asarray(np.isfinite(tail).all((-3, -2, -1), keepdims=True))
-    tail = np.where(finite, tail, 0.0)
-    known = finite[..., 0, 0, 0]
-    _, exponent = np.frexp(np.abs(tail).max((-3, -2, -1), keepdims=True))
-    exponent = np.clip(exponent, -1000, 1000)
-    tail = np.ldexp(tail, -exponent)  # squares of huge states would overflow
-    limits = tail.mean(-2)
-    norms = np.sqrt((limits**2).sum(-1))
-    spread = np.sqrt(((tail - limits[..., None, :]) ** 2).sum(-1).mean(-1))
+    layers, length, d_model = array.shape[-3:]
+    leading = array.shape[:-3]
+    tail = array[..., -tail_points(length) :, :].reshape(-1, tail_points(length), d_model)
+    # Of these few states the mean is the limit: the last quarter of one is that one.
+    parts = moments_of(tail, limit_points=tail.shape[1])
+    return cycle_of(parts, layers, len(tail) // layers, d_model).reshaped(leading)
+
+
+def cycle_of(parts: list[Moments], layers: int, count: int, d_model: int) -> Cycle:
+    """Measure limits of tokens whose products are known.
+
+    Parameters
+    ----------
+    parts : list of Moments
+        Products of all trajectories, token by token and in a token layer by layer.
+    layers, count, d_model : int
+        How many layers, tokens and dimensions there are.
+    """
+    limits = np.full((count * layers, d_model), np.nan)
+    spreads, scales = np.full(count * layers, np.nan), np.full(count * layers, np.nan)
+    for part in parts:
+        quarter = part.limit_points
+        limits[part.rows], scales[part.rows] = part.limit, part.scale
+        spreads[part.rows] = np.sqrt(part.away2[:, -quarter:].mean(1))
+    scale, spread = scales.reshape(count, layers), spreads.reshape(count, layers)
+    known = np.isfinite(scale).all(1)
+    largest = np.where(known, scale.max(1), 1.0)
+    relative = np.where(known[:, None], scale / largest[:, None], 0.0)
+    known_limits = np.where(known[:, None, None], limits.reshape(count, layers, d_model), 0.0)
+    limits = known_limits * relative[..., None]
+    spread = np.where(known[:, None], spread, 0.0) * relative
+    norms = np.sqrt(np.vecdot(limits, limits))
     movement = np.where(spread == 0, 0.0, spread / np.maximum(norms, TINY))
-    layers = array.shape[-3]
     distance = np.zeros((*norms.shape, layers))
     for other in range(layers):  # one layer at a time: all pairs at once are layers times larger
-        apart = np.sqrt(((limits - limits[..., other : other + 1, :]) ** 2).sum(-1))
+        difference = limits - limits[..., other : other + 1, :]
+        apart = np.sqrt(np.vecdot(difference, difference))
         distance[..., other] = apart / np.maximum(0.5 * (norms + norms[..., other, None]), TINY)
     separation = np.full(known.shape, np.nan)
     degeneracy = np.full(known.shape, np.nan)
     if layers > 1:
         between = distance.sum((-2, -1)) / (layers * (layers - 1))
         separation = between / np.maximum(movement.mean(-1), _SMALLEST_MOVEMENT)
-        products = (limits[..., 1:, :] * limits[..., :1, :]).sum(-1)
+        products = np.vecdot(limits[..., 1:, :], limits[..., :1, :])
         both = norms[..., 1:] * norms[..., :1]
         cosines = np.where(both > 0, products / np.maximum(both, TINY), np.nan)
         degeneracy = cosines.min(-1)  # NaN if one of them is
     return Cycle(
-        limits=np.where(known[..., None, None], np.ldexp(limits, exponent[..., 0]), np.nan),
+        limits=np.where(known[..., None, None], limits * largest[:, None, None], np.nan),
         distance=np.where(known[..., None, None], distance, np.nan),
         movement=np.where(known[..., None], movement, np.nan),
         separation_ratio=np.where(known, separation, np.nan),

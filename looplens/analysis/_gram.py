@@ -75,11 +75,46 @@ def _unit(column: Floats, reference: Floats) -> Floats:
     return np.where(norm > 1e-6 * reference, column / np.maximum(norm, TINY), 0.0)
 
 
-def explained(gram: Floats, columns: Floats) -> Floats:
-    """Variance that each orthonormal pair of `columns` (b, n, c, 2) explains, shape (b, c)."""
-    b, n, c, _ = columns.shape
-    flat = columns.reshape(b, n, 2 * c)
-    return ((gram @ flat) * flat).sum(1).reshape(b, c, 2).sum(-1)
+def explained(gram: Floats, first: Floats, second: Floats, basis: Floats) -> Floats:
+    """Variance that pairs of columns explain beyond a basis that the Gram matrix is free of.
+
+    Parameters
+    ----------
+    gram : ndarray, shape (b, n, n)
+        Gram matrices out of which `basis` is projected.
+    first, second : ndarray, shape (b, n, c)
+        The columns of c candidate pairs; neither orthogonal nor normalised.
+    basis : ndarray, shape (b, n, k)
+        Orthonormal columns.
+
+    Returns
+    -------
+    ndarray, shape (b, c)
+        A column that vanishes beside the basis (the sine at the Nyquist frequency) explains
+        nothing.
+    """
+    c = first.shape[-1]
+    columns = np.concatenate([first, second], axis=-1)
+    image = gram @ columns
+    inside = np.swapaxes(basis, 1, 2) @ columns  # what of the columns lies in the basis
+    one, two = slice(None, c), slice(c, None)
+
+    def product(left: Floats, right: Floats) -> Floats:
+        return np.einsum("bnc,bnc->bc", left, right)
+
+    size_one, size_two = product(first, first), product(second, second)
+    metric = size_one - product(inside[..., one], inside[..., one])
+    cross = product(first, second) - product(inside[..., one], inside[..., two])
+    other = size_two - product(inside[..., two], inside[..., two])
+    lead = metric > 1e-12 * size_one
+    slope = np.where(lead, cross / np.where(lead, metric, 1.0), 0.0)
+    rest = other - slope * cross  # square of the second column across the first
+    follow = rest > 1e-12 * size_two
+    first_first, first_second = product(first, image[..., one]), product(first, image[..., two])
+    second_second = product(second, image[..., two])
+    share = np.where(lead, first_first / np.where(lead, metric, 1.0), 0.0)
+    across = second_second - 2 * slope * first_second + slope**2 * first_first
+    return share + np.where(follow, across / np.where(follow, rest, 1.0), 0.0)
 
 
 def project_out(gram: Floats, columns: Floats) -> Floats:
@@ -99,7 +134,7 @@ def whiteness(gram: Floats, removed: Floats, lags: int = 3) -> Floats:
     white noise would show after the same fit is taken off.
     """
     n = gram.shape[-1]
-    sums = lag_sums(gram)[:, : lags + 1]
+    sums = np.stack([np.trace(gram, lag, axis1=1, axis2=2) for lag in range(lags + 1)], axis=-1)
     expected = -removed[..., 1:] / (n - removed[..., :1])
     return np.abs(sums[:, 1:] / np.maximum(sums[:, :1], TINY) - expected).max(1)
 
@@ -123,14 +158,19 @@ def isotropy(gram: Floats, d_model: int, degrees: int | NDArray[np.int64]) -> Fl
     of squares of G is ``degrees * d / (degrees + d + 1)``.
     """
     trace = np.trace(gram, axis1=1, axis2=2)
-    squares = (gram**2).sum((1, 2))
+    squares = _sum_of_squares(gram)
     expected = degrees * d_model / (degrees + d_model + 1.0)
     return trace**2 / np.maximum(squares, TINY) / expected
+
+
+def _sum_of_squares(gram: Floats) -> Floats:
+    flat = gram.reshape(len(gram), -1)
+    return np.vecdot(flat, flat)
 
 
 def noise_dimensions(gram: Floats, degrees: int, d_model: int) -> Floats:
     """Dimensions that white noise with this participation ratio would fill, 1..d_model; (b,)."""
     trace = np.trace(gram, axis1=1, axis2=2)
-    ratio = trace**2 / np.maximum((gram**2).sum((1, 2)), TINY)
+    ratio = trace**2 / np.maximum(_sum_of_squares(gram), TINY)
     dimensions = ratio * (degrees + 1.0) / np.maximum(degrees - ratio, 1.0)
     return np.clip(dimensions, 1.0, d_model)

@@ -6,18 +6,23 @@ Says nothing about what the model reads out of them.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from looplens.analysis._convergence import array_rounding, signal_rate
 from looplens.analysis._gram import TINY, Floats
 from looplens.analysis._inputs import as_array
+from looplens.analysis._moments import Moments, moments_of
+from looplens.analysis._threads import in_threads
 from looplens.analysis._trajectories import tail_points
 from looplens.errors import InputError
+
+_BYTES_PER_STEP = 2**20  # what is differenced at a time stays in the cache
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +58,16 @@ class PathIndependence:
     token_aa: Floats
     aa_score: float
 
+    def reshaped(self, leading: tuple[int, ...]) -> PathIndependence:
+        """Return the same with other leading axes."""
+        numbers = ("gap_rate", "gap_floor", "final_gap", "token_aa")
+        return dataclasses.replace(
+            self,
+            gap=self.gap.reshape(*leading, self.gap.shape[-1]),
+            gap_max=self.gap_max.reshape(*leading, self.gap.shape[-1]),
+            **{name: getattr(self, name).reshape(leading) for name in numbers},
+        )
+
 
 def path_independence(states: ArrayLike) -> PathIndependence:
     """Compare restarts.
@@ -85,38 +100,91 @@ def path_independence(states: ArrayLike) -> PathIndependence:
             "path_independence needs states (restart, ..., iteration, d_model) with at least two "
             f"restarts; got an array of shape {array.shape}."
         )
-    leading, length = array.shape[1:-2], array.shape[-2]
-    count = math.prod(leading)
-    flat = array.reshape(len(array), count, *array.shape[-2:]).astype(np.float64)
+    leading = array.shape[1:-2]
+    flat = array.reshape(len(array), math.prod(leading), *array.shape[-2:])
+    trajectories = flat.reshape(-1, *array.shape[-2:])
+    rounding = array_rounding(array.dtype)
+    return path_independence_of(moments_of(trajectories), flat, rounding).reshaped(leading)
+
+
+def path_independence_of(
+    parts: list[Moments], states: NDArray[np.floating], rounding: float
+) -> PathIndependence:
+    """Compare restarts whose products are known.
+
+    Parameters
+    ----------
+    parts : list of Moments
+        Products of all trajectories, restart by restart.
+    states : ndarray, shape (restart, token, iteration, d_model)
+        The states themselves: differences of restarts are not among the products.
+    rounding : float
+        Relative gap that rounding alone shows.
+    """
+    restarts, count, length, d_model = states.shape
+    norms = np.full((restarts * count, length), np.nan)
+    limits = np.full((restarts * count, d_model), np.nan)
+    scale = np.full(restarts * count, np.nan)
+    for part in parts:
+        norms[part.rows], scale[part.rows] = np.sqrt(part.norm2), part.scale
+        limits[part.rows] = part.limit  # of states over their scale, which a cosine does not see
+    norms, scale = norms.reshape(restarts, count, length), scale.reshape(restarts, count)
+    limits = limits.reshape(restarts, count, d_model)
+    rows = np.flatnonzero(np.isfinite(scale).all(0))
     gap, gap_max = np.full((count, length), np.nan), np.full((count, length), np.nan)
     rate, floor, aa = np.full(count, np.nan), np.full(count, np.nan), np.full(count, np.nan)
-    rows = np.flatnonzero(np.isfinite(flat).all((0, 2, 3)))
     if len(rows):
-        known = flat[:, rows]
-        size = np.abs(known).max((0, 2, 3))
-        known = known / np.where(size > 0, size, 1.0)[:, None, None]
-        norms = np.sqrt((known**2).sum(-1))
-        limits = known[..., -tail_points(length) :, :].mean(-2)
-        lengths = np.sqrt((limits**2).sum(-1))
+        # One scale for all restarts of a token, so that huge and tiny ones can be compared.
+        common = scale[:, rows].max(0)
+        norms = norms[:, rows] * (scale[:, rows] / common)[..., None]
+        limits = limits[:, rows]
+        lengths = np.sqrt(np.vecdot(limits, limits))
         gaps, cosines = [], []
-        for one, other in combinations(range(len(known)), 2):
-            distance = np.sqrt(((known[one] - known[other]) ** 2).sum(-1))
+        for one, other in combinations(range(restarts), 2):
+            distance = _distances(states[one], states[other], rows, common)
             gaps.append(distance / np.maximum(0.5 * (norms[one] + norms[other]), TINY))
-            product = (limits[one] * limits[other]).sum(-1)
+            product = np.vecdot(limits[one], limits[other])
             both = lengths[one] * lengths[other]
             cosines.append(np.where(both > 0, product / np.maximum(both, TINY), np.nan))
         gap[rows], gap_max[rows] = np.mean(gaps, axis=0), np.max(gaps, axis=0)
         floor[rows] = np.median(gap[rows, -tail_points(length) :], axis=1)
-        rounding = np.full(len(rows), array_rounding(array.dtype))
-        _, rate[rows] = signal_rate(gap[rows], rounding)
+        _, rate[rows] = signal_rate(gap[rows], np.full(len(rows), rounding))
         aa[rows] = np.mean(cosines, axis=0)
-    known_aa = aa[np.isfinite(aa)]
+    known = aa[np.isfinite(aa)]
     return PathIndependence(
-        gap=gap.reshape(*leading, length),
-        gap_max=gap_max.reshape(*leading, length),
-        gap_rate=rate.reshape(leading),
-        gap_floor=floor.reshape(leading),
-        final_gap=gap[:, -1].reshape(leading),
-        token_aa=aa.reshape(leading),
-        aa_score=float(known_aa.mean()) if known_aa.size else float("nan"),
+        gap=gap,
+        gap_max=gap_max,
+        gap_rate=rate,
+        gap_floor=floor,
+        final_gap=gap[:, -1],
+        token_aa=aa,
+        aa_score=float(known.mean()) if known.size else float("nan"),
     )
+
+
+def _distances(
+    one: NDArray[np.floating], other: NDArray[np.floating], rows: NDArray[np.int64], scale: Floats
+) -> Floats:
+    """Distances (row, iteration) between two restarts (token, iteration, d_model), over a scale."""
+    squares = np.empty((len(rows), one.shape[1]))
+    size = max(1, _BYTES_PER_STEP // one[:1].nbytes)
+    work = np.dtype(np.float64 if one.dtype == np.float64 else np.float32)
+
+    def part(start: int) -> None:
+        some = rows[start : start + size]
+        divisor = scale[start : start + size]
+        if (divisor == 1).all():
+            apart = one[some].astype(work) - other[some].astype(work)
+        else:
+            down = -_exponent(divisor)[:, None, None]
+            apart = np.ldexp(one[some].astype(np.float64), down)
+            apart -= np.ldexp(other[some].astype(np.float64), down)
+        squares[start : start + size] = np.vecdot(apart, apart)
+
+    in_threads(part, range(0, len(rows), size))
+    return np.sqrt(squares)
+
+
+def _exponent(power: Floats) -> NDArray[np.int32]:
+    """Exponents of powers of two."""
+    return np.frexp(power)[1] - 1

@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 
 from looplens.analysis._gram import Floats
 from looplens.analysis._thresholds import RegimeThresholds
-from looplens.analysis._verdict import REGIME_OF, UNRESOLVED, Finding, Seen, rates_differ
+from looplens.analysis._verdict import (
+    FIXED_POINT,
+    REGIME_OF,
+    REGIMES,
+    UNRESOLVED,
+    Codes,
+    Finding,
+    Seen,
+    rates_differ,
+)
 from looplens.analysis._window import Window
 
 
@@ -24,7 +33,7 @@ def describe_converged(amplitude: Floats, floor: float) -> list[str]:
 
 
 def describe(
-    regime: NDArray[np.str_],
+    regime: Codes,
     long: Window,
     late: Window,
     seen: Seen,
@@ -36,8 +45,8 @@ def describe(
 
     Parameters
     ----------
-    regime : ndarray of str
-        The joint verdicts.
+    regime : ndarray of int
+        The joint verdicts, as indices into `REGIMES`.
     long, late : Window
         Measurements of the two windows.
     seen, confirmed : Seen
@@ -48,18 +57,19 @@ def describe(
         For the shares of the windows and the amplitude that counts as small.
     """
     reasons = []
+    unresolved, fixed_point = REGIMES.index(UNRESOLVED), REGIMES.index(FIXED_POINT)
     differ = rates_differ(seen, confirmed, limits)
     for row in range(len(regime)):
         first, second = Finding(seen.finding[row]), Finding(confirmed.finding[row])
         text = _sentence(second, late, confirmed, row) if by_late[row] else ""
         text = text or _sentence(first, long, seen, row)
-        if regime[row] == UNRESOLVED and REGIME_OF[first] != REGIME_OF[second]:
+        if regime[row] == unresolved and REGIME_OF[first] != REGIME_OF[second]:
             other = _sentence(second, late, confirmed, row)
             text = (
                 f"windows disagree: last {limits.tail:.0%} {text}; "
                 f"last {limits.confirm_tail:.0%} {other}"
             )
-        elif regime[row] == UNRESOLVED and differ[row]:
+        elif regime[row] == unresolved and differ[row]:
             rates = (seen.contraction, confirmed.contraction, confirmed.end_contraction)
             whole, late_rate, end = (f"{np.exp(-rate[row]):.3g}" for rate in rates)
             text = (
@@ -67,13 +77,13 @@ def describe(
                 f"the last {limits.tail:.0%}, {late_rate} in the last {limits.confirm_tail:.0%}, "
                 f"{end} at the end"
             )
-        elif regime[row] == UNRESOLVED and REGIME_OF[first] != UNRESOLVED:
+        elif regime[row] == unresolved and REGIME_OF[first] != unresolved:
             text = (
                 f"windows disagree on the period: {seen.period[row]:.3g} and "
                 f"{confirmed.period[row]:.3g}"
             )
         amplitude = long.amplitude[row]
-        if REGIME_OF[first] != "fixed_point" and amplitude < limits.small_amplitude:
+        if REGIME_OF[first] != fixed_point and amplitude < limits.small_amplitude:
             text += f"; driven / small amplitude ({amplitude:.2g} of the norm)"
         reasons.append(text)
     return reasons
@@ -120,7 +130,7 @@ def _sentence(finding: Finding, window: Window, seen: Seen, row: int) -> str:
         case Finding.STILL_MOVING:
             return (
                 f"still moving: steps shrink, but the end still spreads by "
-                f"{window.end_motion[row]:.2g} of the norm"
+                f"{seen.end_motion[row]:.2g} of the norm"
             )
         case Finding.STRUCTURELESS:
             return "no structure: white noise, or hops without order"

@@ -12,25 +12,30 @@ This module knows nothing of runs, stores or figures.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from looplens.analysis._gram import TINY, Floats
+from looplens.analysis._moments import Moments, moments_of
 from looplens.analysis._reasons import describe, describe_converged
+from looplens.analysis._tail import Tail, amplitude_of, has_converged, tail_of, unit_tail_of
+from looplens.analysis._threads import in_threads
 from looplens.analysis._thresholds import RegimeThresholds, rounding_step
-from looplens.analysis._trajectories import as_trajectories, blocks_of
+from looplens.analysis._trajectories import as_trajectories
 from looplens.analysis._verdict import (
     FIXED_POINT,
     ORBIT,
     REGIMES,
     SLIDER,
     UNRESOLVED,
+    Codes,
     agree,
     find,
 )
-from looplens.analysis._window import has_converged, measure, spread
+from looplens.analysis._window import measure
 
 __all__ = [
     "FIXED_POINT",
@@ -43,9 +48,8 @@ __all__ = [
     "classify",
 ]
 
-_BYTES_PER_BLOCK = 2**26
 NON_FINITE = "non-finite states"  # the reason of trajectories that are not judged for that
-_SCORES = (
+SCORES = (
     "settled_ratio",
     "linear_share",
     "drift_cosine",
@@ -56,6 +60,7 @@ _SCORES = (
     "periodic_residual",
     "growth_exponent",
 )
+_OF_MODELS = ("periodic_residual", "growth_exponent")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +89,8 @@ class Regimes:
         states), ``linear_share``, ``drift_cosine``, ``drift_exponent`` (steps shrink like t^-q) and
         its error, ``smooth_residual`` (share that a cubic leaves), ``step_exponent``,
         ``periodic_residual`` (share that the best periodic model leaves), ``growth_exponent``
-        (amplitude grows like t^g). NaN where motion is rounding only, or states are not finite.
+        (amplitude grows like t^g). NaN where motion is rounding only, or states are not finite; the
+        last two also where a drift or a contraction was found without asking for a periodic model.
     thresholds : RegimeThresholds
         What was compared against.
     source_dtype : str
@@ -99,6 +105,15 @@ class Regimes:
     scores: dict[str, Floats]
     thresholds: RegimeThresholds
     source_dtype: str
+
+    def reshaped(self, leading: tuple[int, ...]) -> Regimes:
+        """Return the same with other leading axes."""
+        arrays = ("regime", "unit_regime", "reason", "period", "amplitude")
+        return dataclasses.replace(
+            self,
+            scores={name: score.reshape(leading) for name, score in self.scores.items()},
+            **{name: getattr(self, name).reshape(leading) for name in arrays},
+        )
 
 
 def classify(
@@ -152,36 +167,74 @@ def classify(
     limits = RegimeThresholds.from_keywords(**thresholds)
     step = rounding_step(source_dtype)
     flat, leading = as_trajectories(states)
-    count, length, d_model = flat.shape
-    regime = np.full(count, UNRESOLVED, dtype="<U11")
-    unit_regime = regime.copy()
-    reason = np.full(count, "", dtype=object)
+    length = flat.shape[1]
+    parts = []
+    if length >= limits.shortest:
+        parts = moments_of(flat, points=window_points(length, limits))
+    return regimes_of(parts, (len(flat), length), limits, step, str(source_dtype), unit).reshaped(
+        leading
+    )
+
+
+def window_points(length: int, limits: RegimeThresholds) -> int:
+    """Return how many states the long window of records of this length has."""
+    return min(max(round(limits.tail * length), 16), length, limits.longest_window)
+
+
+def regimes_of(
+    parts: list[Moments],
+    shape: tuple[int, int],
+    limits: RegimeThresholds,
+    step: float,
+    source_dtype: str,
+    unit: bool,
+) -> Regimes:
+    """Classify trajectories whose products are known.
+
+    Parameters
+    ----------
+    parts : list of Moments
+        Products with a window of `window_points`.
+    shape : tuple of int
+        How many trajectories there are, and how many states each has.
+    limits : RegimeThresholds
+        The thresholds.
+    step : float
+        Relative step of rounding.
+    source_dtype : str
+        What the result says it was made with.
+    unit : bool
+        Whether to judge the unit-normalised states as well.
+    """
+    count, length = shape
+    codes = np.full((2, count), REGIMES.index(UNRESOLVED))
+    reason = np.full(count, NON_FINITE, dtype=object)
     period, amplitude = np.full(count, np.nan), np.full(count, np.nan)
-    scores = {name: np.full(count, np.nan) for name in _SCORES}
+    scores = {name: np.full(count, np.nan) for name in SCORES}
     if length < limits.shortest:
         reason[:] = f"too short: {length} states, {limits.shortest} are needed"
-    else:
-        reason[:] = NON_FINITE
-        n = min(max(round(limits.tail * length), 16), length, limits.longest_window)
-        # Next to the states a block holds about a dozen matrices of n x n for each trajectory.
-        ratio = 1 + 12 * n * n // (4 * length * d_model)
-        for rows, block, _ in blocks_of(flat, _BYTES_PER_BLOCK // ratio):
-            verdicts = _judge(block, limits, step)
-            regime[rows], period[rows] = verdicts.regime, verdicts.period
-            amplitude[rows], reason[rows] = verdicts.amplitude, verdicts.reason
-            for name in _SCORES:
-                scores[name][rows] = verdicts.scores[name]
-            if unit:
-                unit_regime[rows] = _unit_regimes(block, verdicts, limits, step)
+
+    def judge(part: Moments) -> None:
+        verdicts = _judge(tail_of(part), length, limits, step)
+        rows = part.rows
+        codes[0, rows], period[rows] = verdicts.regime, verdicts.period
+        amplitude[rows], reason[rows] = verdicts.amplitude, verdicts.reason
+        for name in SCORES:
+            scores[name][rows] = verdicts.scores[name]
+        if unit:
+            codes[1, rows] = _unit_regimes(part, verdicts, length, limits, step)
+
+    in_threads(judge, parts)
+    words = np.array(REGIMES)
     return Regimes(
-        regime=regime.reshape(leading),
-        unit_regime=unit_regime.reshape(leading),
-        reason=reason.astype(np.str_).reshape(leading),
-        period=period.reshape(leading),
-        amplitude=amplitude.reshape(leading),
-        scores={name: score.reshape(leading) for name, score in scores.items()},
+        regime=words[codes[0]],
+        unit_regime=words[codes[1]],
+        reason=reason.astype(np.str_),
+        period=period,
+        amplitude=amplitude,
+        scores=scores,
         thresholds=limits,
-        source_dtype=str(source_dtype),
+        source_dtype=source_dtype,
     )
 
 
@@ -189,57 +242,58 @@ def classify(
 class _Verdicts:
     """Verdicts on a block of trajectories; arrays of shape (b,)."""
 
-    regime: NDArray[np.str_]
+    regime: Codes
     reason: NDArray[np.object_]
     period: Floats
     amplitude: Floats
     scores: dict[str, Floats]
 
 
-def _judge(states: Floats, limits: RegimeThresholds, step: float) -> _Verdicts:
-    """Judge finite, scaled trajectories (b, N, d_model)."""
-    b, length, _ = states.shape
-    points = min(max(round(limits.tail * length), 16), length, limits.longest_window)
+def _judge(
+    tail: Tail, length: int, limits: RegimeThresholds, step: float, *, tell: bool = True
+) -> _Verdicts:
+    """Judge the tails of trajectories of `length` states; without reasons unless told to tell."""
+    b, points = tail.square.shape
     late_points = min(max(round(limits.confirm_tail * length), 12), points)
     floor = min(step * limits.floor_multiple, limits.largest_floor)
-    window = states[:, -points:]
-    scale = np.sqrt((window**2).sum(-1).mean(-1))
-    amplitude = spread(window) / np.maximum(scale, TINY)
-    still = has_converged(window, floor) & has_converged(states[:, -late_points:], floor)
-    regime = np.full(b, FIXED_POINT, dtype="<U11")
+    amplitude = amplitude_of(tail)
+    # The last third of the late window is part of that of the long one.
+    still = has_converged(tail, floor)
+    still[still] = has_converged(tail.of(np.flatnonzero(still)).last(late_points), floor)
+    regime = np.full(b, REGIMES.index(FIXED_POINT))
     reason = np.full(b, "", dtype=object)
-    reason[still] = describe_converged(amplitude[still], floor)
+    if tell:
+        reason[still] = describe_converged(amplitude[still], floor)
     period = np.full(b, np.nan)
-    scores = {name: np.full(b, np.nan) for name in _SCORES}
+    scores = {name: np.full(b, np.nan) for name in SCORES}
     rows = np.flatnonzero(~still)
     if len(rows):
-        moving = states[rows]
-        long = measure(moving, points, floor, step)
-        late = measure(moving, late_points, floor, step)
+        moving = tail.of(rows)
+        long = measure(moving, floor, step)
         seen = find(long, limits, turns=limits.turns)
-        confirmed = find(late, limits, turns=limits.confirm_turns)
+        late = measure(moving.last(late_points), floor, step)
+        confirmed = find(late, limits, turns=limits.confirm_turns, first=seen)
         regime[rows], by_late = agree(seen, confirmed, limits)
         turn = np.where(by_late, confirmed.period, seen.period)
-        period[rows] = np.where(regime[rows] == ORBIT, turn, np.nan)
-        reason[rows] = describe(regime[rows], long, late, seen, confirmed, by_late, limits)
-        for name in _SCORES:
-            scores[name][rows] = getattr(seen if hasattr(seen, name) else long, name)
+        period[rows] = np.where(regime[rows] == REGIMES.index(ORBIT), turn, np.nan)
+        if tell:
+            reason[rows] = describe(regime[rows], long, late, seen, confirmed, by_late, limits)
+            for name in SCORES:
+                scores[name][rows] = getattr(seen if name in _OF_MODELS else long, name)
     return _Verdicts(
         regime=regime, reason=reason, period=period, amplitude=amplitude, scores=scores
     )
 
 
 def _unit_regimes(
-    states: Floats, verdicts: _Verdicts, limits: RegimeThresholds, step: float
-) -> NDArray[np.str_]:
+    part: Moments, verdicts: _Verdicts, length: int, limits: RegimeThresholds, step: float
+) -> Codes:
     """Regimes of the states divided by their norms; the same where the norm does not move."""
-    norms = np.sqrt((states**2).sum(-1, keepdims=True))
-    points = min(max(round(limits.tail * states.shape[1]), 16), states.shape[1])
-    tail = norms[:, -points:, 0]
-    change = np.ptp(tail, axis=1) / np.maximum(tail.mean(1), TINY)
+    norm = np.sqrt(part.norm2[:, -window_points(length, limits) :])
+    change = np.ptp(norm, axis=1) / np.maximum(norm.mean(1), TINY)
     rows = np.flatnonzero(change > 1e-3 * verdicts.amplitude)
     regime = verdicts.regime.copy()
     if len(rows):
-        unit = states[rows] / np.maximum(norms[rows], TINY)
-        regime[rows] = _judge(unit, limits, step).regime
+        unit = unit_tail_of(part).of(rows)
+        regime[rows] = _judge(unit, length, limits, step, tell=False).regime
     return regime

@@ -1,7 +1,8 @@
 """What one window of a trajectory looks like: the numbers that a regime is decided on.
 
-Measures spread, drift, contraction and periodicity of each trajectory in a window, batched. Draws
-no conclusion from them beyond whether the motion exceeds rounding.
+Measures spread, drift and contraction of each trajectory in a window from its Gram matrix, batched;
+periodic models, which cost more, are fitted to it where they are asked for (`_turning`). Draws no
+conclusion beyond whether the motion exceeds rounding.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from looplens.analysis._gram import (
     project_out,
     whiteness,
 )
-from looplens.analysis._periodic import PeriodicFit, fold, harmonics
+from looplens.analysis._periodic import PeriodicFit
+from looplens.analysis._tail import Tail, has_converged, spread2
 
 # What a model leaves over is measurement noise only if it is this white and fills this share of
 # the dimensions that noise would; the regimes have thresholds of their own for the same numbers.
@@ -48,10 +50,10 @@ class Window:
         Spread of the window over the distance of the states before it from its mean; NaN where the
         window is the whole record.
     end_motion : ndarray
-        Spread of the last third, without what white noise adds to it, over the root-mean-square
-        norm: the motion that has not died down.
-    resting : ndarray of bool
-        That motion is no more than ten times what rounding may be.
+        Spread of the last third, without what white noise about a smooth drift adds to it, over the
+        root-mean-square norm: the motion that has not died down.
+    rest : float
+        Motion up to this, ten times what rounding may be, is none.
     linear_share : ndarray
         Share of the variance on a straight line in time.
     drift_cosine, drift_significance : ndarray
@@ -68,11 +70,12 @@ class Window:
     end_contraction : ndarray
         Fall of the logarithm of the step norm in an iteration, in the second half of the window.
     still_shrinking : ndarray of bool
-        Steps of the last third are smaller than those of the middle third, or rounding.
-    folded, harmonic, several : PeriodicFit
-        Periodic models.
-    recurrence_lag : ndarray
-        Smallest lag whose mean square displacement is near the least of all.
+        Steps of the last third are smaller than those of the middle one, or are rounding.
+    centred, straight : ndarray, shape (b, n, n)
+        Gram matrices about the mean of the window, and about a straight line in time.
+    square_at_end, smooth_noise, scale : ndarray
+        Mean square about the mean in the last third, variance of white noise about a smooth drift
+        (0 where there is none), and the root-mean-square norm.
     """
 
     points: int
@@ -82,7 +85,7 @@ class Window:
     converged: NDArray[np.bool_]
     settled_ratio: Floats
     end_motion: Floats
-    resting: NDArray[np.bool_]
+    rest: float
     linear_share: Floats
     drift_cosine: Floats
     drift_significance: Floats
@@ -96,57 +99,46 @@ class Window:
     step_t: Floats
     end_contraction: Floats
     still_shrinking: NDArray[np.bool_]
-    folded: PeriodicFit
-    harmonic: PeriodicFit
-    several: PeriodicFit
-    recurrence_lag: Floats
+    centred: Floats
+    straight: Floats
+    square_at_end: Floats
+    smooth_noise: Floats
+    scale: Floats
 
 
-def spread(states: Floats) -> Floats:
-    """Root-mean-square distance from the mean over the points, (b, n, d) to (b,)."""
-    return np.sqrt(((states - states.mean(1, keepdims=True)) ** 2).sum(-1).mean(-1))
-
-
-def has_converged(window: Floats, floor: float) -> NDArray[np.bool_]:
-    """Whether the last third of each window (b, n, d) spreads by no more than rounding.
-
-    `floor` is the largest relative spread that is rounding.
-    """
-    scale = np.sqrt((window**2).sum(-1).mean(-1))
-    last = window[:, -max(4, window.shape[1] // 3) :]
-    return spread(last) <= scale * floor
-
-
-def measure(states: Floats, points: int, floor: float, rounding: float) -> Window:
-    """Measure the last `points` states of each trajectory.
+def measure(tail: Tail, floor: float, rounding: float) -> Window:
+    """Measure windows.
 
     Parameters
     ----------
-    states : ndarray of float64, shape (b, N, d_model)
-        Whole trajectories; the index along N is the iteration.
-    points : int
-        Length n of the window.
+    tail : Tail
+        The windows as products.
     floor, rounding : float
         Largest relative spread that is rounding, and the relative step of rounding alone.
     """
-    b, length, d_model = states.shape
-    n = points
-    start = length - n
-    window = states[:, start:]
-    centre = start + 0.5 * (n - 1)
-    mean = window.mean(1, keepdims=True)
-    centred = window - mean
-    variance = (centred**2).sum(-1).mean(-1)
-    scale = np.sqrt((window**2).sum(-1).mean(-1))
-    before = np.full(b, np.nan)
-    if start:
-        before = np.sqrt(((states[:, :start] - mean) ** 2).sum(-1).mean(-1))
-    total = np.maximum(n * variance, TINY)
+    n, d_model, gram = tail.square.shape[1], tail.d_model, tail.gram
+    b = len(gram)
+    centre = tail.start + 0.5 * (n - 1)
+    scale = np.sqrt(tail.square.mean(1))
+    means = gram.mean(1)
+    mean_square = means.mean(1)
+    centred = gram - means[:, :, None]
+    centred -= (means - mean_square[:, None])[:, None, :]
+    spreading = np.maximum(np.trace(centred, axis1=1, axis2=2), 0.0)
+    variance = spreading / n
+    settled_ratio = np.full(b, np.nan)
+    if tail.start:
+        before2 = tail.before_square - 2 * tail.before_dot.mean(1) + mean_square
+        settled_ratio = np.sqrt(variance) / np.maximum(np.sqrt(np.maximum(before2, 0)), TINY)
+    total = np.maximum(spreading, TINY)
 
     basis = polynomials(n)
-    line = basis[:, 1] @ centred  # b d
-    detrended = centred - basis[:, 1, None] * line[:, None, :]
-    straight = detrended @ np.swapaxes(detrended, 1, 2)
+    along = centred @ basis[:, 1]
+    line2 = np.maximum(along @ basis[:, 1], 0.0)
+    half = along - 0.5 * line2[:, None] * basis[:, 1]
+    outer = half[:, :, None] * basis[:, 1]
+    straight = centred - outer
+    straight -= np.swapaxes(outer, 1, 2)
     smooth = project_out(straight, basis[:, 2:])
     smooth_left = np.maximum(np.trace(smooth, axis1=1, axis2=2), 0.0)
     white = whiteness(smooth, column_lag_sums(basis))
@@ -154,25 +146,22 @@ def measure(states: Floats, points: int, floor: float, rounding: float) -> Windo
     noise = np.where(white < 0.5, smooth_left / (n - 4), 0.0)
     dimensions = noise_dimensions(smooth, n - 4, d_model)
     cosine, significance, exponent, error = _drift(centred, centre, noise, dimensions)
-    step_exponent, step_t, end_contraction, shrinking = _steps(window, scale * rounding, centre)
-    single, several = harmonics(straight, d_model)
-    fullness = isotropy(smooth, d_model, n - 4)
-    turning_noise = single.residual * np.trace(straight, axis1=1, axis2=2) / (n - 2)
-    end_noise = np.maximum(
-        np.where((white < WHITE) & (fullness > ISOTROPIC), smooth_left / (n - 4), 0.0),
-        np.where((single.whiteness < WHITE) & (single.isotropy > ISOTROPIC), turning_noise, 0.0),
+    step_exponent, step_t, end_contraction, shrinking = _steps(
+        np.sqrt(tail.step2), scale * rounding, centre
     )
-    end_motion = _end_motion(window, end_noise, dimensions) / np.maximum(scale, TINY)
+    fullness = isotropy(smooth, d_model, n - 4)
+    square_at_end = spread2(centred, n // 3)
+    smooth_noise = np.where((white < WHITE) & (fullness > ISOTROPIC), smooth_left / (n - 4), 0.0)
     return Window(
         points=n,
         d_model=d_model,
         centre=centre,
         amplitude=np.sqrt(variance) / np.maximum(scale, TINY),
-        converged=has_converged(window, floor),
-        settled_ratio=np.sqrt(variance) / np.maximum(before, TINY),
-        end_motion=end_motion,
-        resting=end_motion < 10 * floor,
-        linear_share=(line**2).sum(-1) / total,
+        converged=has_converged(tail, floor),
+        settled_ratio=settled_ratio,
+        end_motion=_end_motion(square_at_end, smooth_noise, n // 3, dimensions, scale),
+        rest=10 * floor,
+        linear_share=line2 / total,
         drift_cosine=cosine,
         drift_significance=significance,
         drift_exponent=exponent,
@@ -185,10 +174,26 @@ def measure(states: Floats, points: int, floor: float, rounding: float) -> Windo
         step_t=step_t,
         end_contraction=end_contraction,
         still_shrinking=shrinking,
-        folded=fold(centred @ np.swapaxes(centred, 1, 2), straight, d_model),
-        harmonic=single,
-        several=several,
-        recurrence_lag=_recurrence_lag(straight),
+        centred=centred,
+        straight=straight,
+        square_at_end=square_at_end,
+        smooth_noise=smooth_noise,
+        scale=scale,
+    )
+
+
+def end_motion_beside(window: Window, fit: PeriodicFit, rows: NDArray[np.int64]) -> Floats:
+    """Motion at the end of some windows, also without white noise about a fitted harmonic."""
+    n = window.points
+    left = fit.residual * np.trace(window.straight[rows], axis1=1, axis2=2) / (n - 2)
+    white = (fit.whiteness < WHITE) & (fit.isotropy > ISOTROPIC)
+    noise = np.maximum(window.smooth_noise[rows], np.where(white, left, 0.0))
+    return _end_motion(
+        window.square_at_end[rows],
+        noise,
+        n // 3,
+        window.noise_dimensions[rows],
+        window.scale[rows],
     )
 
 
@@ -199,22 +204,24 @@ def _drift(
     n = centred.shape[1]
     third = n // 3
     outer = (n - third) // 2  # the middle block lies symmetrically, at the cost of one point more
-    means = (
-        centred[:, :third].mean(1),
-        centred[:, outer : n - outer].mean(1),
-        centred[:, n - third :].mean(1),
-    )
-    early, late = means[1] - means[0], means[2] - means[1]
-    early_square, late_square = (early**2).sum(-1), (late**2).sum(-1)
-    cosine = (early * late).sum(-1) / np.maximum(np.sqrt(early_square * late_square), TINY)
+    weights = np.zeros((3, n))
+    weights[0, :third] = 1 / third
+    weights[1, outer : n - outer] = 1 / (n - 2 * outer)
+    weights[2, n - third :] = 1 / third
+    between = np.diff(weights, axis=0)  # of successive means
+    products = between @ (centred @ between.T)
+    early_square, late_square = np.maximum(products[:, 0, 0], 0), np.maximum(products[:, 1, 1], 0)
+    across = products[:, 0, 1]
+    cosine = np.clip(across / np.maximum(np.sqrt(early_square * late_square), TINY), -1.0, 1.0)
     mean_noise = noise / third
-    significance = late_square / np.maximum(2.0 * mean_noise, TINY)
+    significance = late_square / np.maximum(2.0 * mean_noise, 1e-30 * late_square + TINY)
     # Along the whole displacement, where white noise counts with one dimension only; it is expected
     # to add the variance of one mean to each of the two products.
-    whole = early + late
-    whole_square = np.maximum((whole**2).sum(-1), TINY)
-    first = np.maximum((early * whole).sum(-1) - mean_noise, 1e-6 * whole_square)
-    second = np.maximum((late * whole).sum(-1) - mean_noise, 1e-6 * whole_square)
+    # What is left of a displacement below the rounding of the products is none.
+    least = 1e-16 * np.trace(centred, axis1=1, axis2=2) / n
+    whole_square = np.maximum(early_square + late_square + 2 * across, np.maximum(least, TINY))
+    first = np.maximum(early_square + across - mean_noise, 1e-6 * whole_square)
+    second = np.maximum(late_square + across - mean_noise, 1e-6 * whole_square)
     gap = 0.25 * (n - third)  # the two displacements are centred this far from the middle
     unit = np.log((centre + gap) / (centre - gap))
     # The error of log(first / second) is that of twice the middle mean less the outer two.
@@ -223,10 +230,9 @@ def _drift(
 
 
 def _steps(
-    window: Floats, rounding: Floats, centre: float
+    steps: Floats, rounding: Floats, centre: float
 ) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
     """Exponent of the step norms, its t-statistic, contraction at the end, whether they shrink."""
-    steps = np.sqrt((np.diff(window, axis=1) ** 2).sum(-1))
     count = steps.shape[1]
     # Clip what is rounding, so that a finished decay does not look endless.
     logs = np.log(np.maximum(steps, rounding[:, None]) + TINY)
@@ -243,15 +249,16 @@ def _steps(
     return -slope * centre, slope / error, -end_slope, shrinking
 
 
-def _end_motion(window: Floats, noise: Floats, dimensions: Floats) -> Floats:
-    """Spread of the last third less that of white noise of this variance."""
-    third = window[:, -(window.shape[1] // 3) :]
+def _end_motion(
+    square: Floats, noise: Floats, points: int, dimensions: Floats, scale: Floats
+) -> Floats:
+    """Spread of the last states less that of white noise of this variance, over the norm."""
     # Two standard errors of the noise variance in so few states.
-    noise = noise * (1 + 2 * np.sqrt(2 / (third.shape[1] * dimensions)))
-    return np.sqrt(np.maximum(spread(third) ** 2 - noise, 0.0))
+    noise = noise * (1 + 2 * np.sqrt(2 / (points * dimensions)))
+    return np.sqrt(np.maximum(square - noise, 0.0)) / np.maximum(scale, TINY)
 
 
-def _recurrence_lag(gram: Floats) -> Floats:
+def recurrence_lag(gram: Floats) -> Floats:
     """Smallest lag >= 2, up to half the window, whose displacement is near the least."""
     displacement = mean_square_displacement(gram, lag_sums(gram))
     near = displacement[:, 1 : max(2, (displacement.shape[1] + 1) // 2)]

@@ -6,12 +6,16 @@ files.
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from looplens.analysis._engine import Tell
+from looplens.analysis._incremental import computed, current
 from looplens.analysis.analyzers._analyzer import Analyzer, Summary
 from looplens.analysis.registry import ANALYZERS
 from looplens.errors import AnalysisError, InputError, near_matches
@@ -19,7 +23,7 @@ from looplens.errors import AnalysisError, InputError, near_matches
 if TYPE_CHECKING:
     from looplens.store import StoredRun
 
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[int, int], None]
 
 # Results that are not stored in their run, for as long as that run is open in this process.
 _MEMORY: weakref.WeakKeyDictionary[Any, dict[str, xr.Dataset]] = weakref.WeakKeyDictionary()
@@ -32,11 +36,17 @@ class Results(dict[str, xr.Dataset]):
     ----------
     skipped : dict of str to str
         Reason by name.
+    unreadable : dict of int to str
+        What is wrong with blocks that could not be read, by their numbers.
+    not_recorded : int
+        Tokens that are not recorded yet.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.skipped: dict[str, str] = {}
+        self.unreadable: dict[int, str] = {}
+        self.not_recorded = 0
 
 
 def analyze(
@@ -45,6 +55,7 @@ def analyze(
     *,
     progress: bool | Progress | None = None,
     missing_only: bool = False,
+    client: Any = None,
     **parameters: Any,
 ) -> Results:
     """Compute analyses and store them in the run.
@@ -56,23 +67,34 @@ def analyze(
     names : str or iterable of str, optional
         Which analyses; by default all that the run holds the data for.
     progress : bool or callable, optional
-        True shows a progress bar; a callable gets ``(name, done, total)`` before each analysis.
+        True shows a progress bar; a callable gets ``(done, total)``: parts of the run that were
+        read, all analyses together.
     missing_only : bool
         Leave analyses alone whose stored results are current.
+    client : distributed.Client, optional
+        Spread the blocks over the workers of this cluster, which must see the path of the run.
     **parameters
         Given to each analysis that takes a parameter of that name, such as ``tolerance=1e-3``.
 
     Returns
     -------
     Results
-        Datasets by name; its `skipped` says why others were left out.
+        Datasets by name; its `skipped` says why others were left out. Tokens that are not recorded
+        yet, or whose block cannot be read, are NaN (``unresolved``) and counted there.
 
     Raises
     ------
     InputError
         For an unknown analysis, or a parameter that none of the analyses takes.
     AnalysisError
-        If an analysis was asked for by name that the run does not hold the data for.
+        If an analysis was asked for by name that the run does not hold the data for, or no token
+        can be read.
+
+    Notes
+    -----
+    All analyses look at a block together, which is read once. Where the stored result of an
+    analysis lacks only some blocks, because the run has grown since, those alone are computed; the
+    components of `pca` are kept if they were fitted to a full sample, and fitted again otherwise.
     """
     chosen = _chosen(names)
     _check_parameters(chosen, parameters)
@@ -86,16 +108,27 @@ def analyze(
             raise AnalysisError(f"The analysis {analyzer.name!r} is not possible. {reason}")
         else:
             results.skipped[analyzer.name] = reason
-    for analyzer, tell in _with_progress(possible, progress):
-        tell()
-        stored = _stored(run, analyzer) if missing_only else None
-        if stored is None:
-            taken = {key: value for key, value in parameters.items() if key in analyzer.parameters}
-            computed = analyzer.compute(run, **taken)
-            run.write_analysis(analyzer.name, computed, version=analyzer.version, parameters=taken)
+    found = {}
+    if missing_only:
+        found = {a.name: stored for a in possible if (stored := current(run, a)) is not None}
+    todo = [analyzer for analyzer in possible if analyzer.name not in found]
+    with _telling(progress) as tell:
+        for analyzer, dataset, taken, coverage in computed(
+            run, todo, parameters, client=client, tell=tell
+        ):
+            run.write_analysis(analyzer.name, dataset, version=analyzer.version, parameters=taken)
             _MEMORY.get(run, {}).pop(analyzer.name, None)
-            stored = computed
-        results[analyzer.name] = stored
+            found[analyzer.name] = dataset
+            results.unreadable |= coverage.problems
+            results.not_recorded = int((~coverage.recorded).sum())
+    results.update({analyzer.name: found[analyzer.name] for analyzer in possible})
+    if results.unreadable:
+        first = next(iter(results.unreadable.items()))
+        warnings.warn(
+            f"{len(results.unreadable)} of {len(run.committed)} blocks of {run.path} could not be "
+            f"read and are left out of the analyses; block {first[0]}: {first[1]}",
+            stacklevel=2,
+        )
     return results
 
 
@@ -110,7 +143,7 @@ def get(run: StoredRun, name: str) -> xr.Dataset:
         If the run does not hold the data for it.
     """
     (analyzer,) = _chosen(name)
-    stored = _stored(run, analyzer)
+    stored = current(run, analyzer)
     if stored is not None:
         return stored
     memory = _MEMORY.setdefault(run, {})
@@ -118,7 +151,7 @@ def get(run: StoredRun, name: str) -> xr.Dataset:
         reason = analyzer.needs(run)
         if reason is not None:
             raise AnalysisError(f"The analysis {name!r} is not possible. {reason}")
-        memory[name] = analyzer.compute(run)
+        ((_, memory[name], _, _),) = computed(run, [analyzer], {})
     return memory[name]
 
 
@@ -161,36 +194,16 @@ def _check_parameters(chosen: list[Analyzer], parameters: dict[str, Any]) -> Non
             )
 
 
-def _stored(run: StoredRun, analyzer: Analyzer) -> xr.Dataset | None:
-    """Read the stored result, if it was computed from this recording by this version."""
-    stored = run.analysis(analyzer.name)
-    if stored is None:
-        return None
-    current = stored.attrs.get("input_hash") == run.input_hash() and str(
-        stored.attrs.get("version")
-    ) == str(analyzer.version)
-    return stored if current else None
-
-
-def _with_progress(
-    analyzers: list[Analyzer], progress: bool | Progress | None
-) -> Iterable[tuple[Analyzer, Callable[[], None]]]:
+@contextlib.contextmanager
+def _telling(progress: bool | Progress | None) -> Iterator[Tell | None]:
+    """Give a function to tell of progress to: a bar, the caller's own, or none."""
     if progress is True:
         from rich.console import Console
-        from rich.progress import track
+        from rich.progress import Progress as Bar
 
         # On standard error: what a command prints may be piped into something.
-        console = Console(stderr=True)
-        for analyzer in track(analyzers, "analysing", transient=True, console=console):
-            yield analyzer, lambda: None
-        return
-    total = len(analyzers)
-    for index, analyzer in enumerate(analyzers):
-        if callable(progress):
-            yield analyzer, _told(progress, analyzer.name, index, total)
-        else:
-            yield analyzer, lambda: None
-
-
-def _told(progress: Progress, name: str, done: int, total: int) -> Callable[[], None]:
-    return lambda: progress(name, done, total)
+        with Bar(console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("analysing", total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+    else:
+        yield progress if callable(progress) else None

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 import looplens
-from looplens.cli import making, viewing
+from looplens.cli import making, recording, viewing
 from looplens.errors import LoopLensError
 
 app = typer.Typer(
@@ -27,8 +27,9 @@ for command in (
     making.demo,
     making.models,
     making.train,
-    making.record,
+    recording.record,
     viewing.info,
+    viewing.verify,
     viewing.analyze,
     viewing.report,
     viewing.app,

@@ -1,19 +1,21 @@
-"""Commands that look at runs, without torch: info, analyze, report, app."""
+"""Commands that look at runs, without torch: info, verify, analyze, report, app."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from looplens.cli.options import RunPath, Scheduler, beside, dask_client
 from looplens.errors import InputError, near_matches
 
-RunPath = Annotated[Path, typer.Argument(help="Directory of a run.", show_default=False)]
+if TYPE_CHECKING:
+    from looplens.run import Run
 
 
 def info(
@@ -31,11 +33,13 @@ def info(
         "model": opened.model_name,
         "created": opened.attrs.get("created"),
         "complete": opened.complete,
+        "blocks recorded": f"{len(opened.committed)} of {opened.n_blocks}",
         "prompts": opened.n_prompts,
         "tokens": opened.n_tokens,
         "iterations": opened.iterations,
         "core layers": opened.n_layers,
         "d_model": opened.d_model,
+        **_selection(opened),
         "restarts": opened.restarts,
         "restart seeds": list(opened.restart_seeds),
         "initial state": opened.initial_state,
@@ -57,11 +61,59 @@ def info(
     Console().print(table)
 
 
+def _selection(run: Run) -> dict[str, object]:
+    """Return what was kept of the layers, iterations, tokens and dimensions, where not all was."""
+    facts: dict[str, object] = {}
+    if len(run.recorded_layers) < run.n_layers:
+        facts["layers kept"] = list(run.recorded_layers)
+    if not run.all_iterations:
+        facts["iterations kept"] = list(run.kept_iterations)
+    lengths = run.prompts["length"].values
+    if int(lengths.sum()) > run.n_tokens:
+        facts["tokens kept"] = f"{run.n_tokens} of {int(lengths.sum())}"
+    if run.is_reduced and run.reduction is not None:
+        about = run.reduction
+        facts["stored dimensions"] = f"{run.width} of {run.d_model}, {about.kind}: {about.source}"
+    return facts
+
+
+def verify(
+    run: RunPath,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check every file of a run against the checksums that were written with it.
+
+    Exit code 1 says that something is damaged.
+
+    Example: `looplens verify runs/demo`
+    """
+    import dataclasses
+
+    from rich.progress import Progress
+
+    from looplens.store.verifying import verify as check_files
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("verifying", total=None)
+        found = check_files(
+            run, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    if as_json:
+        print(json.dumps({**dataclasses.asdict(found), "ok": found.ok}, indent=2))
+    else:
+        console = Console()
+        for line in str(found).splitlines():
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
 def analyze(
     run: RunPath,
     only: Annotated[
         list[str] | None, typer.Option(help="Name of an analysis; may be repeated.")
     ] = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """Run the analyses and write their results into the run.
 
@@ -70,7 +122,8 @@ def analyze(
     import looplens
 
     opened = looplens.open_run(run)
-    opened.analyze(only, progress=True)
+    with dask_client(scheduler) as client:
+        opened.analyze(only, progress=True, client=client)
     table = Table("analysis", "result", "value")
     for name, values in opened.summary().items():
         if only and name not in only:
@@ -120,7 +173,8 @@ def report(
     to_screen = out is None and len(formats) == 1 and formats != ["html"]
     targets = {}
     for name in [] if to_screen else formats:
-        path = out if out and len(formats) == 1 else (out or run).with_suffix(f".{name}")
+        ending = f".{name}"
+        path = out if out and len(formats) == 1 else beside(str(out or run), ending)
         targets[name] = check_target(opened, path)
     skipped = opened.analyze(missing_only=True, progress=True).skipped
     built = build(opened)

@@ -31,16 +31,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-from transformer_lens.hook_points import HookPoint
 
 from looplens.models.adaptive_config import AdaptiveConfig
 from looplens.models.attention import Attention
+from looplens.models.hook_point import HookPoint
 from looplens.models.hooked import HookedLoop
 from looplens.models.inputs import check_tokens
 from looplens.models.memory_banks import MemoryBanks, MemoryGate
 from looplens.models.mlp import make_mlp
 from looplens.models.norms import RMSNorm
-from looplens.models.rope import RotaryTable
+from looplens.models.rope import RotaryTable, Rotation
 from looplens.models.tokenizer import Tokenizer
 
 _SCALE_START = -7.0  # softplus of it is about 9e-4: a layer starts close to the identity
@@ -86,7 +86,7 @@ class AdaptiveLayer(nn.Module):
         h: Float[Tensor, "batch pos d_model"],
         n: int,
         memory: MemoryBanks,
-        rope: tuple[Tensor, Tensor],
+        rotation: Rotation,
         real: Bool[Tensor, "batch pos"] | None = None,
     ) -> Float[Tensor, "batch pos d_model"]:
         """Run the layer once, as step ``n`` (counted from 0); ``real`` is False at padding."""
@@ -97,7 +97,7 @@ class AdaptiveLayer(nn.Module):
             for bank in self.banks:
                 x = x + self.mem_gates[bank](h, memory.read(query, bank, self.number))
         scale = F.softplus(self.loop_scales[n])
-        u = x + self.hook_attn_out(scale * self.attn(self.norm_1(x), *rope, real=real))
+        u = x + self.hook_attn_out(scale * self.attn(self.norm_1(x), rotation, real=real))
         return self.hook_state(u + self.hook_mlp_out(scale * self.mlp(self.norm_2(u))))
 
     def halting(self, before: Tensor, after: Tensor, n: int) -> Float[Tensor, "batch pos"]:
@@ -204,13 +204,13 @@ class AdaptiveTransformer(HookedLoop):
         here: slice | Tensor | None = self.padded_positions(rows, pos)
         if here is None:
             here = slice(self.position_offset, self.position_offset + pos)
-        rope = self.rotary.at(here, x.device)
+        rotation = self.rotary.at(here, x.device)
         most = self.cfg.max_steps
         left = x.new_ones(rows, pos)
         output, h = torch.zeros_like(x), x
         for n in range(most):
             with self.clock.at(n + 1):
-                after = layer.step(h, n, self.memory, rope, real)
+                after = layer.step(h, n, self.memory, rotation, real)
                 p = left * layer.halting(h, after, n)
                 rest = left - p
                 if n == most - 1 or (stop_early and rest.max() < self.cfg.halt_threshold):

@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-from transformer_lens.hook_points import HookPoint
 
 from looplens.models.config import LoopedConfig
+from looplens.models.hook_point import HookPoint
 from looplens.models.norms import RMSNorm, unweighted_rms_norm
-from looplens.models.rope import rotate
+from looplens.models.rope import Rotation
 
 
 class KeyValueCache(Protocol):
@@ -73,8 +73,7 @@ class Attention(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch pos d_model"],
-        cos: Float[Tensor, "*batch pos half"],
-        sin: Float[Tensor, "*batch pos half"],
+        rotation: Rotation,
         *,
         values: Float[Tensor, "batch pos kv_width"] | None = None,
         real: Bool[Tensor, "batch pos"] | None = None,
@@ -85,8 +84,8 @@ class Attention(nn.Module):
         ----------
         x : Float[Tensor, "batch pos d_model"]
             Input, normalised where the layer does so.
-        cos, sin : Float[Tensor, "*batch pos half"]
-            The rotary table of these positions.
+        rotation : Rotation
+            Of these positions, from a :class:`~looplens.models.rope.RotaryTable`.
         values : Float[Tensor, "batch pos kv_width"], optional
             Value embeddings of the tokens, for a layer with a value gate.
         real : Bool[Tensor, "batch pos"], optional
@@ -98,13 +97,13 @@ class Attention(nn.Module):
             gate = 2 * torch.sigmoid(self.value_gate(x[..., : cfg.value_gate_width]))
             v = v + gate[..., None] * values.view_as(v)
         q, k, v = self.hook_q(q), self.hook_k(k), self.hook_v(v)
-        q, k = rotate(q, cos, sin, cfg.rope_style), rotate(k, cos, sin, cfg.rope_style)
+        q, k = rotation(q), rotation(k)
         if cfg.qk_norm == "rotated":
             q, k = unweighted_rms_norm(q), unweighted_rms_norm(k)
         q, k, v = (y.transpose(1, 2) for y in (q, k, v))  # [batch, head, pos, d_head]
         if self.cache is not None:
             k, v = self.cache.extend(self, k, v)
-        if _is_heard(self.hook_pattern) or _is_heard(self.hook_attn_scores):
+        if self.hook_pattern.is_heard or self.hook_attn_scores.is_heard:
             z = self._explicit(q, k, v, real)
         else:
             z = self._fused(q, k, v, real)
@@ -153,7 +152,3 @@ def _hidden(queries: int, keys: int, device: torch.device, real: Tensor | None) 
         return future
     padding = ~real[:, None, None, :] & ~torch.eye(keys, dtype=torch.bool, device=device)
     return future | padding
-
-
-def _is_heard(hook: HookPoint) -> bool:
-    return bool(hook._forward_hooks) or bool(hook._forward_pre_hooks)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from transformer_lens.hook_points import HookPoint
 
 from looplens.models.attention import Attention, KeyValueCache
 from looplens.models.config import LoopedConfig
+from looplens.models.hook_point import HookPoint
 from looplens.models.mlp import make_mlp
 from looplens.models.norms import RMSNorm
+from looplens.models.rope import Rotation
 
 __all__ = ["Attention", "Block", "KeyValueCache"]
 
@@ -57,8 +58,7 @@ class Block(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch pos d_model"],
-        cos: Float[Tensor, "*batch pos half"],
-        sin: Float[Tensor, "*batch pos half"],
+        rotation: Rotation,
         *,
         values: Float[Tensor, "batch pos kv_width"] | None = None,
         real: Bool[Tensor, "batch pos"] | None = None,
@@ -70,7 +70,7 @@ class Block(nn.Module):
 
         x = self.hook_resid_pre(x)
         y = self.norm_1(x) if before else x
-        y = self.attn(y, cos, sin, values=values, real=real)
+        y = self.attn(y, rotation, values=values, real=real)
         x = x + self.hook_attn_out(self.norm_2(y) if on_branch else y)
         x = self.hook_resid_mid(self.norm_2(x) if outside else x)
 

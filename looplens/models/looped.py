@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-from transformer_lens.hook_points import HookPoint
 
 from looplens.errors import InputError
 from looplens.models.config import LoopedConfig
+from looplens.models.hook_point import HookPoint
 from looplens.models.hooked import HookedLoop
 from looplens.models.initial_state import InitialState, as_given, make_initial_state
 from looplens.models.initialisation import draw_weights
@@ -237,12 +237,12 @@ class LoopedTransformer(HookedLoop):
         here: slice | Tensor | None = self.padded_positions(rows, pos)
         if here is None:
             here = slice(self.position_offset, self.position_offset + pos)
-        rope = self.rotary.at(here, x.device)
+        rotation = self.rotary.at(here, x.device)
         for number, block in enumerate(blocks, start=first):
             values = None
             if number in self.cfg.value_embeddings:
                 values = self._token_values(number, rows, pos)
-            x = block(x, *rope, values=values, real=real)
+            x = block(x, rotation, values=values, real=real)
         return x
 
     def _token_values(self, layer: int, rows: int, pos: int) -> Tensor:

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-from transformer_lens.hook_points import HookPoint
 
 from looplens.models.adaptive_config import AdaptiveConfig
+from looplens.models.hook_point import HookPoint
 
 
 class MemoryBanks(nn.Module):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-from transformer_lens.hook_points import HookPoint
 
 from looplens.models.config import LoopedConfig
+from looplens.models.hook_point import HookPoint
+from looplens.models.norms import scaled
 
 
 class GatedMLP(nn.Module):
@@ -24,7 +25,7 @@ class GatedMLP(nn.Module):
     def forward(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
         """Apply to the last axis."""
         gate = self.hook_pre(self.gate_proj(x))
-        return self.down_proj(self.hook_post(F.silu(gate) * self.up_proj(x)))
+        return self.down_proj(self.hook_post(scaled(F.silu(gate), self.up_proj(x))))
 
 
 class SquaredReLUMLP(nn.Module):

@@ -34,8 +34,8 @@ class RMSNorm(nn.Module):
     def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
         """Normalise the last axis."""
         if self.cast_last:
-            return (self.weight * _normalised(x, self.eps)).to(x.dtype)
-        return self.weight * _normalised(x, self.eps).to(x.dtype)
+            return scaled(_normalised(x, self.eps), self.weight).to(x.dtype)
+        return scaled(_normalised(x, self.eps).to(x.dtype), self.weight)
 
 
 def unweighted_rms_norm(
@@ -45,6 +45,17 @@ def unweighted_rms_norm(
     return _normalised(x, eps).to(x.dtype)
 
 
+def scaled(fresh: Tensor, factor: Tensor) -> Tensor:
+    """Return ``fresh * factor``, written into ``fresh`` where that changes nothing else.
+
+    ``fresh`` must be the caller's own. At the sizes of a batch of prompts a new tensor costs more
+    than the multiplication: its pages come from the kernel. Autograd needs both factors later.
+    """
+    if torch.is_grad_enabled() or fresh.dtype != factor.dtype:
+        return fresh * factor
+    return fresh.mul_(factor)
+
+
 def _normalised(x: Tensor, eps: float) -> Tensor:
     y = x.float()
-    return y * torch.rsqrt(y.square().mean(-1, keepdim=True) + eps)
+    return y * y.square().mean(-1, keepdim=True).add_(eps).rsqrt_()

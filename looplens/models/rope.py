@@ -7,6 +7,7 @@ distant positions would be off by whole radians.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 import torch
@@ -46,6 +47,47 @@ def rotary_frequencies(cfg: LoopedConfig) -> Float[Tensor, " half"]:
     return frequency
 
 
+class Rotation(ABC):
+    """The rotation of some positions; calling it rotates queries or keys."""
+
+    @abstractmethod
+    def _rotated(self, y: Tensor) -> Tensor:
+        """Rotate in float32."""
+
+    def __call__(
+        self, x: Float[Tensor, "batch pos head d_head"]
+    ) -> Float[Tensor, "batch pos head d_head"]:
+        """Rotate every pair of components by the angle of its position."""
+        return self._rotated(x.float()).to(x.dtype)
+
+
+class HalfSplitRotation(Rotation):
+    """Pairs ``(i, i + d_head/2)``; cosines and sines are (pos, half) or (batch, pos, half).
+
+    ``a cos - b sin`` and ``b cos + a sin`` are written as one sum over the whole vector: with its
+    halves swapped, times sines whose first half is negative.
+    """
+
+    def __init__(self, cos: Tensor, sin: Tensor) -> None:
+        self.cos = torch.cat((cos, cos), dim=-1)[..., None, :]  # [..., pos, 1, d_head]
+        self.sin = torch.cat((-sin, sin), dim=-1)[..., None, :]
+
+    def _rotated(self, y: Tensor) -> Tensor:
+        swapped = y.roll(y.shape[-1] // 2, -1)
+        return (y * self.cos).addcmul_(swapped, self.sin)
+
+
+class AdjacentRotation(Rotation):
+    """Pairs ``(2i, 2i + 1)``: complex numbers as they lie, turned by one multiplication."""
+
+    def __init__(self, cos: Tensor, sin: Tensor) -> None:
+        self.unit = torch.complex(cos, sin)[..., None, :]  # [..., pos, 1, half]
+
+    def _rotated(self, y: Tensor) -> Tensor:
+        pairs = torch.view_as_complex(y.unflatten(-1, (-1, 2)).contiguous())
+        return torch.view_as_real(pairs * self.unit).flatten(-2)
+
+
 class RotaryTable:
     """Cosines and sines of every position, moved to where they are asked for.
 
@@ -53,17 +95,25 @@ class RotaryTable:
     ----------
     cos, sin : Float[Tensor, "n_ctx half"]
         The table, in float32.
+    style : {"half_split", "adjacent"}
+        Which components rotate together: ``(i, i + d_head/2)`` or ``(2i, 2i + 1)``.
     """
 
-    def __init__(self, cos: Float[Tensor, "n_ctx half"], sin: Float[Tensor, "n_ctx half"]) -> None:
+    def __init__(
+        self,
+        cos: Float[Tensor, "n_ctx half"],
+        sin: Float[Tensor, "n_ctx half"],
+        style: RopeStyle,
+    ) -> None:
         self.cos, self.sin = cos, sin
+        self.rotation = HalfSplitRotation if style == "half_split" else AdjacentRotation
 
     @classmethod
     def of(cls, cfg: LoopedConfig) -> RotaryTable:
         """Compute the table of a configuration."""
         positions = torch.arange(cfg.n_ctx, dtype=torch.float64, device="cpu")
         angle = positions[:, None] * rotary_frequencies(cfg)
-        return cls(angle.cos().float(), angle.sin().float())
+        return cls(angle.cos().float(), angle.sin().float(), cfg.rope_style)
 
     @classmethod
     def stored(cls, table: Float[Tensor, "1 n_ctx 1 half 2"], cfg: LoopedConfig) -> RotaryTable:
@@ -80,26 +130,10 @@ class RotaryTable:
                 f"the stored rotary table has shape {tuple(table.shape)}, expected {expected}"
             )
         cos, sin = table[0, :, 0].float().unbind(-1)
-        return cls(cos.contiguous(), sin.contiguous())
+        return cls(cos.contiguous(), sin.contiguous(), cfg.rope_style)
 
-    def at(self, positions: slice | Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return cosines and sines of these positions, (pos, half) or (batch, pos, half)."""
+    def at(self, positions: slice | Tensor, device: torch.device) -> Rotation:
+        """Return the rotation of these positions, a slice or (batch, pos)."""
         if self.cos.device != device:
             self.cos, self.sin = self.cos.to(device), self.sin.to(device)
-        return self.cos[positions], self.sin[positions]
-
-
-def rotate(
-    x: Float[Tensor, "batch pos head d_head"],
-    cos: Float[Tensor, "*batch pos half"],
-    sin: Float[Tensor, "*batch pos half"],
-    style: RopeStyle,
-) -> Float[Tensor, "batch pos head d_head"]:
-    """Rotate pairs of components: ``(i, i + d_head/2)`` or the adjacent ``(2i, 2i + 1)``."""
-    y = x.float()
-    cos, sin = cos[..., None, :], sin[..., None, :]  # [..., pos, 1, half]
-    if style == "half_split":
-        a, b = y.chunk(2, dim=-1)
-        return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1).to(x.dtype)
-    a, b = y[..., 0::2], y[..., 1::2]
-    return torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1).flatten(-2).to(x.dtype)
+        return self.rotation(self.cos[positions], self.sin[positions])

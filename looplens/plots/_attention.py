@@ -25,7 +25,7 @@ def attention(
     run: Any,
     prompt: int,
     iteration: int,
-    layer: int = 0,
+    layer: int | None = None,
     head: int | None = None,
     restart: int = 0,
     *,
@@ -41,8 +41,8 @@ def attention(
         Prompt number; its attention must have been recorded.
     iteration : int
         Iteration, counted 1..T.
-    layer : int
-        Core layer.
+    layer : int or None
+        Core layer; None for the first one that was kept.
     head : int or None
         Head, or None for the mean over heads.
     restart : int
@@ -65,7 +65,8 @@ def attention(
     """
     prompt = _select.prompt(run, prompt)
     iteration = _select.iteration(run, iteration)
-    layer, restart = _select.index("layer", layer, run.n_layers), _select.restart(run, restart)
+    layer = _select.kept_layer(run, run.recorded_layers[0] if layer is None else layer)
+    restart = _select.restart(run, restart)
     patterns = run.attention(prompt, restart=restart, layer=layer)
     if head is None:
         named = f"mean of {patterns.sizes['head']} heads"
@@ -74,8 +75,8 @@ def attention(
         head = _select.index("head", head, patterns.sizes["head"])
         patterns, named = patterns.isel(head=head), f"head {head}"
     return attention_figure(
-        patterns.isel(iteration=iteration - 1),
-        labels=_labels.token_labels(run, run.token_range(prompt)),
+        patterns.sel(iteration=iteration),
+        labels=_labels.prompt_labels(run, prompt),
         strongest=float(np.nanmax(_causal(patterns.values))),
         subtitle=_labels.subtitle(
             run, f"prompt {prompt}", f"restart {restart}", f"layer {layer}", named
@@ -210,11 +211,15 @@ def attention_change(
     change = analysis.get(run, "attention_change")["change"]
     change = change.isel(prompt=recorded.index(prompt), restart=restart)
     change = change.transpose("layer", "head", "iteration")
-    layers, heads, iterations = change.shape
+    heads, iterations = change.shape[1:]
     return _heatmap.log_heatmap(
-        change.values.reshape(layers * heads, iterations),
+        change.values.reshape(-1, iterations),
         change["iteration"].values,
-        [f"layer {layer}, head {head}" for layer in range(layers) for head in range(heads)],
+        [
+            f"layer {layer}, head {head}"
+            for layer in change["layer"].values
+            for head in range(heads)
+        ],
         value_title="total variation",
         row_title="",
         title="Change of attention from the iteration before",

@@ -105,10 +105,11 @@ def convergence_heatmap(
         values = results[variable].isel(token=tokens)
         parts.append(f"{run.restarts} restarts")
     else:
+        if layer is None:
+            prefix = ""
+        else:
+            results, prefix = results.sel(layer=layer), "layer_"
         chosen: dict[str, Any] = {"restart": restart, "token": tokens}
-        prefix = ""
-        if layer is not None:
-            chosen["layer"], prefix = layer, "layer_"
         values = results[prefix + variable].isel(chosen)
         settling = results[prefix + "settling_iteration"].isel(chosen)
         parts += [f"restart {restart}", "loop state" if layer is None else f"layer {layer}"]

@@ -7,6 +7,7 @@ arrows; right, the matrix of distances between the limits. Both come from the ar
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -55,9 +56,15 @@ def cycle(run: Any, token: int, restart: int = 0, *, theme: str = "light") -> _t
             "A cycle needs at least two core layers, and this model loops over "
             f"{run.n_layers}: its only limit is that of the loop state."
         )
-    _select.layer(run, 0)
-    states = run.site("resid_post", restart=restart, tokens=token)
-    states = states.transpose("layer", "iteration", "d_model").values
+    layers = run.recorded_layers
+    _select.layer(run, layers[0])
+    if len(layers) < 2:
+        raise AnalysisError(
+            f"A cycle needs at least two core layers, and this run keeps only layer {layers[0]} "
+            f"of {run.n_layers}. Record with layers=None, or with several."
+        )
+    read = run.site("resid_post", restart=restart, tokens=token)
+    states = read.transpose("layer", "iteration", ...).values
     found = analysis.cycle(states)
     basis = analysis.pca(states, n_components=2)
     limits = (np.asarray(found.limits) - basis.mean) @ np.asarray(basis.components).T
@@ -67,6 +74,8 @@ def cycle(run: Any, token: int, restart: int = 0, *, theme: str = "light") -> _t
         np.asarray(found.distance),
         np.asarray(found.movement),
         explained=np.asarray(basis.explained_variance_ratio),
+        layers=layers,
+        iterations=read["iteration"].values,
         subtitle=_labels.subtitle(
             run,
             f"token {_labels.token_labels(run, [token], position=True)[0]}",
@@ -84,6 +93,8 @@ def cycle_figure(
     movement: np.ndarray,
     *,
     explained: np.ndarray,
+    layers: Sequence[int] | None = None,
+    iterations: Sequence[int] | np.ndarray | None = None,
     subtitle: str = "",
     theme: str = "light",
 ) -> _theme.Figure:
@@ -101,25 +112,28 @@ def cycle_figure(
         How far each layer's state still moves at the end, relative to its norm.
     explained : ndarray, shape (2,)
         Share of the variance on each axis.
+    layers, iterations : sequence of int, optional
+        Their numbers; counted from 0 and from 1 by default.
     subtitle, theme : str
         Words and template.
     """
     colours = _theme.palette(theme)
-    layers = len(limits)
+    numbers = list(range(len(limits)) if layers is None else layers)
+    counted = np.arange(1, paths.shape[1] + 1) if iterations is None else np.asarray(iterations)
     made = _theme.figure(
         title="Cycle over the layers: one limit a layer", subtitle=subtitle, theme=theme, height=480
     )
     make_subplots(rows=1, cols=2, column_widths=[0.56, 0.44], horizontal_spacing=0.14, figure=made)
-    for layer in range(layers):
-        colour = colours.categories[layer % len(colours.categories)]
-        symbol = _theme.TOKEN_SYMBOLS[layer % len(_theme.TOKEN_SYMBOLS)]
+    for place, layer in enumerate(numbers):
+        colour = colours.categories[place % len(colours.categories)]
+        symbol = _theme.TOKEN_SYMBOLS[place % len(_theme.TOKEN_SYMBOLS)]
         made.add_trace(
             go.Scatter(
-                x=paths[layer, :, 0],
-                y=paths[layer, :, 1],
+                x=paths[place, :, 0],
+                y=paths[place, :, 1],
                 mode="markers",
                 name=f"after layer {layer}, each iteration",
-                customdata=np.arange(1, paths.shape[1] + 1),
+                customdata=counted,
                 marker={"symbol": symbol, "size": 6, "color": colour, "opacity": 0.45},
                 hovertemplate=f"layer {layer}<br>iteration %{{customdata}}<extra></extra>",
                 legendgroup=str(layer),
@@ -130,10 +144,10 @@ def cycle_figure(
         )
         made.add_trace(
             go.Scatter(
-                x=limits[layer : layer + 1, 0],
-                y=limits[layer : layer + 1, 1],
+                x=limits[place : place + 1, 0],
+                y=limits[place : place + 1, 1],
                 mode="markers+text",
-                name=f"layer {layer} (still moves {_labels.number(movement[layer], digits=2)})",
+                name=f"layer {layer} (still moves {_labels.number(movement[place], digits=2)})",
                 text=[f"<b>{layer}</b>"],
                 textfont={"color": "#ffffff" if theme == "light" else "#1f2430", "size": 12},
                 marker={
@@ -148,9 +162,10 @@ def cycle_figure(
             row=1,
             col=1,
         )
-    for layer in range(layers):
-        _add_arrow(made, limits[layer], limits[(layer + 1) % layers], colours, layer == layers - 1)
-    _add_distances(made, distance, colours)
+    last = len(limits) - 1
+    for place, limit in enumerate(limits):
+        _add_arrow(made, limit, limits[(place + 1) % len(limits)], colours, place == last)
+    _add_distances(made, distance, numbers, colours)
     made.update_xaxes(title=f"PC 1 ({_labels.percent(explained[0])} of variance)", row=1, col=1)
     made.update_yaxes(title=f"PC 2 ({_labels.percent(explained[1])} of variance)", row=1, col=1)
     made.update_layout(
@@ -195,7 +210,9 @@ def _add_arrow(
     )
 
 
-def _add_distances(made: _theme.Figure, distance: np.ndarray, colours: _theme.Palette) -> None:
+def _add_distances(
+    made: _theme.Figure, distance: np.ndarray, numbers: list[int], colours: _theme.Palette
+) -> None:
     """Draw the matrix of distances, with its numbers while they fit."""
     layers = len(distance)
     names = list(range(layers))
@@ -209,12 +226,15 @@ def _add_distances(made: _theme.Figure, distance: np.ndarray, colours: _theme.Pa
             colorbar={"title": {"text": "distance / |limit|"}, "x": 1.0, "xpad": 8},
             text=[[_labels.number(value, digits=2) for value in row] for row in distance],
             texttemplate="%{text}" if layers <= 8 else "",
+            customdata=[[[row, column] for column in numbers] for row in numbers],
             hovertemplate=(
-                "limits of layers %{y} and %{x}<br>relative distance %{z:.3g}<extra></extra>"
+                "limits of layers %{customdata[0]} and %{customdata[1]}"
+                "<br>relative distance %{z:.3g}<extra></extra>"
             ),
         ),
         row=1,
         col=2,
     )
-    made.update_xaxes(title="layer", dtick=1, showgrid=False, row=1, col=2)
-    made.update_yaxes(title="layer", dtick=1, showgrid=False, autorange="reversed", row=1, col=2)
+    shared = {"title": "layer", "tickvals": names, "ticktext": numbers, "showgrid": False}
+    made.update_xaxes(**shared, row=1, col=2)
+    made.update_yaxes(**shared, autorange="reversed", row=1, col=2)

@@ -117,7 +117,9 @@ def log_heatmap(
         range=[len(rows) - 0.5, -0.5],
         showgrid=False,
     )
-    ends = [iterations[0] - 0.5, iterations[-1] + 0.5]
+    # Cells end half way to their neighbours, which may be several iterations away.
+    steps = np.diff(iterations) if len(iterations) > 1 else np.ones(1)
+    ends = [iterations[0] - steps[0] / 2, iterations[-1] + steps[-1] / 2]
     made.update_xaxes(title="iteration", range=ends, showgrid=False)
     made.update_layout(plot_bgcolor=colours.missing, margin={"t": 104, "b": 60})
     return made

@@ -66,6 +66,20 @@ def token_labels(
     return [escape(label) for label in labels] if escaped else labels
 
 
+def prompt_labels(run: Any, prompt: int) -> list[str]:
+    """Return one label for every token that a prompt was run with.
+
+    Tokens that the run does not keep have no text in it: their position stands for them.
+    """
+    kept = run.token_range(prompt)
+    length = int(run.prompts["length"].values[prompt])
+    labels = [f"[{position}]" for position in range(length)]
+    places = run.tokens["position"].values[kept]
+    for place, label in zip(places, token_labels(run, kept), strict=True):
+        labels[int(place)] = label
+    return labels
+
+
 def row_ticks(labels: Sequence[str], pixels: float) -> tuple[list[int], list[str]]:
     """Choose which rows of an axis carry their label so that none overlap.
 

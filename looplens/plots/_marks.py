@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from looplens.errors import InputError
-from looplens.plots import _theme
+from looplens.plots import _select, _theme
 
 CURSOR = "cursor"
 """Name of the trace that marks the iteration under the scrubber."""
@@ -83,9 +83,8 @@ def add_cursor(
     stands = int(iterations[-1] if iteration is None else iteration)
     columns = np.flatnonzero(iterations == stands)
     if not columns.size:
-        raise InputError(
-            f"iteration must lie between {iterations[0]} and {iterations[-1]}, got {stands}."
-        )
+        held = _select.listed(iterations.tolist())
+        raise InputError(f"iteration must be one of {held}, got {stands}.")
     made.add_trace(
         kind(
             **coordinates(points[:, columns[0]]),

@@ -61,15 +61,13 @@ def restarts(
             f"Comparing restarts needs at least 2 of them, and this run holds {run.restarts}. "
             "Record it again with restarts=2 or more."
         )
-    components = analysis.get(run, "pca")
-    prefix, where = "", {"token": token}
+    components, prefix = analysis.get(run, "pca"), ""
     if layer is not None:
-        prefix, where = "layer_", {"token": token, "layer": layer}
-    explained = components[prefix + "explained_variance_ratio"]
+        components, prefix = components.sel(layer=layer), "layer_"
     independence = analysis.get(run, "path_independence")
     return restarts_figure(
-        components[prefix + "projection"].isel(where),
-        explained if layer is None else explained.isel(layer=layer),
+        components[prefix + "projection"].isel(token=token),
+        components[prefix + "explained_variance_ratio"],
         independence.isel(token=token),
         seeds=list(run.restart_seeds),
         label=_labels.token_labels(run, [token], position=True)[0],

@@ -85,7 +85,34 @@ def layer(run: Any, value: Any) -> int | None:
             "A layer was asked for, but this run holds no states after each layer. "
             "Record it with sites=('resid_post',), or leave layer out to see the loop state."
         )
-    return index("layer", value, run.n_layers)
+    return kept_layer(run, value)
+
+
+def kept_layer(run: Any, value: Any) -> int:
+    """Return the number of a core layer that the run holds, whatever was recorded of it.
+
+    Raises
+    ------
+    InputError
+        If the model has no such layer, or it was not kept.
+    """
+    chosen = index("layer", value, run.n_layers)
+    if chosen not in run.recorded_layers:
+        raise InputError(
+            f"layer {chosen} was not kept in this run, which holds {listed(run.recorded_layers)} "
+            f"of {run.n_layers} layers. Record with layers= to choose others."
+        )
+    return chosen
+
+
+def listed(numbers: Iterable[int], *, most: int = 12) -> str:
+    """Return numbers for a message: ``0 to 7``, or ``4, 8, 12``; the middle of many is left out."""
+    found = list(numbers)
+    if len(found) > 2 and found == list(range(found[0], found[-1] + 1)):
+        return f"{found[0]} to {found[-1]}"
+    if len(found) > most:
+        return f"{', '.join(map(str, found[: most - 1]))}, …, {found[-1]}"
+    return ", ".join(map(str, found))
 
 
 def iteration(run: Any, value: Any) -> int:
@@ -94,7 +121,7 @@ def iteration(run: Any, value: Any) -> int:
     Raises
     ------
     InputError
-        If it is not between 1 and T.
+        If it is not between 1 and T, or was not kept.
     """
     try:
         chosen = operator.index(value)
@@ -102,4 +129,9 @@ def iteration(run: Any, value: Any) -> int:
         raise InputError(f"iteration must be a whole number, got {value!r}.") from None
     if not 1 <= chosen <= run.iterations:
         raise InputError(f"iteration must lie between 1 and {run.iterations}, got {chosen}.")
+    if chosen not in run.kept_iterations:
+        raise InputError(
+            f"iteration {chosen} was not kept in this run, which holds iterations "
+            f"{listed(run.kept_iterations)}. Record with keep_iterations= to choose others."
+        )
     return chosen

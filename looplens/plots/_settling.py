@@ -53,7 +53,7 @@ def settling(
     if layer is None:
         values = results["settling_iteration"]
     else:
-        values = results["layer_settling_iteration"].isel(layer=layer)
+        values = results["layer_settling_iteration"].sel(layer=layer)
     return settling_figure(
         values,
         groups,

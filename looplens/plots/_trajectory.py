@@ -71,14 +71,11 @@ def trajectory(
     """
     chosen, restart = _select.tokens(run, tokens), _select.restart(run, restart)
     layer = _select.layer(run, layer)
-    results = analysis.get(run, "pca")
-    prefix, where = "", {"restart": restart, "token": chosen}
+    results, prefix = analysis.get(run, "pca"), ""
     if layer is not None:
-        prefix, where = "layer_", {**where, "layer": layer}
-    projection = results[prefix + "projection"].isel(where)
+        results, prefix = results.sel(layer=layer), "layer_"
+    projection = results[prefix + "projection"].isel(restart=restart, token=chosen)
     explained = results[prefix + "explained_variance_ratio"]
-    if layer is not None:
-        explained = explained.isel(layer=layer)
     prompts = sorted({int(number) for number in run.tokens["prompt"].values[chosen]})
     named = f"prompt {prompts[0]}" if len(prompts) == 1 else f"{len(prompts)} prompts"
     return trajectory_figure(

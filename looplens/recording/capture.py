@@ -1,4 +1,4 @@
-"""One forward over prompts of equal length and all their restarts, captured in the store's axes.
+"""One forward over prompts of equal length and all their restarts, captured into given buffers.
 
 Prompts of equal length share a batch, so nothing is ever padded and a prompt gives the same numbers
 alone as in company. A model that leaves the loop by itself runs each prompt alone, since the whole
@@ -9,18 +9,22 @@ store, not the disk.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from looplens.loops.clock import FiringCounts
 from looplens.models.protocol import INJECTED, STATE, Listener, LoopedModel, Site, StartLike
 from looplens.prompts import Prompt
-from looplens.recording.readout import readout_statistics
+from looplens.recording.places import Places
+from looplens.recording.readout import READOUTS, readout_statistics
+from looplens.recording.reductions import Projector
+from looplens.recording.staging import Staging
+from looplens.store.schema import RESIDUAL_SITES
 
 SMALLEST_BATCHED = 4  # tokens
 
@@ -32,7 +36,7 @@ class CapturePlan:
     Parameters
     ----------
     iterations : int
-        Passes of the loop that are kept.
+        Passes of the loop that the run has.
     asked : int
         Passes that the model is asked for; it may run fewer where it exits early.
     starts : tuple of StartLike
@@ -41,6 +45,12 @@ class CapturePlan:
         Recordable sites, e.g. ``("resid_post",)``.
     top_k : int
         Tokens kept of each readout; 0 for no readout.
+    layers : tuple of int
+        Core layers to keep, as on the layer axis of the store.
+    state_iterations : tuple of int
+        Iterations of the loop state to keep; with 0 only if all are kept.
+    projector : Projector, optional
+        What states are reduced by.
     """
 
     iterations: int
@@ -48,13 +58,35 @@ class CapturePlan:
     starts: tuple[StartLike, ...]
     sites: tuple[str, ...]
     top_k: int
+    layers: tuple[int, ...]
+    state_iterations: tuple[int, ...]
+    projector: Projector | None = None
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Iterations of 1..T to keep: the axis of sites, readouts and patterns."""
+        return tuple(t for t in self.state_iterations if t)
+
+    @property
+    def whole_states(self) -> bool:
+        """Whether the loop state is kept as it is, in every iteration."""
+        return self.projector is None and len(self.state_iterations) == self.iterations + 1
 
 
 @torch.no_grad()
 def capture(
-    model: LoopedModel, prompts: Sequence[Prompt], plan: CapturePlan, *, attention: bool
-) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-    """Run prompts of one length from every start.
+    model: LoopedModel,
+    prompts: Sequence[Prompt],
+    plan: CapturePlan,
+    staging: Staging,
+    tokens: Int[np.ndarray, " kept"],
+    rows: Int[np.ndarray, " kept"],
+    *,
+    attention: bool,
+) -> Float[Tensor, "restart prompt layer iteration head query key"] | None:
+    """Run prompts of one length from every start, into the buffers.
+
+    NaN (-1 in token ids and ranks) stands in iterations that a model did not run.
 
     Parameters
     ----------
@@ -64,16 +96,18 @@ def capture(
         All of the same length.
     plan : CapturePlan
         What to keep.
+    staging : Staging
+        Where to.
+    tokens, rows : array of int
+        The tokens to keep: where on the token axis of the buffers, and which ones, counted
+        through the prompts laid end to end.
     attention : bool
         Keep the attention patterns of these prompts too.
 
     Returns
     -------
-    arrays : dict of str to ndarray
-        By variable of the store, e.g. ``loop/state``, with axes (restart, prompt, pos, ...). NaN
-        (-1 in token ids and ranks) stands in iterations that a model did not run.
-    pattern : ndarray or None
-        (restart, prompt, layer, iteration, head, query, key).
+    pattern : Tensor or None
+        On the host.
 
     Raises
     ------
@@ -81,28 +115,31 @@ def capture(
         If a site fired another number of times than the loop declares.
     """
     ids = torch.tensor([prompt.token_ids for prompt in prompts], device=model.device)
-    missing = [-1] * ids.shape[1]
+    batch, pos = ids.shape
+    missing = [-1] * pos
     targets = torch.tensor([p.targets or missing for p in prompts], device=model.device)
-    if model.exits_early or ids.shape[1] < SMALLEST_BATCHED:
-        parts = [
-            _forward(model, ids[i : i + 1], targets[i : i + 1], (start,), plan, attention)
-            for start in plan.starts
-            for i in range(len(prompts))
-        ]
-        kept = {path: torch.cat([part[path] for part in parts]) for path in parts[0]}
-        if "loop/injected" in kept:  # the same from every start
-            kept["loop/injected"] = kept["loop/injected"][: len(prompts)]
+    patterns = _Patterns(model, plan, rows=len(plan.starts) * batch) if attention else None
+
+    def places(first: int, stop: int, restarts: slice) -> Places:
+        inside = (rows >= first * pos) & (rows < stop * pos)
+        here, total = rows[inside] - first * pos, (stop - first) * pos
+        return Places(staging, tokens[inside], here, total, restarts)
+
+    if model.exits_early or pos < SMALLEST_BATCHED:
+        for restart, start in enumerate(plan.starts):
+            for i in range(batch):
+                part = slice(i, i + 1)
+                here = places(i, i + 1, slice(restart, restart + 1))
+                row = restart * batch + i
+                maps = patterns.of(slice(row, row + 1)) if patterns else None
+                _forward(model, ids[part], targets[part], (start,), plan, here, maps)
     else:
-        kept = _forward(model, ids, targets, plan.starts, plan, attention)
-    injected = kept.pop("loop/injected", None)
-    shape = (len(plan.starts), len(prompts))
-    arrays = {
-        path: value.cpu().numpy().reshape(*shape, *value.shape[1:]) for path, value in kept.items()
-    }
-    pattern = arrays.pop("attention", None)
-    if injected is not None:
-        arrays["loop/injected"] = injected.cpu().numpy()
-    return arrays, pattern
+        everything = places(0, batch, slice(None))
+        maps = patterns.of(slice(None)) if patterns else None
+        _forward(model, ids, targets, plan.starts, plan, everything, maps)
+    if patterns is None or patterns.kept is None:
+        return None
+    return patterns.kept.unflatten(0, (len(plan.starts), batch)).cpu()
 
 
 def _forward(
@@ -111,86 +148,172 @@ def _forward(
     targets: Int[Tensor, "batch pos"],
     starts: tuple[StartLike, ...],
     plan: CapturePlan,
-    attention: bool,
-) -> dict[str, Tensor]:
+    places: Places,
+    maps: Callable[[Tensor], Tensor] | None,
+) -> None:
     """Run one batch; rows are restart-major."""
-    batch, pos = ids.shape
-    buffers = _Buffers(model, rows=len(starts) * batch, pos=pos, iterations=plan.iterations)
-    listen = buffers.listeners(plan.sites, attention=attention)
-    ran = model.run_loop(ids, starts, plan.asked, listen)
-    buffers.check(ran)
-    kept = buffers.kept
-    if plan.top_k:
-        states = kept["loop/state"][:, :, : ran + 1].to(model.dtype)
-        statistics = readout_statistics(
-            model, states, targets.repeat(len(starts), 1), plan.top_k, iterations=plan.asked
-        )
-        kept |= {
-            f"readout/{name}": _filled(value, plan.iterations) for name, value in statistics.items()
-        }
-    return kept
+    hearing = _Hearing(model, plan, places, maps)
+    ran = model.run_loop(ids, starts, plan.asked, hearing.listeners())
+    hearing.finish(ran)
+    if not plan.top_k:
+        return
+    rows = len(starts) * len(ids)
+
+    def state(t: int) -> Tensor:
+        if hearing.states is not None:
+            return hearing.states[t]
+        return places.take(places.of("loop/state")[:, :, t]).reshape(rows, *ids.shape[1:], -1)
+
+    def logits(t: int) -> Tensor:
+        # The layers behind the loop need every position, whichever ones are kept.
+        return places.pick(model.readout(state(t).to(ids.device, model.dtype), t, plan.asked))
+
+    for t, statistics in readout_statistics(
+        logits,
+        places.pick(targets.repeat(len(starts), 1)),
+        plan.top_k,
+        ran=ran,
+        kept=plan.kept,
+    ):
+        for name, value in statistics.items():
+            places.put_picked(places.of(f"readout/{name}")[:, :, plan.kept.index(t)], value)
+    for name in READOUTS:
+        places.fill_from(f"readout/{name}", _slot_after(plan.kept, ran))
 
 
-def _filled(value: Tensor, iterations: int) -> Tensor:
-    """Fill (row, pos, iteration, ...) up with what says that there is nothing."""
-    lacking = iterations - value.shape[2]
-    if not lacking:
-        return value
-    nothing = torch.nan if value.is_floating_point() else -1
-    shape = (*value.shape[:2], lacking, *value.shape[3:])
-    return torch.cat([value, value.new_full(shape, nothing)], dim=2)
+class _Hearing:
+    """What copies each firing to its place."""
 
-
-class _Buffers:
-    """Tensors with the axes of the store, each made when its first value comes in."""
-
-    def __init__(self, model: LoopedModel, *, rows: int, pos: int, iterations: int) -> None:
-        self.model, self.rows, self.pos, self.iterations = model, rows, pos, iterations
-        self.kept: dict[str, Tensor] = {}
+    def __init__(
+        self,
+        model: LoopedModel,
+        plan: CapturePlan,
+        places: Places,
+        maps: Callable[[Tensor], Tensor] | None,
+    ) -> None:
+        self.model, self.plan, self.places, self.maps = model, plan, places, maps
         self.fired = FiringCounts()
         self.names: list[str] = []
+        # The readout reads the states in the buffers, unless these do not have all of them.
+        whole = plan.whole_states and places.covers_all
+        self.states: dict[int, Tensor] | None = None if whole or not plan.top_k else {}
+        self._read = {plan.asked, *plan.kept, *(t - 1 for t in plan.kept)}
 
-    def listeners(self, sites: Sequence[str], *, attention: bool) -> dict[Site, Listener]:
-        """Return what copies each firing to its place."""
-        listen: dict[Site, Listener] = {STATE: self._state}
+    def listeners(self) -> dict[Site, Listener]:
+        """Return them by site."""
+        plan = self.plan
+        listen: dict[Site, Listener] = {STATE: self._state()}
         if self.model.injects:
             listen[INJECTED] = self._injected
-        for layer in range(self.model.n_layers):
-            for site in sites:
-                listen[Site(site, layer)] = self._layer(site, layer)
-            if attention:
-                listen[Site("pattern", layer)] = self._layer("pattern", layer)
+        for place, layer in enumerate(plan.layers):
+            for site in plan.sites:
+                listen[Site(site, layer)] = self._layer(site, layer, place)
+            if self.maps is not None:
+                listen[Site("pattern", layer)] = self._pattern(layer, place)
         return listen
 
-    def check(self, ran: int) -> None:
-        """Compare the firings heard with the iterations that ran."""
+    def finish(self, ran: int) -> None:
+        """Compare the firings heard with the iterations that ran, and fill up what did not."""
         self.fired.check(dict.fromkeys(self.names, ran))
+        plan = self.plan
+        self.places.fill_from("loop/state", _slot_after(plan.state_iterations, ran))
+        self.places.fill_from("discarded/state", _slot_after(plan.state_iterations, ran))
+        for group in ("states", "discarded"):
+            for site in plan.sites:
+                self.places.fill_from(f"{group}/{site}", _slot_after(plan.kept, ran))
+        if self.states is not None and ran < plan.asked:
+            self.states[ran] = self._latest
 
     def _injected(self, iteration: int, value: Tensor) -> None:
-        self.kept["loop/injected"] = value.float()
+        value = value if self.plan.projector is None else self.plan.projector.apply(value)[0]
+        self.places.put_once("loop/injected", value)
 
-    def _state(self, iteration: int, value: Tensor) -> None:
-        shape = (self.rows, self.pos, self.iterations + 1, self.model.d_model)
-        self._buffer("loop/state", shape)[:, :, iteration] = value
-
-    def _layer(self, site: str, layer: int) -> Listener:
-        name = self.model.hook_name(site, layer)
-        self.names.append(name)
-        layers = self.model.n_layers
+    def _state(self) -> Listener:
+        put = self._reduced("loop/state", "discarded/state")
+        slots = {t: slot for slot, t in enumerate(self.plan.state_iterations)}
 
         def copy(iteration: int, value: Tensor) -> None:
-            self.fired.fired(name)
-            if site == "pattern":  # [row, head, query, key]
-                shape = (self.rows, layers, self.iterations, *value.shape[1:])
-                self._buffer("attention", shape)[:, layer, iteration - 1] = value
-            else:  # [row, pos, ...]
-                shape = (self.rows, self.pos, layers, self.iterations, *value.shape[2:])
-                self._buffer(f"states/{site}", shape)[:, :, layer, iteration - 1] = value
+            if iteration in slots:
+                put(slots[iteration], value)
+            if self.states is not None:
+                # A copy, since code that is not ours may go on to write into the tensor; rounded as
+                # in the buffers. Which one is the last, a model that exits early says only then.
+                if iteration in self._read or self.model.exits_early:
+                    self._latest = value.to(torch.float32, copy=True)
+                if iteration in self._read:
+                    self.states[iteration] = self._latest
 
         return copy
 
-    def _buffer(self, path: str, shape: tuple[int, ...]) -> Tensor:
-        if path not in self.kept:
-            empty = torch.empty(shape, device=self.model.device)
-            self.kept[path] = empty.fill_(torch.nan) if self.model.exits_early else empty
-        return self.kept[path]
+    def _layer(self, site: str, layer: int, place: int) -> Listener:
+        name = self.model.hook_name(site, layer)
+        self.names.append(name)
+        if site in RESIDUAL_SITES:
+            put = self._reduced(f"states/{site}", f"discarded/{site}", place)
+        else:
+            put = self._plain(f"states/{site}", place)
+        return self._counted(name, put)
+
+    def _pattern(self, layer: int, place: int) -> Listener:
+        name = self.model.hook_name("pattern", layer)
+        self.names.append(name)
+
+        def put(slot: int, value: Tensor) -> None:
+            assert self.maps is not None
+            self.maps(value)[:, place, slot] = value
+
+        return self._counted(name, put)
+
+    def _counted(self, name: str, put: Callable[[int, Tensor], None]) -> Listener:
+        slots = {t: slot for slot, t in enumerate(self.plan.kept)}
+
+        def copy(iteration: int, value: Tensor) -> None:
+            self.fired.fired(name)
+            if iteration in slots:
+                put(slots[iteration], value)
+
+        return copy
+
+    def _plain(self, path: str, place: int = 0) -> Callable[[int, Tensor], None]:
+        buffer, places = self.places.of(path, place), self.places
+        return lambda slot, value: places.put(buffer[:, :, slot], value)
+
+    def _reduced(self, path: str, discarded: str, place: int = 0) -> Callable[[int, Tensor], None]:
+        projector, plain = self.plan.projector, self._plain(path, place)
+        if projector is None:
+            return plain
+        put_share = self._plain(discarded, place)
+
+        def put(slot: int, value: Tensor) -> None:
+            components, share = projector.apply(value)
+            plain(slot, components)
+            put_share(slot, share)
+
+        return put
+
+
+class _Patterns:
+    """Attention patterns of a batch; made when the first one tells how large they are."""
+
+    def __init__(self, model: LoopedModel, plan: CapturePlan, *, rows: int) -> None:
+        self.shape = (rows, len(plan.layers), len(plan.kept))
+        self.device, self.fill = model.device, model.exits_early
+        self.kept: Tensor | None = None
+
+    def of(self, rows: slice) -> Callable[[Tensor], Tensor]:
+        """Return what gives the place of these rows, when it is shown a pattern."""
+
+        def place(value: Tensor) -> Tensor:
+            if self.kept is None:
+                shape = (*self.shape, *value.shape[1:])
+                self.kept = torch.empty(shape, device=self.device)
+                if self.fill:
+                    self.kept.fill_(torch.nan)
+            return self.kept[rows]
+
+        return place
+
+
+def _slot_after(iterations: Sequence[int], ran: int) -> int:
+    """Return the place of the first iteration that did not run."""
+    return sum(t <= ran for t in iterations)

@@ -78,17 +78,20 @@ def site_families(model: LoopedModel, sites: str | Sequence[str]) -> tuple[str, 
         recordable = [name for name in found if name in family_of]
         if not recordable or address.iterations not in (None, "*"):
             raise SiteError(
-                f"record() keeps whole core sites ({', '.join(offered)}) in every iteration; "
-                f"{text!r} is none of them. Use attention= for patterns, and "
-                "model.run_with_cache(names_filter=...) for single passes and other sites."
+                f"sites= names core sites ({', '.join(offered)}) in every iteration; "
+                f"{text!r} is none of them. Use keep_iterations= for some of the passes, "
+                "attention= for patterns, and model.run_with_cache(names_filter=...) for other "
+                "sites."
             )
         for site in {family_of[name][0]: None for name in recordable}:
             present = {layer for name in recordable for f, layer in [family_of[name]] if f == site}
             missing = set(range(model.n_layers)) - present
             if missing:
+                chosen = sorted(present)
                 raise SiteError(
-                    f"record() keeps a site of every core layer; {text!r} leaves out layer "
-                    f"{min(missing)}. Write 'core.*.{text.split('.', 2)[-1]}'."
+                    f"sites= names a site of every core layer; {text!r} leaves out layer "
+                    f"{min(missing)}. Write 'core.*.{text.split('.', 2)[-1]}', and "
+                    f"layers={chosen} to keep those layers of all sites."
                 )
             families[site] = None
     return tuple(families)

@@ -6,79 +6,83 @@ that the analyses need. All logarithms are natural, all values in nats.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from looplens.models.protocol import LoopedModel
+READOUTS = (
+    "topk_ids",
+    "topk_logprobs",
+    "entropy",
+    "target_logprob",
+    "target_rank",
+    "kl_to_previous",
+    "kl_to_last",
+)
 
 
 def readout_statistics(
-    model: LoopedModel,
-    states: Float[Tensor, "row pos iteration_and_initial d_model"],
-    targets: Int[Tensor, "row pos"],
+    logits: Callable[[int], Float[Tensor, "*rows d_vocab"]],
+    targets: Int[Tensor, "*rows"],
     top_k: int,
     *,
-    iterations: int,
-) -> dict[str, Tensor]:
-    """Read out every state of the loop.
+    ran: int,
+    kept: Sequence[int],
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """Read out the kept states of the loop, one iteration after the other.
 
     Parameters
     ----------
-    model : LoopedModel
-        Its ``readout`` is applied to the states of iterations 1..T.
-    states : Float[Tensor, "row pos iteration+1 d_model"]
-        The loop state; index 0 is the initial state.
-    targets : Int[Tensor, "row pos"]
+    logits : callable
+        Of an iteration of 1..ran; the logits of the state after it.
+    targets : Int[Tensor, "*rows"]
         The token to predict at each position, -1 for none.
     top_k : int
         How many of the most probable tokens to keep.
-    iterations : int
-        Passes that the model was asked for.
+    ran : int
+        Passes that the model ran.
+    kept : sequence of int
+        The iterations to keep, ascending; those that did not run are left out.
 
-    Returns
-    -------
-    dict of str to Tensor
-        ``topk_ids``, ``topk_logprobs`` (row, pos, iteration, rank); ``entropy``,
-        ``target_logprob`` (NaN without target), ``target_rank`` (0 is the best, -1 without target),
-        ``kl_to_previous`` = KL(p_{t-1} || p_t) (NaN at iteration 1) and
-        ``kl_to_last`` = KL(p_T || p_t), each (row, pos, iteration).
+    Yields
+    ------
+    iteration : int
+        One that is kept.
+    statistics : dict of str to Tensor
+        ``topk_ids``, ``topk_logprobs`` (rows, rank); ``entropy``, ``target_logprob`` (NaN
+        without target), ``target_rank`` (0 is the best, -1 without target), ``kl_to_previous`` =
+        KL(p_{t-1} || p_t) (NaN at iteration 1) and ``kl_to_last`` = KL(p_T || p_t), each (rows).
     """
-    ran = states.shape[2] - 1
-    shape = (*states.shape[:2], ran)
-    device = states.device
-    kept = {
-        "topk_ids": torch.empty((*shape, top_k), dtype=torch.int32, device=device),
-        "topk_logprobs": torch.empty((*shape, top_k), device=device),
-        "entropy": torch.empty(shape, device=device),
-        "target_logprob": torch.full(shape, torch.nan, device=device),
-        "target_rank": torch.full(shape, -1, dtype=torch.int32, device=device),
-        "kl_to_previous": torch.full(shape, torch.nan, device=device),
-        "kl_to_last": torch.empty(shape, device=device),
-    }
     has_target = targets >= 0
     target = targets.clamp(min=0)[..., None].long()
-
-    def logprobs(t: int) -> Tensor:
-        return model.readout(states[:, :, t], t, iterations).log_softmax(-1)
-
-    last = logprobs(ran)
-    previous = None
-    for t in range(1, ran + 1):
-        now = last if t == ran else logprobs(t)
-        at = (slice(None), slice(None), t - 1)
+    last = logits(ran).log_softmax(-1)
+    before: tuple[int, Tensor] | None = None
+    for t in (t for t in kept if t <= ran):
+        previous = None
+        if t > 1:
+            known = before is not None and before[0] == t - 1
+            previous = before[1] if before and known else logits(t - 1).log_softmax(-1)
+        now = last if t == ran else logits(t).log_softmax(-1)
         top = now.topk(top_k, dim=-1)
-        kept["topk_ids"][at], kept["topk_logprobs"][at] = top.indices.int(), top.values
-        kept["entropy"][at] = -_expectation(now, now)
-        kept["kl_to_last"][at] = _kl(last, now)
-        if previous is not None:
-            kept["kl_to_previous"][at] = _kl(previous, now)
         score = now.gather(-1, target)
-        kept["target_logprob"][at] = score[..., 0].where(has_target, torch.nan)
         rank = (now > score).sum(-1).int()
-        kept["target_rank"][at] = rank.where(has_target, torch.full_like(rank, -1))
-        previous = now
-    return kept
+        entropy = -_expectation(now, now)
+        nothing = torch.full_like(entropy, torch.nan)
+        yield (
+            t,
+            {
+                "topk_ids": top.indices.int(),
+                "topk_logprobs": top.values,
+                "entropy": entropy,
+                "target_logprob": score[..., 0].where(has_target, torch.nan),
+                "target_rank": rank.where(has_target, torch.full_like(rank, -1)),
+                "kl_to_previous": nothing if previous is None else _kl(previous, now),
+                "kl_to_last": _kl(last, now),
+            },
+        )
+        before = (t, now)
 
 
 def _expectation(logp: Tensor, values: Tensor) -> Tensor:

@@ -1,42 +1,37 @@
 """Record a looped model's trajectories to a run on disk.
 
-The recorder goes through the prompts block by block, so that memory does not grow with their
-number: it captures a block, hands the arrays to the store's writer, and forgets them.
+The recorder goes through the run block by block, so that memory does not grow with the number of
+prompts: hooks copy a block into buffers, a thread writes and commits it, and the buffers are used
+again. A block depends on nothing but the run, so it does not matter who records which, or when.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from looplens.errors import InputError, LoopLensError
 from looplens.models import InitialState, LoopedTransformer
-from looplens.models.inputs import whole_number
-from looplens.models.native import as_looped
 from looplens.models.protocol import LoopedModel
-from looplens.prompts import Prompt
-from looplens.recording.applying import applied, check_interventions
-from looplens.recording.capture import CapturePlan, capture
-from looplens.recording.choices import (
-    attention_prompts,
-    readout_size,
-    site_families,
-    starts_of,
-)
-from looplens.recording.early_exit import annotated, iterations_run
+from looplens.recording.blocks import record_blocks
 from looplens.recording.interventions import Intervention
-from looplens.recording.prompts import PromptLike, as_prompts
-from looplens.store import RunSpec, RunWriter
+from looplens.recording.keeping import IterationChoice, LayerChoice, TokenChoice
+from looplens.recording.planning import plan_recording
+from looplens.recording.preparing import Request, prepare
+from looplens.recording.prompts import PromptLike
+from looplens.recording.reductions import ReductionChoice
+from looplens.recording.workers import record_on, worker_of
+from looplens.store import RunWriter, open_stored
+from looplens.store.blocks import split_blocks
+from looplens.store.reduction import Reduction
 
 if TYPE_CHECKING:
     from looplens.run import Run
-
-BLOCK_BYTES = 64 * 2**20
-LARGEST_VOCABULARY = 2**16
 
 
 def record(
@@ -51,12 +46,23 @@ def record(
     readout: bool | int = True,
     initial_state: str | int | InitialState | None = None,
     interventions: Intervention | Iterable[Intervention] = (),
+    layers: LayerChoice = None,
+    keep_iterations: IterationChoice = "all",
+    tokens: TokenChoice = "all",
+    reduce: ReductionChoice = None,
     dtype: str = "float32",
     batch_size: int | None = None,
+    block_tokens: int | None = None,
     seed: int = 0,
     overwrite: bool = False,
+    resume: bool = False,
+    takeover: bool = False,
+    worker: str | tuple[int, int] | None = None,
+    client: Any = None,
+    check_space: bool = True,
+    plan_only: bool = False,
     progress: bool = True,
-) -> Run:
+) -> Run | Any:  # a RecordingPlan, where plan_only says so
     """Run a looped model and write every state of every pass to a run on disk.
 
     Parameters
@@ -89,31 +95,64 @@ def record(
         ``"perturbed:0.3"``, ``"zeros"``.
     interventions : Intervention or iterable of Intervention
         What is changed in the loop while it runs; the run's settings say so.
+    layers : int, sequence of int or slice, optional
+        Core layers whose sites and patterns are kept; all by default.
+    keep_iterations : str or sequence of int
+        ``"all"``, ``"every:4"``, ``"last:8"``, or numbers of 1..T. The initial state is kept only
+        with all of them.
+    tokens : str, int, sequence of int or callable
+        ``"all"``, ``"last"``, positions, or a function of a :class:`looplens.Prompt` that returns
+        one bool a token or positions.
+    reduce : str, Reduction or array (component, d_model), optional
+        Store states in fewer dimensions: ``"random:64"``, ``"pca:64"``, or orthonormal rows. What
+        they leave out is stored for each state.
     dtype : {"float32", "float16"}
         Of the stored states. float16 refuses to store what it cannot hold.
     batch_size : int, optional
-        Prompts in a block; by default as many as fit 64 MiB. Does not change the numbers.
+        Most prompts in a forward; by default as many as fit. Does not change the numbers.
+    block_tokens : int, optional
+        Tokens that are committed at once, rounded up to a power of two; by default about 64 MiB,
+        or what a larger ``batch_size`` needs.
     seed : int
         Seed of the first restart.
     overwrite : bool
-        Replace a run at ``out``.
+        Replace a run at ``out``, once the new one is whole.
+    resume : bool
+        Go on with a run that was interrupted: blocks that are committed stay. The result has the
+        same bytes as that of an uninterrupted recording on this kind of machine.
+    takeover : bool
+        Take over blocks that are claimed by processes on other machines, which are known to be
+        gone. Those of dead processes on this machine always are.
+    worker : str or (int, int), optional
+        Record one share of the run, ``"0/4"`` to ``"3/4"``, together with other processes that are
+        given the others. Whoever is first creates the run, whoever is last completes it.
+    client : distributed.Client, optional
+        Record on the workers of Dask.
+    check_space : bool
+        Refuse to begin a run for which the disk has no room.
+    plan_only : bool
+        Write nothing and return what the recording would take.
     progress : bool
         Show a progress bar.
 
     Returns
     -------
     Run
-        The recorded run, opened.
+        The run, opened; as a worker perhaps incomplete. With ``plan_only`` a
+        :class:`~looplens.recording.planning.RecordingPlan`.
 
     Raises
     ------
     InputError
-        On empty or unencodable prompts, ``iterations`` or ``restarts`` below 1, or more than one
-        restart of a model whose initial state is fixed.
+        On empty or unencodable prompts, ``iterations`` or ``restarts`` below 1, more than one
+        restart of a model whose initial state is fixed, a selection of nothing, a worker that does
+        not exist, or a run at ``out`` that is of another recording and cannot be gone on with.
     SiteError
         On an unknown site, or a site that did not fire as the loop declares.
     RunExistsError
-        If ``out`` exists and ``overwrite`` is not set.
+        If ``out`` exists and neither ``overwrite`` nor ``resume`` is set.
+    StoreError
+        If the disk is too small or refuses, or another process is writing the same block.
 
     Examples
     --------
@@ -121,131 +160,65 @@ def record(
     >>> model = ll.load_model("affine-huginn-mini")
     >>> run = ll.record(model, ["3+4*2"], out="runs/demo", iterations=64, restarts=4)
     """
-    looped = as_looped(model)
-    asked = looped.check_iterations(iterations)
-    checked = as_prompts(prompts, looped)
-    starts = starts_of(looped, initial_state, restarts, seed)
-    families = site_families(looped, sites)
-    top_k = readout_size(readout, looped)
-    maps = attention_prompts(attention, len(checked), looped)
-    if batch_size is not None:
-        batch_size = whole_number(batch_size, "batch_size", least=1)
-    described = looped.describe()
-    settings: dict[str, Any] = {
-        "batch_size": batch_size,
-        "initial_state_scale": starts[0].scale,
-    }
-    changes = check_interventions(interventions, model, asked)
-    if changes:
-        settings["interventions"] = [change.describe() for change in changes]
-    count = asked
-    if looped.exits_early:
-        with applied(model, changes):
-            ran = iterations_run(looped, checked, starts, asked)
-        checked, described, exit_settings = annotated(checked, described, ran, asked)
-        settings |= exit_settings
-        count = int(ran.max())
-    spec = RunSpec(
-        prompts=checked,
-        iterations=count,
-        n_layers=looped.n_layers,
-        d_model=looped.d_model,
+    share = worker_of(worker)
+    if share is not None and client is not None:
+        raise InputError("worker= and client= are two ways to share a run: give one of them")
+    request = Request(
+        prompts=prompts,
+        iterations=iterations,
         restarts=restarts,
-        restart_seeds=tuple(start.seed if start.is_random else None for start in starts),
-        initial_state=starts[0].scheme,
-        sites=families,
-        n_heads=looped.n_heads,
-        n_kv_heads=looped.n_kv_heads,
-        d_head=looped.d_head,
-        inject=looped.injects,
-        attention_prompts=maps,
-        readout_top_k=top_k,
+        sites=sites,
+        attention=attention,
+        readout=readout,
+        initial_state=initial_state,
+        interventions=interventions,
+        layers=layers,
+        keep_iterations=keep_iterations,
+        tokens=tokens,
+        reduce=reduce,
         dtype=dtype,
-        source_dtype=str(looped.dtype).removeprefix("torch."),
-        model=described,
-        settings=settings | looped.loop_settings(count),
-        vocabulary=_vocabulary(looped),
+        batch_size=batch_size,
+        block_tokens=block_tokens,
         seed=seed,
     )
-    plan = CapturePlan(iterations=count, asked=asked, starts=starts, sites=families, top_k=top_k)
-    size = batch_size or _block_size(spec, looped.d_vocab)
-    with (
-        RunWriter(out, spec, overwrite=overwrite) as writer,
-        applied(model, changes),
-        _bar(progress) as bar,
-    ):
-        task = bar.add_task("recording", total=len(checked))
-        token = 0
-        for first in range(0, len(checked), size):
-            block = range(first, min(first + size, len(checked)))
-            arrays, patterns = _capture_block(looped, checked, block, plan, maps)
-            length = sum(len(checked[index]) for index in block)
-            writer.write(token, token + length, arrays)
-            for index, pattern in patterns.items():
-                writer.write_attention(index, pattern)
-            token += length
-            bar.advance(task, len(block))
+    if plan_only:
+        return plan_recording(prepare(model, request, only_plan=True), out)
+    joins = resume or share is not None
+    stored = _stored_reduction(out, overwrite) if joins and reduce is not None else None
+    recording = prepare(model, request, stored=stored)
+    with RunWriter(
+        out,
+        recording.spec,
+        overwrite=overwrite,
+        resume=joins,
+        check_space=check_space,
+        takeover=takeover,
+    ) as writer:
+        mine = range(writer.n_blocks)
+        if share is not None:
+            mine = split_blocks(writer.n_blocks, *share)
+        todo = [block for block in mine if block not in writer.committed]
+        with _bar(progress) as bar:
+            task = bar.add_task("recording", total=len(mine), completed=len(mine) - len(todo))
+
+            def advance(blocks: int) -> None:
+                bar.advance(task, blocks)
+
+            if client is not None:
+                record_on(client, recording, writer, todo, takeover=takeover, advance=advance)
+            else:
+                record_blocks(recording, writer, todo, advance)
+        complete = writer.finish()
     from looplens.run import open_run  # the torch-free side, needed only now
 
-    return open_run(out)
+    return open_run(writer.path if complete else writer.location.path)
 
 
-def _capture_block(
-    model: LoopedModel,
-    prompts: Sequence[Prompt],
-    block: range,
-    plan: CapturePlan,
-    maps: Sequence[int],
-) -> tuple[dict[str, np.ndarray], dict[int, np.ndarray]]:
-    """Capture a block in groups of equal length and lay its tokens end to end again."""
-    groups: dict[tuple[int, bool], list[int]] = {}
-    for index in block:
-        groups.setdefault((len(prompts[index]), index in maps), []).append(index)
-    captured: dict[str, list[np.ndarray]] = {}
-    patterns: dict[int, np.ndarray] = {}
-    for (_, attention), members in groups.items():
-        arrays, pattern = capture(model, [prompts[i] for i in members], plan, attention=attention)
-        for path, array in arrays.items():
-            captured.setdefault(path, []).append(_flat(array, _token_axis(path)))
-        if pattern is not None:
-            patterns |= {index: pattern[:, place] for place, index in enumerate(members)}
-    if len(groups) == 1:  # the usual case costs no copy
-        return {path: arrays[0] for path, arrays in captured.items()}, patterns
-    # Groups stand one behind the other: put their tokens back into the order of the prompts.
-    order = [index for members in groups.values() for index in members]
-    starts = dict(zip(order, np.cumsum([0, *(len(prompts[i]) for i in order)]), strict=False))
-    tokens = np.concatenate([starts[i] + np.arange(len(prompts[i])) for i in block])
-    return {
-        path: np.take(np.concatenate(arrays, axis=_token_axis(path)), tokens, _token_axis(path))
-        for path, arrays in captured.items()
-    }, patterns
-
-
-def _token_axis(path: str) -> int:
-    return 0 if path == "loop/injected" else 1  # behind the restarts, where there are any
-
-
-def _flat(array: np.ndarray, axis: int) -> np.ndarray:
-    """Lay prompts of equal length end to end: (..., prompt, pos, ...) to (..., token, ...)."""
-    return array.reshape(*array.shape[:axis], -1, *array.shape[axis + 2 :])
-
-
-def _vocabulary(model: LoopedModel) -> dict[int, str]:
-    tokenizer, size = model.tokenizer, model.d_vocab
-    if tokenizer is None or size > LARGEST_VOCABULARY:
-        return {}
-    return {i: tokenizer.token_text(i) for i in range(min(size, tokenizer.d_vocab))}
-
-
-def _block_size(spec: RunSpec, d_vocab: int) -> int:
-    """Return how many prompts of the longest kind fit the memory of a block."""
-    longest = max(map(len, spec.prompts))
-    variables = spec.layout.variables().values()
-    kept = sum(v.nbytes for v in variables if v.token_axis is not None) * longest // spec.n_tokens
-    patterns = max((v.nbytes for v in variables if v.token_axis is None), default=0)
-    # The readout holds the logits of this, the last and the previous pass, and their difference.
-    logits = 4 * 4 * d_vocab * longest * spec.restarts if spec.readout_top_k else 0
-    return max(1, min(64, BLOCK_BYTES // (kept + patterns + logits)))
+def _stored_reduction(out: str | os.PathLike[str], overwrite: bool) -> Reduction | None:
+    """Return the basis of the run that is to be gone on with, if there is one."""
+    with suppress(LoopLensError):  # what is wrong with it is said when it is joined
+        return open_stored(f"{os.fspath(out)}.partial" if overwrite else out).reduction
+    return None
 
 
 def _bar(show: bool) -> Progress:
@@ -253,7 +226,7 @@ def _bar(show: bool) -> Progress:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("prompts"),
+        TextColumn("blocks"),
         TimeRemainingColumn(),
         console=Console(stderr=True),  # standard output may be piped into something
         disable=not show,

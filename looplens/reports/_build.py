@@ -55,7 +55,7 @@ def build(run: Any) -> Report:
     sections = [_recorded.section(run)]
     sections += [section for make in SECTIONS if (section := make(material)) is not None]
     return Report(
-        title=f"{run.model_name}: {run.path.name}",
+        title=f"{run.model_name}: {run.name}",
         metadata=_recorded.metadata(run),
         verdict=_verdict.verdict(material),
         sections=tuple(sections),
@@ -95,7 +95,7 @@ def check_target(run: Any, out: str | os.PathLike[str]) -> Path:
     path = Path(out)
     if path.is_dir():
         raise InputError(f"{path} is a directory; name the file to write, such as report.html.")
-    if run.path.resolve() in path.resolve().parents:
+    if isinstance(run.path, Path) and run.path.resolve() in path.resolve().parents:
         raise InputError(
             f"{path} lies inside the run {run.path}, which could not be overwritten with a file of "
             "another kind in it. Write the report beside the run."

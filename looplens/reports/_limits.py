@@ -11,14 +11,16 @@ from collections.abc import Iterator
 import numpy as np
 
 from looplens.plots._labels import percent
+from looplens.plots._select import listed
 from looplens.reports import _power
 from looplens.reports._material import Material
-from looplens.reports._recorded import plural
+from looplens.reports._recorded import plural, tokens_run
 from looplens.reports._report import Statement
 
 ENOUGH_ITERATIONS = 128
 """Iterations from which regime verdicts are recommended; below 32 the detector is weak."""
 FEW_ITERATIONS = 32
+_SAMPLED_TOKENS = 512
 _COARSE = {"bfloat16": "about 1 %", "float16": "about 0.1 %"}
 
 
@@ -34,8 +36,11 @@ def limits(material: Material) -> tuple[Statement, ...]:
         statement
         for find in (
             _incomplete,
+            _unreadable,
             _non_finite,
             _iterations,
+            _kept,
+            _reduced,
             _unresolved,
             _orbits,
             _restarts,
@@ -50,11 +55,26 @@ def limits(material: Material) -> tuple[Statement, ...]:
 
 
 def _incomplete(material: Material) -> Iterator[Statement]:
-    if not material.run.complete:
+    run = material.run
+    if not run.complete:
         yield Statement(
             key="incomplete",
-            text="The recording did not finish: tokens that were not reached are missing, so no "
-            "analysis was made. Record the run again.",
+            text=f"The recording is not complete: {len(run.committed)} of "
+            f"{plural(run.n_blocks, 'block')} are recorded, so everything here is of "
+            f"{plural(int(run.committed_tokens.sum()), 'token')} of {run.n_tokens}. Record the "
+            "rest with resume=True (--resume on the command line).",
+        )
+
+
+def _unreadable(material: Material) -> Iterator[Statement]:
+    """Say of which tokens the files are damaged, as the analyses counted them."""
+    counts = [found.attrs.get("tokens_unreadable", 0) for found in material.results.values()]
+    worst = int(max(counts, default=0))
+    if worst:
+        yield Statement(
+            key="unreadable",
+            text=f"{plural(worst, 'token')} could not be read, because files are damaged, and are "
+            "left out. `looplens verify` names the files; record their blocks again.",
         )
 
 
@@ -85,6 +105,53 @@ def _iterations(material: Material) -> Iterator[Statement]:
         key="iterations",
         text=f"Only {plural(iterations, 'iteration')} were recorded: {effect}. Record "
         f"{ENOUGH_ITERATIONS} or more for firm verdicts.",
+    )
+
+
+def _kept(material: Material) -> Iterator[Statement]:
+    """Say what the selection at the source takes from the analyses."""
+    run = material.run
+    if not run.all_iterations:
+        yield Statement(
+            key="kept_iterations",
+            text=f"What happens between the {plural(len(run.kept_iterations), 'iteration')} that "
+            f"were kept of {run.iterations} ({listed(run.kept_iterations)}): whatever needs every "
+            "iteration is missing. Record with keep_iterations='all'.",
+        )
+    if len(run.recorded_layers) < run.n_layers and run.site_names:
+        yield Statement(
+            key="kept_layers",
+            text=f"What happens in the other layers: of {run.n_layers}, "
+            f"{listed(run.recorded_layers)} were kept. Record with layers=None.",
+        )
+    if tokens_run(run) > run.n_tokens:
+        yield Statement(
+            key="kept_tokens",
+            text=f"What the other tokens do: of {plural(tokens_run(run), 'token')}, "
+            f"{run.n_tokens} were kept, and every share and median is of these. Record with "
+            "tokens='all'.",
+        )
+
+
+def _reduced(material: Material) -> Iterator[Statement]:
+    """Say how much of the states the reduction left out, from tokens spread over the run."""
+    run = material.run
+    if not run.is_reduced:
+        return
+    recorded = np.flatnonzero(run.committed_tokens)
+    if not recorded.size:
+        return
+    chosen = recorded[:: -(-recorded.size // _SAMPLED_TOKENS)]
+    left_out = run.discarded("state", tokens=chosen).values
+    left_out = left_out[np.isfinite(left_out)]
+    if not left_out.size:
+        return
+    yield Statement(
+        key="reduced",
+        text=f"What lies outside the {plural(run.width, 'dimension')} that states were reduced to "
+        f"({run.reduction.kind}, of {run.d_model}): they leave out {percent(np.median(left_out))} "
+        f"of the squared norm in the median state and {percent(left_out.max())} in the worst "
+        f"(of {plural(chosen.size, 'token')}). Motion there is not seen.",
     )
 
 
@@ -202,12 +269,13 @@ def _precision(material: Material) -> Iterator[Statement]:
 
 def _failed(material: Material) -> Iterator[Statement]:
     """Whatever else is missing: an analysis that failed, in its own words."""
-    if not material.run.complete:
+    if not material.run.committed:  # nothing is there that an analysis could fail on
         return
     explained = {
         "path_independence": material.run.restarts < 2,
         "readout": not material.run.has_readout,
-        "cycle": material.run.n_layers < 2 or "resid_post" not in material.run.site_names,
+        "cycle": len(material.run.recorded_layers) < 2
+        or "resid_post" not in material.run.site_names,
         "attention_change": not material.run.attention_prompts,
     }
     for name, reason in material.reasons.items():

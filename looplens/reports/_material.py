@@ -6,7 +6,7 @@ becomes a reason instead of an exception: a report is the place to say so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import xarray as xr
@@ -71,11 +71,16 @@ def telling_prompt(material: Material, recorded: tuple[int, ...] | None = None) 
     material : Material
         The run and its analyses.
     recorded : tuple of int or None
-        Prompts to choose from; None for all. The first one wins a tie.
+        Prompts to choose from; None for all. The first one wins a tie. Of an incomplete run only
+        those whose beginning is recorded are chosen, where there is one.
     """
     run = material.run
-    allowed = range(run.n_prompts) if recorded is None else recorded
+    allowed: Sequence[int] = range(run.n_prompts) if recorded is None else recorded
+    there = run.committed_tokens
+    begun = there[run.prompts["first_token"].values[list(allowed)]]
+    allowed = [prompt for prompt, found in zip(allowed, begun, strict=True) if found] or allowed
     if "classify" not in material:
         return next(iter(allowed))
     moving = (material["classify"]["regime"].transpose("restart", "token") != "fixed_point").values
+    moving &= there
     return max(allowed, key=lambda prompt: int(moving[:, run.token_range(prompt)].sum()))

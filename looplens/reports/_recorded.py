@@ -6,6 +6,7 @@ import datetime
 from typing import Any
 
 import looplens
+from looplens.plots._select import listed
 from looplens.reports._report import Fact, Section, Table
 
 _MOST_PROMPTS = 12
@@ -25,13 +26,20 @@ def metadata(run: Any) -> dict[str, Any]:
         "described": described(run),
         "report_created": now.isoformat(),
         "report_looplens_version": looplens.__version__,
-        "name": run.path.name,
+        "name": run.name,
         "model": dict(run.model),
         "prompts": run.n_prompts,
         "tokens": run.n_tokens,
         "iterations": run.iterations,
         "layers": run.n_layers,
         "d_model": run.d_model,
+        "recorded_layers": list(run.recorded_layers),
+        "recorded_iterations": list(run.kept_iterations),
+        "tokens_run": tokens_run(run),
+        "stored_width": run.width,
+        "reduction": run.reduction.describe() if run.reduction is not None else None,
+        "blocks": run.n_blocks,
+        "blocks_recorded": len(run.committed),
         "restarts": run.restarts,
         "restart_seeds": list(run.restart_seeds),
         "initial_state": run.initial_state,
@@ -61,6 +69,11 @@ def described(run: Any) -> str:
     return " · ".join([*parts, *([f"recorded on {created}"] if created else [])])
 
 
+def tokens_run(run: Any) -> int:
+    """Return how many tokens the prompts had, whether they were kept or not."""
+    return int(run.prompts["length"].values.sum())
+
+
 def plural(count: int, noun: str, nouns: str | None = None) -> str:
     """Return ``"1 prompt"`` or ``"3 prompts"``; thousands are set apart by a thin space."""
     written = f"{count:,}".replace(",", "\u202f")
@@ -81,12 +94,12 @@ def section(run: Any) -> Section:
         Fact(
             label="Loop",
             value=f"{plural(run.n_layers, 'layer')} × {run.iterations}",
-            note=f"core layers × iterations; width {run.d_model}",
+            note=f"core layers × iterations; width {run.d_model}{_kept_of_loop(run)}",
         ),
         Fact(
             label="Prompts",
             value=plural(run.n_prompts, "prompt"),
-            note=f"{plural(run.n_tokens, 'token')} together",
+            note=f"{plural(run.n_tokens, 'token')} {_of_tokens(run)}",
         ),
         Fact(
             label="Restarts",
@@ -105,7 +118,7 @@ def section(run: Any) -> Section:
             value=str(run.attrs.get("created", "–"))[:10],
             note=f"looplens {run.attrs.get('looplens_version', '–')}",
         ),
-        Fact(label="Complete", value="yes" if run.complete else "no", note=_non_finite(run)),
+        Fact(label="Complete", value=_complete(run), note=_non_finite(run)),
     ]
     return Section(
         key="recorded",
@@ -119,6 +132,27 @@ def _joined(model: dict[str, Any], *keys: str) -> str:
     return ", ".join(str(model[key]) for key in keys if model.get(key))
 
 
+def _kept_of_loop(run: Any) -> str:
+    """Say which layers, iterations and dimensions were kept, where not all were."""
+    parts = []
+    if len(run.recorded_layers) < run.n_layers:
+        parts.append(f"layers kept: {listed(run.recorded_layers)}")
+    if not run.all_iterations:
+        parts.append(f"iterations kept: {listed(run.kept_iterations)}")
+    if run.is_reduced:
+        parts.append(f"states stored in {plural(run.width, 'dimension')} ({run.reduction.kind})")
+    return "".join(f"; {part}" for part in parts)
+
+
+def _of_tokens(run: Any) -> str:
+    everything = tokens_run(run)
+    return "together" if run.n_tokens == everything else f"kept of {plural(everything, 'token')}"
+
+
+def _complete(run: Any) -> str:
+    return "yes" if run.complete else f"{len(run.committed)} of {plural(run.n_blocks, 'block')}"
+
+
 def _non_finite(run: Any) -> str:
     if not run.non_finite:
         return "every recorded number is finite"
@@ -129,7 +163,9 @@ def _non_finite(run: Any) -> str:
 def _prompts(run: Any) -> Table:
     table = run.prompts
     extra = [
-        str(name) for name in table.data_vars if name not in ("text", "n_tokens", "first_token")
+        str(name)
+        for name in table.data_vars
+        if name not in ("text", "n_tokens", "first_token", "length")
     ]
     rows = []
     for number in range(min(run.n_prompts, _MOST_PROMPTS)):
@@ -137,7 +173,7 @@ def _prompts(run: Any) -> Table:
         if len(text) > _MOST_TEXT:
             text = f"{text[:_MOST_TEXT]}…"
         values = (str(table[name].values[number]) for name in extra)
-        rows.append((str(number), text, str(int(table["n_tokens"].values[number])), *values))
+        rows.append((str(number), text, str(int(table["length"].values[number])), *values))
     caption = "Prompts"
     if run.n_prompts > _MOST_PROMPTS:
         caption = f"The first {_MOST_PROMPTS} of {plural(run.n_prompts, 'prompt')}"

@@ -31,12 +31,13 @@ def verdict(material: Material) -> tuple[Statement, ...]:
         The run and its analyses.
     """
     sentences = [
+        *_incomplete(material),
         *_regimes(material),
         *_settling(material),
         *_path_independence(material),
         *_readout(material),
         *_cycle(material),
-        *_integrity(material),
+        *_non_finite(material),
     ]
     if not sentences:
         reasons = "; ".join(material.reasons.values()) or "nothing was recorded"
@@ -164,13 +165,19 @@ def _cycle(material: Material) -> list[Statement]:
     return [Statement(key="cycle", text=text)]
 
 
-def _integrity(material: Material) -> list[Statement]:
-    run, found = material.run, []
-    if not run.complete:
-        text = "The recording stopped early: this run is incomplete, and so is this report."
-        found.append(Statement(key="complete", text=text))
-    if run.non_finite:
-        named = ", ".join(f"{name} ({count})" for name, count in run.non_finite.items())
-        text = f"Numbers that are not finite were recorded: {named}."
-        found.append(Statement(key="non_finite", text=text))
-    return found
+def _incomplete(material: Material) -> list[Statement]:
+    run = material.run
+    if run.complete:
+        return []
+    blocks = f"{len(run.committed)} of {plural(run.n_blocks, 'block')}"
+    text = f"The recording is not complete ({blocks}): this report is of a part of it."
+    return [Statement(key="complete", text=text)]
+
+
+def _non_finite(material: Material) -> list[Statement]:
+    run = material.run
+    if not run.non_finite:
+        return []
+    named = ", ".join(f"{name} ({count})" for name, count in run.non_finite.items())
+    text = f"Numbers that are not finite were recorded: {named}."
+    return [Statement(key="non_finite", text=text)]

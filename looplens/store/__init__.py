@@ -7,6 +7,16 @@ labelled reads. Needs numpy, xarray and zarr, no torch.
 from looplens.store.schema import SCHEMA_VERSION, SITES
 from looplens.store.spec import RunSpec
 from looplens.store.stored import StoredRun, open_stored
+from looplens.store.verifying import VerifyReport, verify
 from looplens.store.writer import RunWriter
 
-__all__ = ["SCHEMA_VERSION", "SITES", "RunSpec", "RunWriter", "StoredRun", "open_stored"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "SITES",
+    "RunSpec",
+    "RunWriter",
+    "StoredRun",
+    "VerifyReport",
+    "open_stored",
+    "verify",
+]

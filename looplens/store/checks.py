@@ -10,9 +10,11 @@ from typing import Any
 
 from looplens.errors import CorruptRunError, LoopLensError, SchemaVersionError
 from looplens.store.arrays import StoredArray
-from looplens.store.location import RESTORE, RunLocation
-from looplens.store.schema import SCHEMA_VERSION, SITES, Layout, looplens_version
-from looplens.store.spec import STORE_DTYPES
+from looplens.store.documents import RESTORE
+from looplens.store.layout import Layout
+from looplens.store.location import RunLocation
+from looplens.store.schema import SCHEMA_VERSION, SITES, looplens_version
+from looplens.store.validation import STORE_DTYPES
 
 _REQUIRED = {
     "complete": bool,
@@ -32,7 +34,20 @@ _REQUIRED = {
     "n_prompts": int,
     "n_tokens": int,
     "non_finite": dict,
+    "layers": list,
+    "kept_iterations": list,
+    "block_tokens": int,
 }
+
+_SIZES = (
+    "iterations",
+    "n_layers",
+    "d_model",
+    "restarts",
+    "n_prompts",
+    "n_tokens",
+    "block_tokens",
+)
 
 
 def read_layout(location: RunLocation, attributes: dict[str, Any]) -> Layout:
@@ -41,23 +56,37 @@ def read_layout(location: RunLocation, attributes: dict[str, Any]) -> Layout:
     Raises
     ------
     SchemaVersionError
-        If a newer looplens wrote the run.
+        If a looplens with another schema wrote the run.
     CorruptRunError
         If an attribute is missing or has a value that it cannot have.
     """
     version = attributes["schema_version"]
-    if isinstance(version, int) and version > SCHEMA_VERSION:
+    if isinstance(version, int) and version >= 1 and version != SCHEMA_VERSION:
+        writer = attributes.get("looplens_version", "of unknown version")
+        what_to_do = (
+            "Update looplens."
+            if version > SCHEMA_VERSION
+            else f"Record the run again, or read it with looplens {writer}."
+        )
         raise SchemaVersionError(
-            f"{location} has schema version {version} (written by looplens "
-            f"{attributes.get('looplens_version', 'of unknown version')}), but looplens "
-            f"{looplens_version()} reads versions up to {SCHEMA_VERSION}. Update looplens."
+            f"{location} has schema version {version} (written by looplens {writer}), but looplens "
+            f"{looplens_version()} reads version {SCHEMA_VERSION}. {what_to_do}"
         )
     if version != SCHEMA_VERSION:
         raise CorruptRunError(f"{location}: the schema version is {version!r}. {RESTORE}")
     wrong = [n for n, kind in _REQUIRED.items() if not isinstance(attributes.get(n), kind)]
     if not wrong:
-        sizes = ("iterations", "n_layers", "d_model", "restarts", "n_prompts", "n_tokens")
-        wrong += [name for name in sizes if attributes[name] < 1]
+        wrong += [name for name in _SIZES if attributes[name] < 1]
+        wrong += [
+            name
+            for name, allowed in (
+                ("layers", range(attributes["n_layers"])),
+                ("kept_iterations", range(1, attributes["iterations"] + 1)),
+            )
+            if not attributes[name] or not set(map(str, attributes[name])) <= set(map(str, allowed))
+        ]
+        width = attributes.get("width")
+        wrong += ["width"] * (width is not None and not (isinstance(width, int) and width > 0))
         wrong += ["store_dtype"] * (attributes["store_dtype"] not in STORE_DTYPES)
         wrong += ["sites"] * (not set(map(str, attributes["sites"])) <= set(SITES))
     if wrong:
@@ -80,6 +109,10 @@ def read_layout(location: RunLocation, attributes: dict[str, Any]) -> Layout:
         attention_lengths=_attention_lengths(location, attributes),
         readout_top_k=attributes["readout_top_k"],
         dtype=attributes["store_dtype"],
+        layers=tuple(attributes["layers"]),
+        kept_iterations=tuple(attributes["kept_iterations"]),
+        width=attributes.get("width"),
+        block_tokens=attributes["block_tokens"],
     )
 
 
@@ -122,12 +155,12 @@ def _check_array(
 
 
 def _attention_lengths(location: RunLocation, attributes: dict[str, Any]) -> dict[int, int]:
-    for column in ("text", "n_tokens", "first_token"):
+    for column in ("text", "n_tokens", "length", "first_token"):
         _check_array(location, f"prompts/{column}", (attributes["n_prompts"],))
     if not attributes["attention_prompts"]:
         return {}
     try:
-        lengths = StoredArray(location, "prompts/n_tokens").variable().values
+        lengths = StoredArray(location, "prompts/length").variable().values
         return {int(index): int(lengths[index]) for index in attributes["attention_prompts"]}
     except LoopLensError:
         raise

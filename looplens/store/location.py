@@ -1,150 +1,139 @@
-"""Where a run lies: the only module of the store that touches paths and files.
+"""Where a run lies: the only way from the store to files.
 
-Runs are local directories. Everything that would change for an object store (existence, sizes,
-removal, atomic replacement) is a method here and nowhere else.
+Files and documents are in `looplens.store.documents`; the birth of a run under a name of its own,
+and the bytes of its arrays, are here.
 """
 
 from __future__ import annotations
 
-import functools
-import itertools
 import json
-import math
 import os
-import warnings
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
-from zarr.errors import ZarrUserWarning
-from zarr.storage import LocalStore
 
-from looplens.errors import CorruptRunError, InputError, NotARunError, StoreError
+from looplens.errors import LoopLensError, StoreError
 from looplens.store.codecs import PYTHON_CODECS, fast_codecs, pipeline
-from looplens.store.room import make_room, swap
+from looplens.store.documents import Names, RunDocuments, unreachable
+from looplens.store.room import finish_move, make_room, publish
 from looplens.store.schema import VariableSpec
+from looplens.store.shard_reading import MISMATCH, digest_of
+from looplens.store.shards import (
+    Digest,
+    Format,
+    cells_of,
+    encode,
+    ends_in_checksum,
+    read_format,
+)
 
-RESTORE = "Restore the run from a copy, or record it again."
 
-_CHECKSUM_BYTES = 4
-
-
-class RunLocation:
-    """A directory that holds a run, or will.
+class RunLocation(RunDocuments):
+    """A place that holds a run, or will.
 
     Parameters
     ----------
     path : str or path
-        The directory.
+        A directory, or a URL such as ``s3://bucket/run`` or ``memory://run``. Options of the
+        backend come from fsspec's configuration and from the environment.
 
     Raises
     ------
     InputError
-        If the path is a URL.
+        If the scheme of a URL is unknown, or its package is not installed.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        if "://" in os.fspath(path):
-            raise InputError(
-                f"A run is a local directory, but the path is a URL: {os.fspath(path)!r}. "
-                "Copy the run to this machine first."
-            )
-        self.path = Path(path).expanduser()
-        self._replaces: Path | None = None  # the run whose place this one takes once it is whole
+        super().__init__(path)
+        # While a run is built: where it will appear, and what it replaces there.
+        self._target: Any = None
+        self._replaces: Any = None
+        self._formats: dict[str, Format | None] = {}
 
-    def __str__(self) -> str:
-        return str(self.path)
+    # A new run
 
-    def __truediv__(self, key: str) -> Path:
-        return self.path / key
+    def prepare(
+        self, *, overwrite: bool = False, resume: bool = False, needed_bytes: int = 0
+    ) -> bool:
+        """Find out what is to be done for a new run, and make room for it.
 
-    def read_metadata(self, key: str = "") -> dict[str, Any] | None:
-        """Return the Zarr metadata document of a group or array; None when there is none.
+        A run that is built lies under a name of its own until `publish`; one that replaces
+        another lies beside it, with ``.partial`` at the end of its name, until `take_place`.
+
+        Parameters
+        ----------
+        overwrite : bool
+            Replace a run that is there, once the new one is whole.
+        resume : bool
+            Go on with a run that is there; with ``overwrite``, with one beside it that was to
+            replace it.
+        needed_bytes : int
+            Refuse to build a run that has no room; 0 does not ask.
+
+        Returns
+        -------
+        bool
+            True if there is a run to go on with, at which this location now points; False if one
+            is to be built: groups, arrays and tables are created, then `consolidate`, `publish`.
 
         Raises
         ------
-        CorruptRunError
-            If the document is there but cannot be read.
+        RunExistsError
+            If the path is taken, and either nothing of the kind was asked for or what is there is
+            not a run.
+        StoreError
+            If there is not enough room, or the directory cannot be made.
         """
-        file = self.path / key / "zarr.json"
         try:
-            document = json.loads(file.read_bytes())
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (ValueError, OSError) as error:
-            raise CorruptRunError(f"{file} cannot be read ({error}). {RESTORE}") from error
-        if not isinstance(document, dict):
-            raise CorruptRunError(f"{file} does not hold Zarr metadata. {RESTORE}")
-        return document
+            room = make_room(self, overwrite=overwrite, resume=resume, needed_bytes=needed_bytes)
+        except LoopLensError:
+            raise
+        except Exception as error:  # every backend has its own kinds of error
+            if self.is_local:
+                raise
+            raise unreachable(self.files, error) from error
+        self._replaces, self._target = room.replaces, room.target
+        self._move_to(room.files)
+        return room.joins
 
-    def root_attributes(self) -> dict[str, Any]:
-        """Return the attributes of the run.
+    def publish(self) -> bool:
+        """Let a run that was built appear under its name, at once.
 
-        Raises
-        ------
-        NotARunError
-            If the directory does not exist or holds something else.
-        CorruptRunError
-            If its metadata cannot be read.
+        Returns
+        -------
+        bool
+            False if another process was faster: then this location points at the run of that one.
         """
-        if not self.path.exists():
-            raise NotARunError(f"There is no run at {self}: the directory does not exist.")
-        if not self.path.is_dir():
-            raise NotARunError(f"There is no run at {self}: a run is a directory, this is a file.")
-        document = self.read_metadata()
-        if document is None:
-            raise NotARunError(
-                f"There is no run at {self}: the directory has no zarr.json. Give the directory "
-                "that the recording was written to."
-            )
-        attributes = document.get("attributes")
-        # Other programs version their schemas too, so one of the two names alone proves nothing.
-        if not isinstance(attributes, dict) or not {"schema_version", "looplens_version"} <= set(
-            attributes
-        ):
-            raise NotARunError(
-                f"There is no run at {self}: its zarr.json has no schema_version of looplens, so "
-                "another program wrote it."
-            )
-        return attributes
-
-    def children(self, key: str) -> list[str]:
-        """Return the names of the groups and arrays in a group, sorted."""
-        return sorted(file.parent.name for file in (self.path / key).glob("*/zarr.json"))
-
-    def prepare(self, *, overwrite: bool, needed_bytes: int) -> None:
-        """Make room for a new run; see `looplens.store.room.make_room`.
-
-        A run that is to be replaced stays until the new one is whole: that one is written beside
-        it, and moved by `take_place`.
-        """
-        working = make_room(self, overwrite=overwrite, needed_bytes=needed_bytes)
-        self._replaces = self.path if working != self.path else None
-        self.path = working
+        root = self._built[""]
+        self._built, built = {}, self._built
+        first = publish(self.files, self._target, json.dumps(root, indent=2).encode(), set(built))
+        self._move_to(self._target)
+        return first
 
     def take_place(self) -> None:
         """Put a finished run in the place of the one that it replaces, if there is one."""
         if self._replaces is not None:
-            swap(self.path, self._replaces)
-            self.path, self._replaces = self._replaces, None
+            finish_move(self.files, self._replaces)
+            self._move_to(self._replaces)
+            self._replaces = None
 
-    def create_group(self, key: str = "", attributes: dict[str, Any] | None = None) -> None:
-        """Create a group."""
-        zarr.create_group(LocalStore(self.path), path=key, attributes=attributes or {})
+    def _move_to(self, files: Any) -> None:
+        self.files, self._root = files, None
+
+    # Arrays
 
     def create_array(self, variable: VariableSpec) -> None:
         """Create an array at full size, without chunks yet."""
         compressors = [ZstdCodec(level=1)] if variable.compressed else []
+        store: dict[str, Any] = {}
         with pipeline(PYTHON_CODECS):
             zarr.create_array(
-                LocalStore(self.path),
-                name=variable.path,
+                store,
                 shape=variable.shape,
                 chunks=variable.chunks,
+                shards=variable.shards,
                 dtype=variable.dtype,
                 compressors=[*compressors, Crc32cCodec()],
                 filters=None,
@@ -152,52 +141,20 @@ class RunLocation:
                 dimension_names=variable.dims,
                 attributes={"long_name": variable.long_name, "units": variable.units},
             )
+        self._write_document(variable.path, json.loads(store["zarr.json"].to_bytes()))
 
     def open_array(self, key: str) -> zarr.Array:
-        """Open an array for reading."""
+        """Open an array through Zarr, for reading."""
         document = self.read_metadata(key)
         text = document is None or document.get("data_type") == "string"
-        with pipeline(PYTHON_CODECS if text else fast_codecs()):
-            return zarr.open_array(LocalStore(self.path, read_only=True), path=key, mode="r")
-
-    def write(self, variable: VariableSpec, region: tuple[slice, ...], data: np.ndarray) -> None:
-        """Write whole chunks of an array.
-
-        Raises
-        ------
-        StoreError
-            If the disk refuses.
-        """
-        codecs = PYTHON_CODECS if variable.dtype == "string" else fast_codecs()
-        try:
-            self._writable(variable.path, codecs)[region] = data
-            # The Rust codecs leave out a chunk of nothing but fill values, whatever the setting;
-            # here a chunk file that does not exist has to mean damage.
-            if not all(map(os.path.exists, self._chunk_files(variable, region))):
-                self._writable(variable.path, PYTHON_CODECS)[region] = data
-        except (OSError, RuntimeError, ValueError) as error:
-            raise StoreError(
-                f"{variable.path} could not be written ({error}). Check the free space and the "
-                "permissions of the directory; the run is left incomplete."
-            ) from error
-
-    def _chunk_files(self, variable: VariableSpec, region: tuple[slice, ...]) -> Iterator[Path]:
-        numbers = [
-            range(part.start // length, -(-part.stop // length))
-            for part, length in zip(region, variable.chunks, strict=True)
-        ]
-        for chunk in itertools.product(*numbers):
-            yield self.path / variable.path / "c" / "/".join(map(str, chunk))
-
-    @functools.lru_cache(maxsize=4096)  # noqa: B019  (a location lives as long as its run)
-    def _writable(self, key: str, codecs: str) -> zarr.Array:
+        codecs = PYTHON_CODECS if text or not self.is_local else fast_codecs()
         with pipeline(codecs):
-            return zarr.open_array(LocalStore(self.path), path=key, mode="r+")
+            return zarr.open_array(self.files.zarr_store(read_only=True), path=key, mode="r")
 
     def chunk_problem(
         self, array: zarr.Array, chunk: tuple[int, ...], *, verify: bool = False
     ) -> tuple[str, str] | None:
-        """Return (chunk file, what is wrong with it), or None when it looks whole.
+        """Return (chunk file, what is wrong with it) of an array that is read through Zarr.
 
         Parameters
         ----------
@@ -209,56 +166,102 @@ class RunLocation:
             Whether to compare the checksum in any case, and not only where reading will not do so.
         """
         key = f"{array.path}/{array.metadata.encode_chunk_key(chunk)}"
-        try:
-            size = os.stat(self.path / key).st_size
-        except (FileNotFoundError, NotADirectoryError):
-            return key, "is missing"
-        if array.compressors == (Crc32cCodec(),) and array.dtype.kind in "fi":
-            expected = array.dtype.itemsize * math.prod(array.chunks) + _CHECKSUM_BYTES
-            if size != expected:
-                return key, f"has {size} bytes and not {expected}"
         ends_past_array = any(
             (number + 1) * length > total
             for number, length, total in zip(chunk, array.chunks, array.shape, strict=True)
         )
-        # A chunk that is read in part is decoded without a look at its checksum.
-        if (verify or ends_past_array) and Crc32cCodec() in array.compressors:
-            content = (self.path / key).read_bytes()
-            checksum = google_crc32c.value(content[:-_CHECKSUM_BYTES])
-            if checksum.to_bytes(_CHECKSUM_BYTES, "little") != content[-_CHECKSUM_BYTES:]:
-                return key, "does not match its checksum"
+        try:
+            # A chunk that is read in part is decoded without a look at its checksum.
+            if (verify or ends_past_array) and Crc32cCodec() in array.compressors:
+                return None if ends_in_checksum(self.read_bytes(key)) else (key, MISMATCH)
+            self.size(key)
+        except (FileNotFoundError, NotADirectoryError):
+            return key, "is missing"
         return None
 
-    def update_root_attributes(self, changes: dict[str, Any]) -> None:
-        """Change attributes of the run, in one atomic write."""
-        document = self.read_metadata() or {}
-        document["attributes"] = {**document["attributes"], **changes}
-        self._replace_metadata(document)
+    def write(
+        self, variable: VariableSpec, region: tuple[slice, ...], data: np.ndarray
+    ) -> dict[str, tuple[int, str]]:
+        """Write whole files (shards, or chunks where there are none) of an array.
 
-    def consolidate(self) -> None:
-        """Gather the metadata of all groups and arrays in the root, where xarray looks for it."""
-        with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", message="Consolidated metadata is currently", category=ZarrUserWarning
-            )
-            zarr.consolidate_metadata(LocalStore(self.path))
+        Parameters
+        ----------
+        variable : VariableSpec
+            The array, which was created.
+        region : tuple of slice
+            With start and stop along each axis: whole files, or up to the end of the array.
+        data : array
+            The numbers of the region, in the dtype of the variable.
 
-    def consolidate_below(self, key: str) -> None:
-        """Gather the metadata of one group that was replaced, without walking the whole run."""
-        document = self.read_metadata() or {}
-        gathered = document.get("consolidated_metadata")
-        if gathered is None:
-            self.consolidate()
-            return
-        entries = gathered["metadata"]
-        for old in [name for name in entries if name == key or name.startswith(f"{key}/")]:
-            del entries[old]
-        entries[key] = self.read_metadata(key)
-        for child in self.children(key):
-            entries[f"{key}/{child}"] = self.read_metadata(f"{key}/{child}")
-        self._replace_metadata(document)
+        Returns
+        -------
+        dict
+            File name, relative to the run, to its size and checksum; computed on the way.
 
-    def _replace_metadata(self, document: dict[str, Any]) -> None:
-        partial = self.path / f".zarr.json.{os.getpid()}.partial"
-        partial.write_text(json.dumps(document, indent=2))
-        partial.replace(self.path / "zarr.json")
+        Raises
+        ------
+        StoreError
+            If the disk refuses.
+        """
+        written = {}
+        try:
+            fmt = self._format(variable.path)
+            if fmt is None:
+                self._write_through_zarr(variable, region, data)
+                return {key: self.checksum(key) for key in self.shard_files(variable, region)}
+            for cell, within in cells_of(fmt, region):
+                digest = Digest()
+                self.files.write(fmt.file(cell), encode(fmt, data[within], digest))
+                written[fmt.file(cell)] = digest.result()
+        except (OSError, RuntimeError, ValueError) as error:
+            raise StoreError(
+                f"{variable.path} could not be written ({error}). Check the free space and the "
+                "permissions of the directory; the run is left incomplete."
+            ) from error
+        return written
+
+    def checksum(self, key: str) -> tuple[int, str]:
+        """Return size and checksum of a file of an array, as `write` returned them.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        DamagedChunkError
+            If a part of it does not match the checksum that is stored beside it.
+        """
+        return digest_of(self.files, key, self._format(key.split("/c/")[0]))
+
+    def shard_files(self, variable: VariableSpec, region: tuple[slice, ...]) -> Names:
+        """Return the files that hold a region of whole files, relative to the run."""
+        fmt = Format(
+            path=variable.path,
+            shape=variable.shape,
+            chunks=variable.chunks,
+            shards=variable.shards,
+            dtype=np.dtype("V1"),
+            fill=0,
+        )
+        return [fmt.file(cell) for cell, _ in cells_of(fmt, region)]
+
+    def _format(self, path: str) -> Format | None:
+        """Return how the files of an array are laid out; None if they go through Zarr."""
+        if path not in self._formats:
+            document = self._built.get(path) or self.read_metadata(path)
+            self._formats[path] = read_format(path, document) if document else None
+        return self._formats[path]
+
+    def _write_through_zarr(
+        self, variable: VariableSpec, region: tuple[slice, ...], data: np.ndarray
+    ) -> None:
+        local_numbers = self.is_local and variable.dtype != "string"
+        choices = (fast_codecs(),) if local_numbers else ()
+        # The Rust codecs leave out a chunk of nothing but fill values, whatever the setting; here
+        # a chunk file that does not exist has to mean damage.
+        for codecs in (*choices, PYTHON_CODECS):
+            with pipeline(codecs):
+                store = self.files.zarr_store()
+                array = zarr.open_array(store, path=variable.path, mode="r+")
+                array[region] = data
+            if all(map(self.exists, self.shard_files(variable, region))):
+                return

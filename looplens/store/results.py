@@ -6,10 +6,10 @@ sees half of one. What the numbers mean is not known here.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,7 +28,8 @@ def stored_names(location: RunLocation) -> list[str]:
 
 def open_result(location: RunLocation, name: str) -> xr.Dataset:
     """Open a stored analysis lazily."""
-    return xr.open_zarr(location.path, group=f"analysis/{name}", consolidated=False, chunks=None)
+    store = location.files.zarr_store(f"analysis/{name}", read_only=True)
+    return xr.open_zarr(store, consolidated=False, chunks=None)
 
 
 def read_result(location: RunLocation, name: str) -> xr.Dataset | None:
@@ -78,24 +79,24 @@ def write_result(
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     prepared = _texts_as_objects(dataset).assign_attrs(attributes).drop_encoding()
-    pending = location / f"analysis/.{name}.{os.getpid()}.partial"
-    final = location / f"analysis/{name}"
+    files = location.files
+    pending, final = f"analysis/.{name}.{os.getpid()}.partial", f"analysis/{name}"
     try:
-        shutil.rmtree(pending, ignore_errors=True)
+        files.remove_tree(pending)
+        store = files.zarr_store(pending)
         prepared.to_zarr(
-            pending, mode="w", zarr_format=3, consolidated=False, write_empty_chunks=True
+            store, mode="w", zarr_format=3, consolidated=False, write_empty_chunks=True
         )
-        if final.exists():
-            shutil.rmtree(final)
-        pending.rename(final)
-        location.consolidate_below(f"analysis/{name}")
+        files.move_tree(pending, final)
+        location.consolidate_below(final)
     except OSError as error:
         raise StoreError(
             f"The analysis {name!r} could not be written to {location} ({error}). Check the free "
             "space and the permissions of the directory, or compute without storing."
         ) from error
     finally:
-        shutil.rmtree(pending, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            files.remove_tree(pending)
 
 
 def _texts_as_objects(dataset: xr.Dataset) -> xr.Dataset:

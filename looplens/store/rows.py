@@ -19,7 +19,7 @@ class RunTables(RunDescription):
     Parameters
     ----------
     path : str or path
-        The directory of the run.
+        The directory or URL of the run.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -92,5 +92,8 @@ class RunTables(RunDescription):
 
     def _array(self, key: str) -> StoredArray:
         if key not in self._arrays:
-            self._arrays[key] = StoredArray(self._location, key, complete=self.complete)
+            # Tables are whole from the start, whatever is recorded.
+            table = key.partition("/")[0] in ("prompts", "tokens", "vocabulary")
+            recorded = None if table else self._recorded
+            self._arrays[key] = StoredArray(self._location, key, recorded=recorded)
         return self._arrays[key]

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from looplens.errors import InputError, SiteError, near_matches
+from looplens.errors import InputError
 from looplens.prompts import Prompt
-from looplens.store.schema import HEAD_SITES, SITES, Layout
+from looplens.store import fingerprint, validation
+from looplens.store.layout import Layout
+from looplens.store.reduction import Reduction
 
-STORE_DTYPES = ("float32", "float16")
-PROMPT_COLUMNS = ("prompt", "text", "n_tokens", "first_token")
-TOKEN_COLUMNS = ("token", "prompt", "position", "token_id", "text", "target")
+STORE_DTYPES = validation.STORE_DTYPES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,12 +60,24 @@ class RunSpec:
         Texts of token ids, so that readouts of ids that occur in no prompt can be shown.
     seed : int, optional
         The seed from which those of the restarts were drawn.
+    layers : sequence of int
+        Numbers of the core layers to keep; empty for all.
+    kept_iterations : sequence of int
+        The iterations to keep, of 1..T; empty for all. Iteration 0 is kept only with all of them.
+    token_positions : sequence of sequences of int, optional
+        For each prompt the positions to keep, ascending; None for all. Attention patterns are
+        always of all tokens.
+    reduction : Reduction, optional
+        What states are reduced by before they are stored; head sites never are.
+    block_tokens : int, optional
+        Tokens that are committed at once, rounded up to a power of two; by default about 64 MiB.
 
     Raises
     ------
     InputError
         If sizes are not positive, names collide, attention is asked for a prompt that does not
-        exist, or a mapping cannot be written as JSON.
+        exist, a selection names what is not there or the same twice, or a mapping cannot be
+        written as JSON.
     SiteError
         If a site family is unknown.
     """
@@ -90,24 +102,52 @@ class RunSpec:
     settings: Mapping[str, Any] = field(default_factory=dict)
     vocabulary: Mapping[int, str] = field(default_factory=dict)
     seed: int | None = None
+    layers: Sequence[int] = ()
+    kept_iterations: Sequence[int] = ()
+    token_positions: Sequence[Sequence[int]] | None = None
+    reduction: Reduction | None = None
+    block_tokens: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("restart_seeds", "sites", "attention_prompts", "prompts"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in ("layers", "kept_iterations"):
+            object.__setattr__(self, name, tuple(int(n) for n in getattr(self, name)))
+        if self.token_positions is not None:
+            rows = tuple(tuple(int(n) for n in row) for row in self.token_positions)
+            object.__setattr__(self, "token_positions", rows)
         if not self.restart_seeds:
             object.__setattr__(self, "restart_seeds", (None,) * self.restarts)
-        if not self.prompts:
-            raise InputError("A run needs at least one prompt, but none was given.")
-        self._check_sizes()
-        self._check_sites()
-        self._check_attention()
-        self._check_columns()
+        validation.check(self)
+        self._forget_selections_of_all()
         self.attributes()  # fails now, and not after hours of recording, on what JSON cannot hold
+
+    def _forget_selections_of_all(self) -> None:
+        """Give one form to what is one thing: keeping all by name is keeping all."""
+        if len(self.layers) == self.n_layers:
+            object.__setattr__(self, "layers", ())
+        if len(self.kept_iterations) == self.iterations:
+            object.__setattr__(self, "kept_iterations", ())
+        if self.n_tokens == sum(map(len, self.prompts)):
+            object.__setattr__(self, "token_positions", None)
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of all prompts together."""
-        return sum(map(len, self.prompts))
+        """Recorded tokens of all prompts together."""
+        return sum(self.recorded_lengths)
+
+    @property
+    def recorded_lengths(self) -> tuple[int, ...]:
+        """How many tokens of each prompt are recorded."""
+        return tuple(
+            map(len, self.prompts if self.token_positions is None else self.token_positions)
+        )
+
+    def positions(self, prompt: int) -> tuple[int, ...]:
+        """Return the positions of a prompt that are recorded, ascending."""
+        if self.token_positions is None:
+            return tuple(range(len(self.prompts[prompt])))
+        return tuple(self.token_positions[prompt])
 
     @property
     def layout(self) -> Layout:
@@ -126,14 +166,26 @@ class RunSpec:
             attention_lengths={index: len(self.prompts[index]) for index in self.attention_prompts},
             readout_top_k=self.readout_top_k,
             dtype=self.dtype,
+            layers=tuple(self.layers),
+            kept_iterations=tuple(self.kept_iterations),
+            width=None if self.reduction is None else self.reduction.width,
+            block_tokens=self.block_tokens or 0,
         )
 
     def nbytes(self) -> dict[str, int]:
         """Return the uncompressed size of each array, in bytes, by path."""
         return {path: variable.nbytes for path, variable in self.layout.variables().items()}
 
+    def fingerprint(self) -> dict[str, str]:
+        """Return what must agree to go on with a run: a short text for each field, by its name.
+
+        Two recordings with equal fingerprints have the same bytes.
+        """
+        return fingerprint.fingerprint(self)
+
     def attributes(self) -> dict[str, Any]:
         """Return what the root of the store says of the run, as JSON values."""
+        layout = self.layout
         attributes = {
             "model": dict(self.model),
             "iterations": self.iterations,
@@ -153,69 +205,16 @@ class RunSpec:
             "readout_top_k": self.readout_top_k,
             "n_prompts": len(self.prompts),
             "n_tokens": self.n_tokens,
+            "layers": list(layout.recorded_layers),
+            "kept_iterations": list(layout.recorded_iterations),
+            "width": layout.width,
+            "reduction": None if self.reduction is None else self.reduction.describe(),
+            "block_tokens": layout.block_tokens,
+            "all_tokens": self.token_positions is None,
             "seed": self.seed,
             "settings": dict(self.settings),
         }
         return as_json(attributes, "The model, settings and seeds of a run")
-
-    def _check_sizes(self) -> None:
-        for name in ("iterations", "n_layers", "d_model", "restarts"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, but is {getattr(self, name)}.")
-        if self.readout_top_k < 0:
-            raise InputError(f"readout_top_k must not be negative, but is {self.readout_top_k}.")
-        if len(self.restart_seeds) != self.restarts:
-            raise InputError(
-                f"restart_seeds must name one seed for each of the {self.restarts} restarts, but "
-                f"has {len(self.restart_seeds)}."
-            )
-        if self.dtype not in STORE_DTYPES:
-            raise InputError(
-                f"dtype must be one of {', '.join(STORE_DTYPES)}, but is {self.dtype!r}."
-                + near_matches(str(self.dtype), STORE_DTYPES)
-            )
-
-    def _check_sites(self) -> None:
-        for site in self.sites:
-            if site not in SITES:
-                hint = near_matches(site, SITES)
-                if site == "pattern":
-                    hint = " Attention patterns are chosen with attention_prompts."
-                raise SiteError(
-                    f"There is no site family {site!r}; a run can store {', '.join(SITES)}.{hint}"
-                )
-        if len(set(self.sites)) != len(self.sites):
-            raise SiteError(f"sites names a family twice: {', '.join(self.sites)}.")
-        if (set(self.sites) & set(HEAD_SITES)) and not (self.n_heads and self.d_head):
-            raise InputError("The sites q, k, v and z need n_heads and d_head.")
-
-    def _check_attention(self) -> None:
-        if self.attention_prompts and not self.n_heads:
-            raise InputError("Attention patterns need n_heads.")
-        if len(set(self.attention_prompts)) != len(self.attention_prompts):
-            raise InputError(f"attention_prompts names a prompt twice: {self.attention_prompts}.")
-        for index in self.attention_prompts:
-            if not 0 <= index < len(self.prompts):
-                raise InputError(
-                    f"attention_prompts names prompt {index}, but the {len(self.prompts)} prompts "
-                    f"are counted 0 to {len(self.prompts) - 1}."
-                )
-
-    def _check_columns(self) -> None:
-        for kind, taken, names in (
-            ("metadata", PROMPT_COLUMNS, {n for p in self.prompts for n in p.metadata}),
-            ("token_metadata", TOKEN_COLUMNS, {n for p in self.prompts for n in p.token_metadata}),
-        ):
-            for name in sorted(names):
-                if name in taken:
-                    raise InputError(
-                        f"{kind} cannot have a column {name!r}: the store uses that name itself "
-                        f"({', '.join(taken)}). Choose another."
-                    )
-                if not name.isidentifier():
-                    raise InputError(
-                        f"{kind} columns must be named like Python variables, but one is {name!r}."
-                    )
 
 
 def as_json(value: Any, what: str) -> Any:

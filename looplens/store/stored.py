@@ -13,155 +13,31 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
-from looplens.errors import AnalysisError, near_matches
+from looplens.errors import CorruptRunError, InputError
 from looplens.store import results
-from looplens.store.rows import RunTables
-from looplens.store.selection import Selection, TokenSelection, checked_index, checked_tokens
+from looplens.store.blocks import record_key
+from looplens.store.run_arrays import RunArrays
 
 
-class StoredRun(RunTables):
-    """A recorded run on disk, opened for reading.
+class StoredRun(RunArrays):
+    """A recorded run, opened for reading.
 
     Parameters
     ----------
     path : str or path
-        The directory of the run.
+        The directory of the run, or a URL that fsspec knows.
 
     Raises
     ------
     NotARunError
         If the path holds no run.
     SchemaVersionError
-        If a newer looplens wrote the run.
+        If a looplens with another schema wrote the run.
     CorruptRunError
         If an array is missing or is not of the declared shape.
     """
-
-    # Arrays
-
-    def state(self, restart: Selection = None, tokens: TokenSelection = None) -> xr.DataArray:
-        """Read loop states.
-
-        Parameters
-        ----------
-        restart : int or slice, optional
-            Which restarts; all by default. An int drops the axis.
-        tokens : int, slice or array of int, optional
-            Global token numbers (or one bool a token); all by default. An int drops the axis.
-
-        Returns
-        -------
-        DataArray
-            (restart, token, iteration 0..T, d_model), in memory.
-
-        Raises
-        ------
-        InputError
-            If a number is out of range.
-        CorruptRunError
-            If the part that is read is damaged, or was never written.
-        """
-        return self._select("loop/state", restart=restart, token=tokens)
-
-    def site(
-        self,
-        name: str = "resid_post",
-        *,
-        restart: Selection = None,
-        tokens: TokenSelection = None,
-        layer: Selection = None,
-    ) -> xr.DataArray:
-        """Read the activations of a site family.
-
-        Parameters
-        ----------
-        name : str
-            One of ``site_names``.
-        restart, layer : int or slice, optional
-            All by default. An int drops the axis.
-        tokens : int, slice or array of int, optional
-            Global token numbers; all by default. An int drops the axis.
-
-        Returns
-        -------
-        DataArray
-            (restart, token, layer, iteration 1..T, d_model), in memory; head sites end in
-            (..., head, d_head).
-
-        Raises
-        ------
-        AnalysisError
-            If that family was not recorded.
-        InputError, CorruptRunError
-            As for `state`.
-        """
-        if name not in self.site_names:
-            recorded = ", ".join(self.site_names) or "none"
-            raise AnalysisError(
-                f"This run has no site {name!r}; recorded are: {recorded}. Record it with "
-                f"sites=({name!r},).{near_matches(name, self.site_names)}"
-            )
-        return self._select(f"states/{name}", restart=restart, token=tokens, layer=layer)
-
-    def injected(self, tokens: TokenSelection = None) -> xr.DataArray:
-        """Read what the model injects at each iteration: (token, d_model), in memory.
-
-        Raises
-        ------
-        AnalysisError
-            If the model injects nothing.
-        InputError, CorruptRunError
-            As for `state`.
-        """
-        if not self.has_injected:
-            raise AnalysisError(
-                f"The model {self.model_name!r} injects nothing into its loop, so this run has no "
-                "injected tensor."
-            )
-        return self._select("loop/injected", token=tokens)
-
-    def attention(
-        self, prompt: int, *, restart: Selection = None, layer: Selection = None
-    ) -> xr.DataArray:
-        """Read the attention patterns of a prompt.
-
-        Returns
-        -------
-        DataArray
-            (restart, layer, iteration 1..T, head, query, key), in memory.
-
-        Raises
-        ------
-        AnalysisError
-            If attention of that prompt was not recorded.
-        InputError, CorruptRunError
-            As for `state`.
-        """
-        if prompt not in self.attention_prompts:
-            recorded = ", ".join(map(str, self.attention_prompts)) or "none"
-            raise AnalysisError(
-                f"This run has no attention of prompt {prompt}; prompts with attention: {recorded}."
-            )
-        return self._select(f"attention/{prompt}/pattern", restart=restart, layer=layer)
-
-    @functools.cached_property
-    def readout(self) -> xr.Dataset:
-        """What the model would say after each iteration; a lazy dataset.
-
-        Raises
-        ------
-        AnalysisError
-            If the run has no readout.
-        """
-        if not self.has_readout:
-            raise AnalysisError(
-                "This run has no readout, so predictions are unknown. Record with readout=True "
-                "(--readout on the command line)."
-            )
-        return self._lazy("readout")
 
     @property
     def tree(self) -> xr.DataTree:
@@ -174,8 +50,9 @@ class StoredRun(RunTables):
         }
         if self._location.read_metadata("vocabulary") is not None:
             nodes["vocabulary"] = self._table("vocabulary")
-        if self.site_names:
-            nodes["states"] = self._lazy("states")
+        for group in ("states", "reduction", "discarded"):
+            if self._keys(group):
+                nodes[group] = self._lazy(group)
         if self.has_readout:
             nodes["readout"] = self.readout
         for prompt in self.attention_prompts:
@@ -185,21 +62,25 @@ class StoredRun(RunTables):
         return xr.DataTree.from_dict(nodes)
 
     def blocks(self, bytes_per_block: int = 2**26) -> Iterator[slice]:
-        """Yield slices that cover all tokens, aligned to chunks.
+        """Yield slices that cover all tokens, recorded or not: whole blocks, or parts of one.
 
         Parameters
         ----------
         bytes_per_block : int
             How large the largest array may be when all of its restarts and layers are read for one
-            slice. At least one chunk of tokens is yielded.
+            slice. Several blocks of the recording make one slice where they fit; a block that does
+            not fit is cut along chunks, and at least one chunk of tokens is yielded.
         """
         per_token = max(
             variable.nbytes // self.n_tokens
             for variable in self._layout.variables().values()
             if variable.token_axis is not None
         )
-        chunk = self._array("loop/state").chunks[1]
-        step = max(1, bytes_per_block // (per_token * chunk)) * chunk
+        fitting = max(self._array("loop/state").chunks[1], bytes_per_block // per_token)
+        # Chunks and blocks are powers of two; a power of two within a block divides it.
+        step = 1 << (fitting.bit_length() - 1)
+        if fitting >= self.block_tokens:
+            step = fitting // self.block_tokens * self.block_tokens
         for start in range(0, self.n_tokens, step):
             yield slice(start, min(start + step, self.n_tokens))
 
@@ -260,42 +141,39 @@ class StoredRun(RunTables):
         )
 
     def input_hash(self) -> str:
-        """Return a fingerprint of the recording: its attributes and its tokens, not its numbers."""
+        """Return a fingerprint of the recording: its attributes and its tokens, not its numbers.
+
+        It stays the same while more blocks are recorded; `block_hash` tells those apart.
+        """
         return self._input_hash
+
+    def block_hash(self, block: int) -> str:
+        """Return a fingerprint of the numbers of one block, from its commit record.
+
+        Raises
+        ------
+        CorruptRunError
+            If the block is not recorded yet.
+        """
+        if not 0 <= block < self.n_blocks:
+            raise InputError(f"There is no block {block}: this run has {self.n_blocks}, from 0 on.")
+        try:
+            content = self._location.read_bytes(record_key(block))
+        except FileNotFoundError as error:
+            raise CorruptRunError(
+                f"{self._location}: block {block} is not recorded yet: {record_key(block)} does "
+                "not exist. Go on with the recording (resume=True, --resume)."
+            ) from error
+        return hashlib.sha256(content).hexdigest()
 
     @functools.cached_property
     def _input_hash(self) -> str:
-        digest = hashlib.sha256(json.dumps(self.attrs, sort_keys=True).encode())
+        growing = ("complete", "non_finite")
+        attributes = {key: value for key, value in self.attrs.items() if key not in growing}
+        digest = hashlib.sha256(json.dumps(attributes, sort_keys=True).encode())
         for name in ("prompt", "token_id", "target"):
             digest.update(self._array(f"tokens/{name}").variable().values.tobytes())
         return digest.hexdigest()
-
-    # Reading
-
-    def _select(self, key: str, **selections: TokenSelection) -> xr.DataArray:
-        array = self._array(key)
-        sizes = dict(zip(array.dims, array.shape, strict=True))
-        check = {"token": checked_tokens}
-        chosen: dict[str, Any] = {
-            dim: check.get(dim, functools.partial(checked_index, what=dim))(selection, sizes[dim])
-            for dim, selection in selections.items()
-            if selection is not None
-        }
-        data = xr.DataArray(array.variable(), name=key.rsplit("/", 1)[1])
-        start = {"iteration": 0 if key == "loop/state" else 1}
-        numbers = {
-            dim: (dim, np.arange(sizes[dim]) + start.get(dim, 0))
-            for dim in ("restart", "token", "layer", "iteration")
-            if dim in sizes
-        }
-        return data.assign_coords(numbers).isel(chosen).load()
-
-    def _lazy(self, group: str, coordinates_of: str | None = None) -> xr.Dataset:
-        layout = self._layout
-        keys = [key for key in layout.variables() if key.rsplit("/", 1)[0] == group]
-        wanted = coordinates_of or group
-        keys += [key for key in layout.coordinates() if key.rsplit("/", 1)[0] == wanted]
-        return xr.Dataset({key.rsplit("/", 1)[1]: self._array(key).variable() for key in keys})
 
     def __repr__(self) -> str:
         rows = [*self._lines(), f"  analyses   {', '.join(self.analyses) or 'none'}"]

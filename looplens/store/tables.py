@@ -1,7 +1,7 @@
 """The two tables of a run: one row a prompt, one row a token.
 
-Tokens of all prompts lie end to end, without padding. Columns are written once, when a run is
-created.
+The recorded tokens of all prompts lie end to end, without padding. Columns are written once, when
+a run is created.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ _ROWS_IN_CHUNK = 2**16
 
 def write_tables(location: RunLocation, spec: RunSpec) -> None:
     """Write ``/prompts``, ``/tokens``, ``/vocabulary`` and the coordinate arrays of a run."""
-    for name, (values, long_name) in prompt_columns(spec.prompts).items():
+    for name, (values, long_name) in prompt_columns(spec).items():
         _write(location, f"prompts/{name}", "prompt", values, long_name)
+    kept = _recorded(spec)
     for name, (values, long_name) in token_columns(spec.prompts).items():
-        _write(location, f"tokens/{name}", "token", values, long_name)
+        _write(location, f"tokens/{name}", "token", values[kept], long_name)
     if spec.vocabulary:
         ids = np.array(list(spec.vocabulary), dtype=np.int32)
         texts = _strings(list(spec.vocabulary.values()))
@@ -36,13 +37,16 @@ def write_tables(location: RunLocation, spec: RunSpec) -> None:
         _write(location, path, name, values, f"{name} number")
 
 
-def prompt_columns(prompts: Sequence[Prompt]) -> dict[str, tuple[np.ndarray, str]]:
+def prompt_columns(spec: RunSpec) -> dict[str, tuple[np.ndarray, str]]:
     """Return (values, long_name) of each column of the table of prompts."""
+    prompts = spec.prompts
+    counts = np.array(spec.recorded_lengths, dtype=np.int32)
     lengths = np.array([len(prompt) for prompt in prompts], dtype=np.int32)
     columns = {
         "text": (_strings([prompt.text for prompt in prompts]), "text of the prompt"),
-        "n_tokens": (lengths, "number of tokens"),
-        "first_token": (np.cumsum(lengths) - lengths, "number of the first token"),
+        "n_tokens": (counts, "number of recorded tokens"),
+        "first_token": (np.cumsum(counts) - counts, "number of the first recorded token"),
+        "length": (lengths, "number of tokens of the prompt, recorded or not"),
     }
     for name in dict.fromkeys(name for prompt in prompts for name in prompt.metadata):
         values = [prompt.metadata.get(name) for prompt in prompts]
@@ -51,7 +55,7 @@ def prompt_columns(prompts: Sequence[Prompt]) -> dict[str, tuple[np.ndarray, str
 
 
 def token_columns(prompts: Sequence[Prompt]) -> dict[str, tuple[np.ndarray, str]]:
-    """Return (values, long_name) of each column of the table of tokens."""
+    """Return (values, long_name) of each column of the table of tokens, recorded or not."""
     lengths = np.array([len(prompt) for prompt in prompts])
     total = int(lengths.sum())
     prompt_of = np.repeat(np.arange(len(prompts), dtype=np.int32), lengths)
@@ -71,6 +75,19 @@ def token_columns(prompts: Sequence[Prompt]) -> dict[str, tuple[np.ndarray, str]
         rows = [p.token_metadata.get(name, (np.nan,) * len(p)) for p in prompts]
         columns[name] = (_chain(rows, np.float64, total), f"token metadata: {name}")
     return columns
+
+
+def _recorded(spec: RunSpec) -> slice | np.ndarray:
+    """Return which of the tokens of all prompts are recorded."""
+    if spec.token_positions is None:
+        return slice(None)
+    lengths = np.array([len(prompt) for prompt in spec.prompts])
+    firsts = np.cumsum(lengths) - lengths
+    rows = [
+        first + np.array(row, dtype=np.int64)
+        for first, row in zip(firsts, spec.token_positions, strict=True)
+    ]
+    return np.concatenate(rows)
 
 
 def _metadata_column(values: list[str | float | int | None]) -> np.ndarray:

@@ -114,7 +114,7 @@ def synthetic_run(
             if attention:
                 pattern = _attention(rng, restarts, n_layers, iterations, tokens)
                 writer.write_attention(number, pattern)
-    return writer.path
+    return Path(writer.path)
 
 
 def _states(
@@ -162,7 +162,7 @@ def _prompt(number: int, limits: np.ndarray, vocabulary: np.ndarray) -> Prompt:
         token_metadata={
             "difficulty": tuple(TOKEN_KINDS[i % len(TOKEN_KINDS)][2] for i in range(tokens))
         },
-        metadata={"task": "synthetic", "length": tokens},
+        metadata={"task": "synthetic"},
     )
 
 

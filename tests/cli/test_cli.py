@@ -32,7 +32,7 @@ def run_path(synthetic_run_path, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "models", "train", "record", "info", "analyze", "report", "app"]
+    "command", ["demo", "models", "train", "record", "info", "verify", "analyze", "report", "app"]
 )
 def test_every_command_shows_an_example(cli, command):
     code, out, _ = cli(command, "--help")
@@ -68,6 +68,61 @@ def test_record_then_analyze_then_info(cli, tmp_path):
     facts = json.loads(text)
     assert facts["sites"] == ["resid_post", "mlp_out"]
     assert facts["analyses"] == ["convergence"]
+
+
+def test_record_keeps_what_is_asked_for_and_info_says_what(cli, tmp_path):
+    run = tmp_path / "r"
+    command = (
+        *("record", "affine-huginn-mini", "--out", run, "--prompt", "3+4*2", "--iterations", 12),
+        *("--layers", "-1", "--keep-iterations", "every:4", "--tokens", "0,-1"),
+        *("--reduce", "random:8", "--no-progress"),
+    )
+    code, text, _ = cli(*command, "--dry-run")
+    assert code == 0
+    assert "loop/state" in text
+    assert not run.exists()
+    assert cli(*command)[0] == 0
+    facts = json.loads(cli("info", run, "--json")[1])
+    assert facts["iterations kept"] == [4, 8, 12]
+    assert facts["tokens kept"] == "2 of 5"
+    assert facts["stored dimensions"].startswith("8 of 64, random")
+    assert facts["blocks recorded"] == "1 of 1"
+    assert cli("report", run, "--format", "md")[0] == 0
+    assert cli("record", *command[1:], "--resume")[0] == 0  # nothing is left to do
+
+
+def test_workers_record_parts_that_make_one_run(cli, tmp_path):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("3+4*2\n" * 6)
+    command = (
+        *("record", "affine-huginn-mini", "--prompts", prompts, "--iterations", 8),
+        *("--block-tokens", 8, "--no-progress"),
+    )
+    code, text, _ = cli(*command, "--out", tmp_path / "r", "--worker", "1/2")
+    assert code == 0
+    assert "2 of 4 blocks are recorded" in text
+    assert json.loads(cli("info", tmp_path / "r", "--json")[1])["complete"] is False
+    assert cli(*command, "--out", tmp_path / "r", "--worker", "0/2")[0] == 0
+    assert cli(*command, "--out", tmp_path / "whole")[0] == 0
+    for path in sorted((tmp_path / "whole").rglob("*")):
+        if path.is_file() and path.name != "zarr.json":
+            same = tmp_path / "r" / path.relative_to(tmp_path / "whole")
+            assert same.read_bytes() == path.read_bytes()
+
+
+def test_verify_names_the_block_of_a_flipped_byte(cli, run_path):
+    code, text, _ = cli("verify", run_path)
+    assert code == 0
+    chunk = next(path for path in sorted((run_path / "loop/state/c").rglob("*")) if path.is_file())
+    data = bytearray(chunk.read_bytes())
+    data[len(data) // 2] ^= 1
+    chunk.write_bytes(data)
+    code, text, _ = cli("verify", run_path)
+    assert code == 1
+    assert "loop/state" in text
+    assert "block 0" in text
+    found = json.loads(cli("verify", run_path, "--json")[1])
+    assert found["ok"] is False
 
 
 def test_record_draws_from_the_models_task(cli, tmp_path):
@@ -158,6 +213,17 @@ def test_models_lists_what_ships(cli):
         (["record", "affine-huginn-mini", "--out", "r", "--site", "resid_pots"], "Did you mean"),
         (["record", "affine-huginn-mini", "--out", "r", "--task", "afine"], "affine"),
         (["record", "affine-huginn-mini", "--out", "r", "--prompts", "no.txt"], "cannot read"),
+        (["record", "affine-huginn-mini", "--out", "r", "--layers", "a"], "--layers expects"),
+        (["record", "affine-huginn-mini", "--out", "r", "--layers", "9"], "layers names 9, but"),
+        (["record", "affine-huginn-mini", "--out", "r", "--tokens", "x"], "'all', 'last', pos"),
+        (
+            ["record", "affine-huginn-mini", "--out", "r", "--reduce", "pca"],
+            "'random:64', 'pca:64'",
+        ),
+        (["record", "affine-huginn-mini", "--out", "r", "--worker", "2/2"], "no worker 2 of 2"),
+        (["record", "affine-huginn-mini", "--out", "s9://b/r", "--prompt", "1"], "s9"),
+        (["analyze", "{run}", "--scheduler", "nowhere"], "no Dask scheduler answers"),
+        (["verify", "nowhere"], "nowhere"),
         (["info", "nowhere"], "nowhere"),
         (["report", "{run}", "--fail-if", "aa_score"], "is not a condition"),
         (["report", "{run}", "--format", "md", "--fail-if", "classify.orbits > 1"], "Did you mean"),

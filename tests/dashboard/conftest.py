@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dashboard_driver import Client, Visit
-from looplens_dashboard import create_app
-from looplens_dashboard.app import make_http_server
+from dashboard_driver import Client, Visit, serving
 
 from looplens.run import Run, open_run
 from looplens.testing.runs import synthetic_run
@@ -46,13 +43,8 @@ def bare_client(bare_path: Path) -> Client:
 @pytest.fixture(scope="session")
 def address(run_path: Path) -> Iterator[str]:
     """Serve the run on a free port of this machine."""
-    server = make_http_server(create_app(run_path), port=0)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}/"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(run_path) as served:
+        yield served
 
 
 @pytest.fixture

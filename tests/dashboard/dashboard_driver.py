@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from looplens_dashboard import create_app
+from looplens_dashboard.app import make_http_server
 from looplens_dashboard.selection import parse
 from looplens_dashboard.view import View
 
@@ -22,6 +25,18 @@ CONTROLS = (
     "attention_layer",
     "head",
 )
+
+
+@contextlib.contextmanager
+def serving(path: Path) -> Iterator[str]:
+    """Serve a run on a free port of this machine; give its address."""
+    server = make_http_server(create_app(path), port=0)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.port}/"
+    server.shutdown()
+    server.server_close()
+    thread.join()
 
 
 class Client:
@@ -170,7 +185,7 @@ class Visit:
             f"new URLSearchParams(location.search).get('{name}') === '{value}'"
             for name, value in expected.items()
         ]
-        self.page.wait_for_function(" && ".join(conditions), timeout=5000)
+        self.page.wait_for_function(" && ".join(conditions), timeout=30_000)
 
     def graph(self, name: str, expression: str) -> Any:
         """Evaluate JavaScript with ``graph`` bound to the plotly element of a panel."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from dashboard_driver import Visit
+from dashboard_driver import Visit, serving
 
 from looplens import plots
 from looplens.run import Run
@@ -187,3 +188,31 @@ def test_nothing_leaves_this_machine_and_bad_addresses_are_explained(
     )
     assert refused == "refused"
     assert page.locator("[data-title*='loud'], input[type=file]").count() == 0
+
+
+def test_the_scrubber_stands_only_where_the_run_keeps_something(
+    visit: Visit, selected_run_path: Path
+) -> None:
+    """Every 4th of 64 iterations is kept: keys, playing and the slider move among them."""
+    with serving(selected_run_path) as address:
+        page = visit.page
+        page.goto(address + "?token=4&attention_layer=3")
+        page.wait_for_selector("#readout-table table")
+        visit.settle()
+        for key, at in (("Home", 4), ("ArrowRight", 8), ("Shift+ArrowRight", 48), ("End", 64)):
+            page.keyboard.press(key)
+            visit.eventually(lambda: page.inner_text("#iteration-number"), str(at))
+        page.keyboard.press("ArrowLeft")
+        visit.eventually(lambda: page.inner_text("#iteration-number"), "60")
+        thumb = "#scrubber [role=slider]"
+        visit.eventually(lambda: page.get_attribute(thumb, "aria-valuenow"), "60")
+        assert page.evaluate(TOP_ROW)
+        track = page.query_selector("#scrubber .mantine-Slider-track").bounding_box()
+        page.mouse.click(track["x"] + track["width"] * 0.31, track["y"] + track["height"] / 2)
+        visit.settle()
+        slid = int(page.inner_text("#iteration-number"))
+        assert slid % 4 == 0
+        assert slid == pytest.approx(4 + 0.31 * 60, abs=4)
+        visit.eventually(lambda: page.get_attribute(thumb, "aria-valuenow"), str(slid))
+        visit.wait_for_query(iteration=str(slid))
+        assert visit.complaints == []

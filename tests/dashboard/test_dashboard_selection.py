@@ -11,8 +11,8 @@ LIMITS = Limits(
     first_tokens=(0, 8, 11, 24),
     restarts=3,
     iterations=40,
-    state_layers=2,
-    attention_layers=2,
+    state_layers=(0, 1),
+    attention_layers=(0, 1),
     heads=4,
 )
 
@@ -99,3 +99,22 @@ def test_a_token_decides_the_prompt_and_a_prompt_its_last_token() -> None:
     assert (moved.prompt, moved.token, moved.layer, moved.dims, notes) == (2, 23, 1, 3, [])
     moved, notes = change(current, {"token": "3"}, LIMITS)
     assert (moved.prompt, moved.token, notes) == (0, 3, [])
+
+
+def test_only_what_a_run_keeps_can_be_selected() -> None:
+    kept = Limits(
+        first_tokens=(0, 2),
+        restarts=1,
+        iterations=40,
+        kept_iterations=(8, 16, 24, 32, 40),
+        state_layers=(1, 5),
+        attention_layers=(1, 5),
+        heads=2,
+    )
+    selection, notes = read({"iteration": "16", "layer": "5"}, kept)
+    assert (selection.iteration, selection.layer, selection.attention_layer) == (16, 5, 1)
+    assert notes == []
+    selection, notes = read({"iteration": "0", "layer": "2", "attention_layer": "0"}, kept)
+    assert (selection.iteration, selection.layer, selection.attention_layer) == (40, None, 1)
+    assert "has iteration 8, 16, 24, 32, 40. Showing 40." in " ".join(notes)
+    assert "expected state or 1, 5. Showing state." in " ".join(notes)

@@ -167,7 +167,7 @@ class TestTrajectory:
             ({"tokens": [1], "restart": 2}, "restart 2 is not in this run"),
             ({"tokens": [1], "layer": 2}, "layer 2 is not in this run"),
             ({"tokens": [1], "dims": 4}, "dims must be 2 or 3"),
-            ({"tokens": [1], "iteration": 65}, "iteration must lie between 0 and 64, got 65"),
+            ({"tokens": [1], "iteration": 65}, "iteration must be one of 0 to 64, got 65"),
             ({"tokens": [1], "components": (0, 99)}, "component 99 is not in this run"),
         ],
     )

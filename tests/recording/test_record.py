@@ -304,16 +304,16 @@ def test_token_ids_may_come_as_arrays(prompts, tmp_path):
     assert run.tokens["token_id"].values.tolist() == [1, 2, 3]
 
 
-def test_attention_and_logits_count_as_memory(tmp_path):
-    """With large maps and a large vocabulary a block holds fewer prompts, down to one."""
-    from looplens.recording.recorder import BLOCK_BYTES, _block_size
-    from looplens.store import RunSpec
+def test_attention_and_logits_count_as_memory():
+    """With large maps a block is shorter; with a large vocabulary a forward has fewer prompts."""
+    from looplens.recording.preparing import Request, block_size, prepare
 
-    prompt = Prompt(token_ids=(1,) * 256, text="x", token_texts=("x",) * 256)
-    sizes = {"iterations": 64, "n_layers": 2, "d_model": 32, "n_heads": 4}
-    small = RunSpec(prompts=[prompt] * 24, sites=(), **sizes)
-    maps = RunSpec(prompts=[prompt] * 24, sites=(), attention_prompts=tuple(range(24)), **sizes)
-    logits = RunSpec(prompts=[prompt] * 24, sites=(), readout_top_k=5, **sizes)
-    assert _block_size(small, 100) > _block_size(logits, 10_000) >= 1
-    assert _block_size(maps, 100) == 1
-    assert _block_size(small, 50_000) * 65 * 256 * 32 * 4 <= BLOCK_BYTES
+    prompts = ["1234567890" * 3] * 24
+    options = {"prompts": prompts, "iterations": 64, "restarts": 8, "readout": False}
+    small = prepare(make(), Request(**options))
+    maps = prepare(make(), Request(**options, attention=True))
+    assert small.fitting(30, False) > maps.fitting(30, True) >= 1
+    assert block_size(small.spec, None) > block_size(maps.spec, None)
+    assert block_size(maps.spec, 24) == 24 * 30
+    logits = prepare(make(d_vocab=50_000), Request(**options | {"readout": True}))
+    assert logits.fitting(30, False) == 1

@@ -42,6 +42,7 @@ def make_spec(**changes):
         "readout_top_k": 3,
         "model": {"name": "tiny"},
         "seed": 1,
+        "block_tokens": 8,
     }
     return RunSpec(**{**settings, **changes})
 
@@ -63,7 +64,11 @@ def tokens_of(array, spec, key, start, stop):
 
 def write_blocks(writer, arrays, bounds):
     spec = writer.spec
-    columns = {key: array for key, array in arrays.items() if not key.startswith("attention/")}
+    columns = {
+        key: array
+        for key, array in arrays.items()
+        if spec.layout.variables()[key].token_axis is not None
+    }
     for start, stop in itertools.pairwise(bounds):
         writer.write(
             start, stop, {key: tokens_of(a, spec, key, start, stop) for key, a in columns.items()}

@@ -12,8 +12,7 @@ from store_help import make_arrays, make_prompts, make_spec, write_run
 
 from looplens.errors import AnalysisError, InputError
 from looplens.run import Run, open_run
-from looplens.store import open_stored
-from looplens.store.location import RunLocation
+from looplens.store import open_stored, shard_reading
 
 
 @pytest.mark.parametrize(
@@ -114,7 +113,7 @@ def test_plain_xarray_reads_all_of_it_without_a_warning(tiny):
         assert tree["tokens/text"].values[0] == " t0"
         assert tree["prompts/text"].values[0] == "ééééé"
         assert tree["analysis/verdicts/regime"].values.tolist() == ["orbit"] * 21
-    assert tree.attrs["schema_version"] == 1
+    assert tree.attrs["schema_version"] == 2
     assert tree.attrs["complete"] is True
     assert tree["loop"]["iteration"].values.tolist() == [0, 1, 2, 3, 4]
     assert tree["states"]["iteration"].values.tolist() == [1, 2, 3, 4]
@@ -130,18 +129,21 @@ def test_plain_xarray_reads_all_of_it_without_a_warning(tiny):
 def test_one_token_touches_one_chunk_of_each_restart_and_layer(pristine, monkeypatch):
     run = open_stored(pristine.path)
     touched = []
-    look = RunLocation.chunk_problem
+    read = shard_reading._read_chunk
 
-    def spy(self, array, chunk, **options):
-        touched.append(chunk)
-        return look(self, array, chunk, **options)
+    def spy(reader, fmt, key, chunk, *others):
+        touched.append((key, chunk))
+        read(reader, fmt, key, chunk, *others)
 
-    monkeypatch.setattr(RunLocation, "chunk_problem", spy)
+    monkeypatch.setattr(shard_reading, "_read_chunk", spy)
     run.state(restart=0, tokens=9)
-    assert touched == [(0, 2, 0, 0)]
+    assert touched == [("loop/state/c/0/1/0/0", (0, 2, 0, 0))]
     touched.clear()
     run.site(restart=1, tokens=9)
-    assert touched == [(1, 2, 0, 0, 0), (1, 2, 1, 0, 0)]
+    assert touched == [
+        ("states/resid_post/c/1/1/0/0/0", (1, 2, 0, 0, 0)),
+        ("states/resid_post/c/1/1/1/0/0", (1, 2, 1, 0, 0)),
+    ]
 
 
 def test_tokens_from_all_over_a_run_do_not_bring_all_of_it_into_memory(tmp_path):

@@ -100,7 +100,15 @@ def _title_bar(view: View) -> Component:
 
 
 def _scrubber(view: View) -> Component:
-    last = view.limits.iterations
+    kept = view.limits.kept_iterations
+    last = view.limits.selectable[-1]
+    labels = {value: str(value) for value in _ticks(last) if not kept or value in kept}
+    marks = [
+        {"value": value, **({"label": labels[value]} if value in labels else {})}
+        for value in kept or labels
+    ]
+    # The browser moves between the iterations that were kept; without a list, by one.
+    known = {"data-kept": ",".join(map(str, kept))}
     return html.Div(
         [
             _icon("play", "▶", "Play"),
@@ -109,13 +117,13 @@ def _scrubber(view: View) -> Component:
                     "iteration ",
                     html.Strong(str(last), id="iteration-number"),
                     " of ",
-                    html.Span(str(last), id="iteration-last"),
+                    html.Span(str(last), id="iteration-last", **known),
                 ],
                 className="iteration-label",
             ),
             dmc.Slider(
                 id="scrubber",
-                min=0,
+                min=kept[0] if kept else 0,
                 max=last,
                 step=1,
                 value=last,
@@ -124,7 +132,8 @@ def _scrubber(view: View) -> Component:
                 size="sm",
                 thumbLabel="Iteration",
                 className="slider",
-                marks=[{"value": value, "label": str(value)} for value in _ticks(last)],
+                marks=marks,
+                restrictToMarks=bool(kept),
             ),
             dmc.SegmentedControl(
                 id="speed",

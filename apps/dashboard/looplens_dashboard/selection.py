@@ -9,7 +9,7 @@ This module knows a run only by its sizes, and nothing of panels, figures or Das
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -24,6 +24,7 @@ COLOURS = ("regime", "settling")
 THEMES = ("light", "dark")
 _LONGEST_QUERY = 1000
 _LONGEST_QUOTE = 24
+_MOST_LISTED = 12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,19 +36,27 @@ class Limits:
     first_tokens : tuple of int
         Global number of the first token of each prompt, and last the number of all tokens.
     restarts, iterations : int
-        Restarts; iterations T, so that 0 to T can be selected.
-    state_layers : int
-        Core layers whose states were recorded; 0 when only the loop state was.
-    attention_layers, heads : int
-        Layers and heads whose attention was recorded; 0 when none was.
+        Restarts; iterations T.
+    kept_iterations : tuple of int
+        Iterations that can be selected, ascending; empty for 0 to T.
+    state_layers, attention_layers : tuple of int
+        Core layers whose states and whose attention were recorded.
+    heads : int
+        Heads whose attention was recorded; 0 when none was.
     """
 
     first_tokens: tuple[int, ...]
     restarts: int
     iterations: int
-    state_layers: int = 0
-    attention_layers: int = 0
+    kept_iterations: tuple[int, ...] = ()
+    state_layers: tuple[int, ...] = ()
+    attention_layers: tuple[int, ...] = ()
     heads: int = 0
+
+    @property
+    def selectable(self) -> Sequence[int]:
+        """The iterations that the scrubber can stand at."""
+        return self.kept_iterations or range(self.iterations + 1)
 
     @property
     def prompts(self) -> int:
@@ -78,7 +87,7 @@ class Selection:
     head : int or None
         Attention head; None for the mean over heads.
     iteration : int
-        Where the scrubber stands, 0 to T.
+        Where the scrubber stands: 0 to T, or one of those that were kept.
     colour : {"regime", "settling"}
         What colours the token strip.
     dims : {2, 3}
@@ -121,8 +130,10 @@ class _Reader:
         self.values = values
         self.notes: list[str] = []
 
-    def number(self, name: str, allowed: range, fallback: int, where: str = "this run") -> int:
-        """Return a whole number within ``allowed``."""
+    def number(
+        self, name: str, allowed: Sequence[int], fallback: int, where: str = "this run"
+    ) -> int:
+        """Return a whole number within ``allowed``, which is ascending."""
         text = self.values.get(name)
         if text is None:
             return fallback
@@ -130,7 +141,7 @@ class _Reader:
         if number is not None and number in allowed:
             return number
         if len(allowed) > 1:
-            held = f"{where} has {name.replace('_', ' ')} {allowed[0]} to {allowed[-1]}"
+            held = f"{where} has {name.replace('_', ' ')} {listed(allowed)}"
         elif len(allowed) == 1:
             held = f"{where} has only {name.replace('_', ' ')} {allowed[0]}"
         else:
@@ -138,7 +149,7 @@ class _Reader:
         self._replace(name, text, held, str(fallback))
         return fallback
 
-    def number_or_name(self, name: str, special: str, allowed: range) -> int | None:
+    def number_or_name(self, name: str, special: str, allowed: Sequence[int]) -> int | None:
         """Return a number, or None for the one name that stands beside the numbers."""
         text = self.values.get(name)
         if text is None or text == special:
@@ -146,7 +157,7 @@ class _Reader:
         number = _whole_number(text)
         if number is not None and number in allowed:
             return number
-        numbers = f" or {allowed[0]} to {allowed[-1]}" if len(allowed) else ""
+        numbers = f" or {listed(allowed)}" if len(allowed) else ""
         self._replace(name, text, f"expected {special}{numbers}", special)
         return None
 
@@ -185,15 +196,16 @@ def read(values: Mapping[str, Any], limits: Limits) -> tuple[Selection, list[str
     implied = limits.prompt_of(wanted) if wanted is not None and wanted in every_token else 0
     prompt = reader.number("prompt", range(limits.prompts), implied)
     inside = limits.tokens_of(prompt)
+    attended = limits.attention_layers or (0,)
     selection = Selection(
         prompt=prompt,
         # The last token has read the whole prompt, so it is the one with most to show.
         token=reader.number("token", inside, inside[-1], f"prompt {prompt}"),
         restart=reader.number("restart", range(limits.restarts), 0),
-        layer=reader.number_or_name("layer", LOOP_STATE, range(limits.state_layers)),
-        attention_layer=reader.number("attention_layer", range(max(1, limits.attention_layers)), 0),
+        layer=reader.number_or_name("layer", LOOP_STATE, limits.state_layers),
+        attention_layer=reader.number("attention_layer", attended, attended[0]),
         head=reader.number_or_name("head", MEAN_HEAD, range(limits.heads)),
-        iteration=reader.number("iteration", range(limits.iterations + 1), limits.iterations),
+        iteration=reader.number("iteration", limits.selectable, limits.selectable[-1]),
         colour=reader.choice("colour", COLOURS),
         dims=int(reader.choice("dims", ("2", "3"))),
         theme=reader.choice("theme", THEMES),
@@ -246,6 +258,15 @@ def change(
     elif "token" in changes and "prompt" not in changes:
         merged.pop("prompt", None)
     return read(merged, limits)
+
+
+def listed(numbers: Sequence[int]) -> str:
+    """Return ascending numbers for a sentence: ``0 to 7``, or ``4, 8, 12``."""
+    if len(numbers) > 1 and numbers[-1] - numbers[0] == len(numbers) - 1:
+        return f"{numbers[0]} to {numbers[-1]}"
+    if len(numbers) > _MOST_LISTED:
+        return f"{', '.join(map(str, numbers[:_MOST_LISTED]))}, …, {numbers[-1]}"
+    return ", ".join(map(str, numbers))
 
 
 def _whole_number(text: Any) -> int | None:

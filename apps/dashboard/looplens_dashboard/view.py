@@ -52,15 +52,16 @@ class View:
             first_tokens=(*(int(start) for start in starts), int(run.n_tokens)),
             restarts=int(run.restarts),
             iterations=int(run.iterations),
-            state_layers=int(run.n_layers) if "resid_post" in run.site_names else 0,
-            attention_layers=int(run.n_layers) if attention else 0,
+            kept_iterations=() if run.all_iterations else tuple(run.kept_iterations),
+            state_layers=tuple(run.recorded_layers) if "resid_post" in run.site_names else (),
+            attention_layers=tuple(run.recorded_layers) if attention else (),
             heads=int(run.attrs.get("n_heads") or 0) if attention else 0,
         )
 
     @property
     def name(self) -> str:
-        """Name of the run: that of its directory."""
-        return self.run.path.name
+        """Name of the run: the last part of its path."""
+        return self.run.name
 
     def results(self, name: str) -> xr.Dataset:
         """Return an analysis; panels that ask for one at the same time wait for one computation.

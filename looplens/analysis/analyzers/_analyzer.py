@@ -1,17 +1,21 @@
 """What a labelled analysis is, and the few steps that several of them share.
 
-Knows how a run is read block by block; knows nothing of what is computed.
+Knows nothing of what is computed, nor of how blocks are read and spread over machines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+
+from looplens.analysis._coverage import Coverage
+from looplens.analysis._engine import Block, Job, Wants, measure_run
+from looplens.errors import CorruptRunError
 
 if TYPE_CHECKING:
     from looplens.store import StoredRun
@@ -26,8 +30,30 @@ _MOST_LEVELS = 24
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """What a plan may look at: a run and the tokens of it that are known."""
+
+    run: StoredRun
+    coverage: Coverage
+
+
+def _no_plan(source: Source) -> None:
+    """Plan nothing: blocks share nothing."""
+
+
+def _states(run: StoredRun, plan: Any) -> Wants:
+    """Ask for loop states and their products along the iterations."""
+    return Wants()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Analyzer:
     """One labelled analysis.
+
+    An analysis of states is three functions: a plan from the parameters, the numbers of a block,
+    and the Dataset from the numbers of all blocks. So that all analyses read a run together,
+    `measure` never reads it itself. Analyses of other things have no `measure`, and their `build`
+    reads what it needs.
 
     Attributes
     ----------
@@ -39,41 +65,69 @@ class Analyzer:
         A few words for headings.
     needs : callable
         ``needs(run)``: None when the run holds what is needed, else what is missing and what to do.
-    compute : callable
-        ``compute(run, **parameters)``: the Dataset.
+    plan : callable
+        ``plan(source, **parameters)``: checks the parameters and decides all that the blocks share.
+    wants : callable
+        ``wants(run, plan)``: what to read and multiply of each block.
+    measure : callable or None
+        ``measure(block, plan)``: arrays named like the variables of the Dataset.
+    build : callable
+        ``build(source, plan, arrays)``: the Dataset.
     summarize : callable
         ``summarize(dataset, run)``: a few numbers.
     parameters : tuple of str
-        Names of the parameters that `compute` takes.
+        Names of the parameters that `plan` takes.
+    token_axis : int
+        Which axis of the arrays of `measure` is the token.
+    keep : callable
+        ``keep(source, stored, **parameters)``: the plan of a stored result if new blocks can be
+        added to it, else None.
     """
 
     name: str
     version: int
     title: str
     needs: Callable[[StoredRun], str | None]
-    compute: Callable[..., xr.Dataset]
+    build: Callable[[Source, Any, dict[str, np.ndarray]], xr.Dataset]
     summarize: Callable[[xr.Dataset, StoredRun], Summary]
+    plan: Callable[..., Any] = _no_plan
+    wants: Callable[[StoredRun, Any], Wants] = _states
+    measure: Callable[[Block, Any], dict[str, np.ndarray]] | None = None
     parameters: tuple[str, ...] = ()
+    token_axis: int = 1
+    keep: Callable[..., Any] | None = None
+
+    def compute(self, run: StoredRun, **parameters: Any) -> xr.Dataset:
+        """Compute this analysis alone, over all tokens that can be read; nothing is stored."""
+        source = Source(run=run, coverage=Coverage(run))
+        plan = self.plan(source, **parameters)
+        arrays: dict[str, np.ndarray] = {}
+        if self.measure is not None:
+            job = Job(analyzer=self, plan=plan, todo=source.coverage.known)
+            arrays = measure_run(run, [job], source.coverage)[self.name]
+        return self.build(source, plan, arrays)
 
 
 def needs_states(run: StoredRun) -> str | None:
-    """Loop states are in every recording that finished."""
-    if not run.complete:
-        return (
-            "The recording did not finish, so some states are missing. Record again with "
-            "overwrite=True."
-        )
+    """Ask for at least one block of states."""
+    if not run.committed:
+        return "No block of the recording is finished yet. Go on with it (resume=True, --resume)."
     return None
 
 
+def needs_iterations(run: StoredRun) -> str | None:
+    """Ask for states of all iterations, one after the other."""
+    if not run.all_iterations:
+        return (
+            f"It compares successive iterations, and this run keeps {len(run.kept_iterations)} of "
+            f"{run.iterations}. Record with keep_iterations='all'."
+        )
+    return needs_states(run)
+
+
 def has_layers(run: StoredRun) -> bool:
-    """Whether the residual stream after each core layer was recorded."""
+    """Whether the residual stream after core layers was recorded."""
     return "resid_post" in run.site_names
-
-
-def blocks(run: StoredRun) -> Iterator[slice]:
-    """Slices of tokens small enough to be held a few times over in float64."""
-    return run.blocks(2**25)
 
 
 def labelled(
@@ -84,12 +138,14 @@ def labelled(
 
 
 def coordinates(run: StoredRun, *dims: str, first_iteration: int = 1) -> dict[str, np.ndarray]:
-    """Numbers of restarts, tokens, layers and iterations (from `first_iteration`)."""
+    """Numbers of restarts, tokens, recorded layers and iterations (from `first_iteration`)."""
+    iterations = [number for number in run.kept_iterations if number >= first_iteration]
+    start = [0] if first_iteration == 0 and run.all_iterations else []
     known = {
         "restart": np.arange(run.restarts),
         "token": np.arange(run.n_tokens),
-        "layer": np.arange(run.n_layers),
-        "iteration": np.arange(first_iteration, run.iterations + 1),
+        "layer": np.array(run.recorded_layers),
+        "iteration": np.array(start + iterations),
     }
     return {dim: known[dim] for dim in dims}
 
@@ -145,6 +201,30 @@ def finite_or_none(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def stack(parts: Sequence[Mapping[str, np.ndarray]], axis: int) -> dict[str, np.ndarray]:
-    """Join what the blocks gave along the token axis."""
-    return {name: np.concatenate([part[name] for part in parts], axis) for name in parts[0]}
+def readouts(
+    source: Source, names: tuple[str, ...], **place: int
+) -> Iterator[tuple[slice, dict[str, np.ndarray]]]:
+    """Yield variables of the readout, some tokens at a time, as far as they can be read.
+
+    Parameters
+    ----------
+    source : Source
+        The run, and what is known of it; blocks that cannot be read are counted there.
+    names : tuple of str
+        Which variables.
+    **place : int
+        Where on an axis that some of them have, such as ``rank=0``.
+    """
+    run, coverage = source.run, source.coverage
+    pending = [piece for tokens in run.blocks() for piece in coverage.pieces(tokens)]
+    while pending:
+        tokens = pending.pop(0)
+        try:
+            part = run.readout[list(names)].isel({"token": tokens, **place}, missing_dims="ignore")
+            yield tokens, {name: part[name].values for name in names}
+        except CorruptRunError as error:
+            parts = coverage.by_block(tokens)
+            if len(parts) > 1:
+                pending = parts + pending
+            else:
+                coverage.give_up(tokens, str(error))

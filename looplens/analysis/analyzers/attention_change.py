@@ -10,11 +10,13 @@ import xarray as xr
 from looplens.analysis._attention import attention_change
 from looplens.analysis.analyzers._analyzer import (
     Analyzer,
+    Source,
     Summary,
     coordinates,
     labelled,
-    needs_states,
+    needs_iterations,
 )
+from looplens.errors import AnalysisError, CorruptRunError
 
 if TYPE_CHECKING:
     from looplens.store import StoredRun
@@ -26,23 +28,29 @@ def needs(run: StoredRun) -> str | None:
         return "No attention was recorded. Record with attention for at least one prompt."
     if run.iterations < 2:
         return "A change of attention needs at least two iterations, and this run has one."
-    return needs_states(run)
+    return needs_iterations(run)
 
 
-def compute(run: StoredRun) -> xr.Dataset:
+def build(source: Source, plan: None, arrays: dict[str, np.ndarray]) -> xr.Dataset:
     """Total variation between successive patterns, mean over queries."""
+    run, coverage = source.run, source.coverage
     prompts = list(run.attention_prompts)
-    # One restart and layer at a time: patterns of a long prompt are the largest arrays of a run.
-    change = [
-        [
-            [
-                attention_change(_patterns(run, prompt, restart, layer))
-                for layer in range(run.n_layers)
-            ]
-            for restart in range(run.restarts)
-        ]
-        for prompt in prompts
-    ]
+    shape = (run.restarts, len(run.recorded_layers), run.iterations - 1)
+    found: dict[int, np.ndarray] = {}
+    for prompt in prompts:
+        tokens = run.token_range(prompt)
+        # Patterns are committed with the block in which their prompt starts.
+        if not coverage.known[tokens.start]:
+            continue
+        try:
+            found[prompt] = _changes(run, prompt)
+        except CorruptRunError as error:
+            coverage.give_up(slice(tokens.start, tokens.stop), str(error))
+    if not found:
+        raise AnalysisError("Attention of no prompt can be read yet.")
+    heads = next(iter(found.values())).shape[-1]
+    missing = np.full((*shape, heads), np.nan)
+    change = [found.get(prompt, missing) for prompt in prompts]
     variable = labelled(
         ("prompt", "restart", "layer", "iteration", "head"),
         np.array(change),
@@ -55,8 +63,18 @@ def compute(run: StoredRun) -> xr.Dataset:
     )
 
 
-def _patterns(run: StoredRun, prompt: int, restart: int, layer: int) -> np.ndarray:
-    return run.attention(prompt, restart=restart, layer=layer).values  # iteration head query key
+def _changes(run: StoredRun, prompt: int) -> np.ndarray:
+    """Return the changes of one prompt, (restart, layer, iteration 2..T, head)."""
+    # One restart and layer at a time: patterns of a long prompt are the largest arrays of a run.
+    return np.array(
+        [
+            [
+                attention_change(run.attention(prompt, restart=restart, layer=layer).values)
+                for layer in run.recorded_layers
+            ]
+            for restart in range(run.restarts)
+        ]
+    )
 
 
 def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
@@ -79,6 +97,6 @@ ANALYZER = Analyzer(
     version=1,
     title="Change of attention",
     needs=needs,
-    compute=compute,
+    build=build,
     summarize=summarize,
 )

@@ -8,22 +8,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from looplens.analysis._regimes import NON_FINITE, REGIMES, Regimes, RegimeThresholds, classify
+from looplens.analysis._engine import Block, Wants
+from looplens.analysis._regimes import (
+    NON_FINITE,
+    REGIMES,
+    SCORES,
+    UNRESOLVED,
+    RegimeThresholds,
+    regimes_of,
+    window_points,
+)
 from looplens.analysis._thresholds import ROUNDING_STEP, rounding_step
 from looplens.analysis.analyzers._analyzer import (
     Analyzer,
+    Source,
     Summary,
-    blocks,
     coordinates,
     has_layers,
     labelled,
-    needs_states,
-    stack,
+    needs_iterations,
 )
 
 if TYPE_CHECKING:
     from looplens.store import StoredRun
 
+_TEXTS = ("regime", "unit_regime", "reason")
 _THRESHOLDS = tuple(field.name for field in dataclasses.fields(RegimeThresholds))
 
 
@@ -33,25 +42,67 @@ def coarsest_dtype(run: StoredRun) -> str:
     return max((name for name in names if name in ROUNDING_STEP), key=rounding_step)
 
 
-def compute(run: StoredRun, *, source_dtype: str | None = None, **thresholds: Any) -> xr.Dataset:
-    """Classify iterations 1..T of every trajectory."""
-    dtype = source_dtype or coarsest_dtype(run)
-    limits = RegimeThresholds.from_keywords(**thresholds)
-    parts: list[dict[str, np.ndarray]] = []
-    score_names: list[str] = []
-    for block in blocks(run):
-        found = classify(run.state(tokens=block).values[:, :, 1:], source_dtype=dtype, **thresholds)
-        score_names = list(found.scores)
-        parts.append(_arrays(found))
-    whole = stack(parts, axis=1)
+def plan(
+    source: Source, *, source_dtype: str | None = None, **thresholds: Any
+) -> tuple[str, RegimeThresholds]:
+    """Check the thresholds and the dtype."""
+    dtype = source_dtype or coarsest_dtype(source.run)
+    rounding_step(dtype)
+    return dtype, RegimeThresholds.from_keywords(**thresholds)
+
+
+def wants(run: StoredRun, plan: tuple[str, RegimeThresholds]) -> Wants:
+    """Ask for the window at the end, of loop states and of layers."""
+    limits, length = plan[1], run.iterations
+    window = window_points(length, limits) if length >= limits.shortest else None
+    return Wants(layers=has_layers(run), window=window)
+
+
+def measure(block: Block, plan: tuple[str, RegimeThresholds]) -> dict[str, np.ndarray]:
+    """Classify iterations 1..T of every trajectory, and the same after every layer."""
+    dtype, limits = plan
+    restarts, tokens = block.shape
+    shape = (restarts * tokens, block.run.iterations)
+    step = rounding_step(dtype)
+    if shape[1] < limits.shortest:
+        block = dataclasses.replace(block, state=[], layers=[[] for _ in block.layers])
+    found = regimes_of(block.state, shape, limits, step, dtype, True).reshaped(block.shape)
+    arrays = {name: getattr(found, name).astype(object) for name in _TEXTS}
+    arrays |= {"period": found.period, "amplitude": found.amplitude}
+    arrays["scores"] = np.stack([found.scores[name] for name in SCORES], axis=-1)
+    layers = [
+        regimes_of(layer, shape, limits, step, dtype, False).reshaped(block.shape)
+        for layer in block.layers
+    ]
+    if layers:
+        regimes = np.stack([layer.regime for layer in layers], axis=-1)
+        arrays["layer_regime"] = regimes.astype(object)
+        arrays["layer_period"] = np.stack([layer.period for layer in layers], axis=-1)
+    return arrays
+
+
+def build(
+    source: Source, plan: tuple[str, RegimeThresholds], whole: dict[str, np.ndarray]
+) -> xr.Dataset:
+    """Name the regimes; tokens that could not be looked at are unresolved and say why."""
+    run, (dtype, limits) = source.run, plan
+    unknown = ~source.coverage.known
+    words = source.coverage.words(run.n_tokens)
+    for name in ("regime", "unit_regime", "layer_regime"):
+        if name in whole:
+            whole[name][:, unknown] = UNRESOLVED
+    whole["reason"][:, unknown] = words[unknown]
     pair = ("restart", "token")
     long_tail = {"tail": limits.tail, "confirm_tail": limits.confirm_tail, "source_dtype": dtype}
     data = {
-        "regime": labelled(pair, whole["regime"], "regime", "", **long_tail),
-        "unit_regime": labelled(
-            pair, whole["unit_regime"], "regime of the states divided by their norms", ""
-        ),
-        "reason": labelled(pair, whole["reason"], "why", ""),
+        name: labelled(pair, whole[name], long_name, "", **attributes)
+        for name, long_name, attributes in (
+            ("regime", "regime", long_tail),
+            ("unit_regime", "regime of the states divided by their norms", {}),
+            ("reason", "why", {}),
+        )
+    }
+    data |= {
         "period": labelled(pair, whole["period"], "turn of an orbit", "iterations"),
         "amplitude": labelled(
             pair,
@@ -62,36 +113,19 @@ def compute(run: StoredRun, *, source_dtype: str | None = None, **thresholds: An
         "scores": labelled((*pair, "score"), whole["scores"], "measurements in the tail"),
     }
     dims = ["restart", "token"]
-    if has_layers(run):
-        layers = stack([_layer_arrays(run, block, dtype, thresholds) for block in blocks(run)], 1)
+    if "layer_regime" in whole:
         data["layer_regime"] = labelled(
-            (*pair, "layer"), layers["regime"], "regime after a layer", ""
+            (*pair, "layer"), whole["layer_regime"], "regime after a layer", ""
         )
         data["layer_period"] = labelled(
-            (*pair, "layer"), layers["period"], "turn of an orbit after a layer", "iterations"
+            (*pair, "layer"), whole["layer_period"], "turn of an orbit after a layer", "iterations"
         )
         dims.append("layer")
     return xr.Dataset(
         data,
-        coords={**coordinates(run, *dims), "score": np.array(score_names, dtype=object)},
+        coords={**coordinates(run, *dims), "score": np.array(SCORES, dtype=object)},
         attrs={"thresholds": dataclasses.asdict(limits), "source_dtype": dtype},
     )
-
-
-def _arrays(found: Regimes) -> dict[str, np.ndarray]:
-    texts = {
-        name: getattr(found, name).astype(object) for name in ("regime", "unit_regime", "reason")
-    }
-    scores = np.stack(list(found.scores.values()), axis=-1)
-    return {**texts, "period": found.period, "amplitude": found.amplitude, "scores": scores}
-
-
-def _layer_arrays(
-    run: StoredRun, block: slice, dtype: str, thresholds: dict[str, Any]
-) -> dict[str, np.ndarray]:
-    states = run.site("resid_post", tokens=block).values  # restart token layer iteration d_model
-    found = classify(states, source_dtype=dtype, unit=False, **thresholds)
-    return {"regime": found.regime.astype(object), "period": found.period}
 
 
 def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
@@ -122,10 +156,13 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
 
 ANALYZER = Analyzer(
     name="classify",
-    version=2,
+    version=3,
     title="Regimes",
-    needs=needs_states,
-    compute=compute,
+    needs=needs_iterations,
+    plan=plan,
+    wants=wants,
+    measure=measure,
+    build=build,
     summarize=summarize,
     parameters=("source_dtype", *_THRESHOLDS),
 )

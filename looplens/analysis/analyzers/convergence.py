@@ -7,19 +7,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from looplens.analysis._convergence import convergence, settling_iteration
+from looplens.analysis._convergence import (
+    CURVES,
+    array_rounding,
+    check_tolerance,
+    convergence_of,
+    settling_iteration,
+)
+from looplens.analysis._engine import Block, Wants
+from looplens.analysis._moments import Moments
 from looplens.analysis.analyzers._analyzer import (
     Analyzer,
+    Source,
     Summary,
-    blocks,
     coordinates,
     finite_or_none,
     has_layers,
     labelled,
     level_name,
-    needs_states,
+    needs_iterations,
     over_known,
-    stack,
     token_columns,
 )
 
@@ -27,10 +34,50 @@ if TYPE_CHECKING:
     from looplens.store import StoredRun
 
 
-def compute(run: StoredRun, *, tolerance: float = 1e-2) -> xr.Dataset:
-    """Measure relative steps, distances to the limit, norms, rates and settling iterations."""
-    parts = [_boundary(run, block, tolerance) for block in blocks(run)]
-    found = stack(parts, axis=1)
+def plan(source: Source, *, tolerance: float = 1e-2) -> float:
+    """Check the tolerance."""
+    check_tolerance(tolerance)
+    return float(tolerance)
+
+
+def wants(run: StoredRun, plan: float) -> Wants:
+    """Ask for loop states, and for layers where there are any."""
+    return Wants(layers=has_layers(run))
+
+
+def measure(block: Block, plan: float) -> dict[str, np.ndarray]:
+    """Measure steps, distances to the limit, norms, rates and settling iterations."""
+    assert block.states is not None
+    restarts, tokens = block.shape
+    shape = (restarts * tokens, block.states.shape[2] - 1)
+    rounding = array_rounding(block.states.dtype)
+    found = convergence_of(block.state, shape, plan, rounding).reshaped(block.shape)
+    # Curves are for figures and thresholds: half the size is precise enough.
+    arrays = {name: getattr(found, name).astype(np.float32) for name in CURVES}
+    arrays |= {name: getattr(found, name) for name in ("settling_iteration", "rate", "floor")}
+    layers = [_layer(part, block, plan) for part in block.layers]
+    if layers:
+        arrays["layer_relative_step"] = np.stack(layers, axis=2).astype(np.float32)
+        arrays["layer_settling_iteration"] = np.stack(
+            [settling_iteration(layer, plan) for layer in layers], axis=2
+        )
+    return arrays
+
+
+def _layer(parts: list[Moments], block: Block, tolerance: float) -> np.ndarray:
+    """Relative steps after one layer, (restart, token, iteration); NaN at the first iteration."""
+    iterations = len(block.run.kept_iterations)
+    relative = np.full((*block.shape, iterations), np.nan)
+    if iterations > 1:
+        shape = (block.shape[0] * block.shape[1], iterations - 1)
+        found = convergence_of(parts, shape, tolerance, array_rounding(block.layer_dtype))
+        relative[..., 1:] = found.reshaped(block.shape).relative_step
+    return relative
+
+
+def build(source: Source, plan: float, found: dict[str, np.ndarray]) -> xr.Dataset:
+    """Name the curves and numbers."""
+    run, tolerance = source.run, plan
     curve, number = ("restart", "token", "iteration"), ("restart", "token")
     data = {
         "relative_step": labelled(
@@ -63,43 +110,21 @@ def compute(run: StoredRun, *, tolerance: float = 1e-2) -> xr.Dataset:
     }
     dims = ["restart", "token", "iteration"]
     if has_layers(run):
-        layers = stack([_layers(run, block, tolerance) for block in blocks(run)], axis=1)
         data["layer_relative_step"] = labelled(
             ("restart", "token", "layer", "iteration"),
-            layers["relative_step"],
+            found["layer_relative_step"],
             "step of the residual stream after a layer, over its norm",
             threshold=tolerance,
         )
         data["layer_settling_iteration"] = labelled(
             ("restart", "token", "layer"),
-            layers["settling_iteration"],
+            found["layer_settling_iteration"],
             "first iteration from which on all steps after a layer are below the tolerance",
             "iteration",
             tolerance=tolerance,
         )
         dims.append("layer")
     return xr.Dataset(data, coords=coordinates(run, *dims))
-
-
-def _boundary(run: StoredRun, block: slice, tolerance: float) -> dict[str, np.ndarray]:
-    found = convergence(run.state(tokens=block).values, tolerance=tolerance)
-    curves = ("relative_step", "distance_to_limit", "state_norm", "radial_share")
-    # Curves are for figures and thresholds: half the size is precise enough.
-    kept = {name: getattr(found, name).astype(np.float32) for name in curves}
-    return kept | {name: getattr(found, name) for name in ("settling_iteration", "rate", "floor")}
-
-
-def _layers(run: StoredRun, block: slice, tolerance: float) -> dict[str, np.ndarray]:
-    states = run.site("resid_post", tokens=block).values  # restart token layer iteration d_model
-    relative = np.full(states.shape[:-1], np.nan)  # nothing comes before iteration 1
-    if states.shape[-2] > 1:
-        relative[..., 1:] = convergence(states, tolerance=tolerance).relative_step
-    settled = settling_iteration(relative, tolerance)
-    finite = np.isfinite(states).all((-2, -1))
-    return {
-        "relative_step": relative.astype(np.float32),
-        "settling_iteration": np.where(finite, settled, np.nan),
-    }
 
 
 def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
@@ -137,10 +162,13 @@ def _median_with_never(settling: np.ndarray) -> float | None:
 
 ANALYZER = Analyzer(
     name="convergence",
-    version=1,
+    version=2,
     title="How tokens settle",
-    needs=needs_states,
-    compute=compute,
+    needs=needs_iterations,
+    plan=plan,
+    wants=wants,
+    measure=measure,
+    build=build,
     summarize=summarize,
     parameters=("tolerance",),
 )

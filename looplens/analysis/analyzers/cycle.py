@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
-from looplens.analysis._cycle import cycle
+from looplens.analysis._cycle import cycle_of
+from looplens.analysis._engine import Block, Wants
 from looplens.analysis.analyzers._analyzer import (
     Analyzer,
+    Source,
     Summary,
-    blocks,
     coordinates,
     has_layers,
     labelled,
     needs_states,
     over_known,
-    stack,
 )
 
 if TYPE_CHECKING:
@@ -28,20 +29,37 @@ def needs(run: StoredRun) -> str | None:
     """Ask for the residual stream after at least two core layers."""
     if not has_layers(run):
         return "The cycle needs the site 'resid_post'. Record with sites=('resid_post',)."
-    if run.n_layers < 2:
-        return "A cycle needs at least two core layers, and this model loops over one."
+    if len(run.recorded_layers) < 2:
+        return (
+            "A cycle needs at least two recorded core layers, and this run has "
+            f"{len(run.recorded_layers)} of {run.n_layers}."
+        )
     return needs_states(run)
 
 
-def compute(run: StoredRun) -> xr.Dataset:
+def wants(run: StoredRun, plan: None) -> Wants:
+    """Ask for the layers."""
+    return Wants(state=False, layers=True)
+
+
+def measure(block: Block, plan: None) -> dict[str, np.ndarray]:
     """Measure limits and distances of every token and restart."""
+    layers, width = len(block.layers), block.run.width
+    # One list of trajectories, token by token and in a token layer by layer.
+    parts = [
+        dataclasses.replace(part, rows=part.rows * layers + number)
+        for number, layer in enumerate(block.layers)
+        for part in layer
+    ]
+    restarts, tokens = block.shape
+    found = cycle_of(parts, layers, restarts * tokens, width).reshaped(block.shape)
     names = ("distance", "movement", "separation_ratio", "degeneracy")
-    parts = []
-    for block in blocks(run):
-        found = cycle(run.site("resid_post", tokens=block).values)
-        parts.append({name: getattr(found, name) for name in names})
-    whole = stack(parts, axis=1)
-    pair = ("restart", "token")
+    return {name: getattr(found, name) for name in names}
+
+
+def build(source: Source, plan: None, whole: dict[str, np.ndarray]) -> xr.Dataset:
+    """Name the numbers."""
+    run, pair = source.run, ("restart", "token")
     data = {
         "distance": labelled(
             (*pair, "layer", "other_layer"),
@@ -61,7 +79,7 @@ def compute(run: StoredRun) -> xr.Dataset:
         ),
     }
     names_of_axes = coordinates(run, "restart", "token", "layer")
-    return xr.Dataset(data, coords={**names_of_axes, "other_layer": np.arange(run.n_layers)})
+    return xr.Dataset(data, coords={**names_of_axes, "other_layer": names_of_axes["layer"]})
 
 
 def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
@@ -84,9 +102,11 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
 
 ANALYZER = Analyzer(
     name="cycle",
-    version=2,
+    version=3,
     title="Cycle over the layers",
     needs=needs,
-    compute=compute,
+    wants=wants,
+    measure=measure,
+    build=build,
     summarize=summarize,
 )

@@ -7,22 +7,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from looplens.analysis._path_independence import path_independence
+from looplens.analysis._convergence import array_rounding
+from looplens.analysis._coverage import NOT_RECORDED, UNREADABLE
+from looplens.analysis._engine import Block
+from looplens.analysis._path_independence import path_independence_of
 from looplens.analysis._regimes import NON_FINITE
 from looplens.analysis.analyzers._analyzer import (
     Analyzer,
+    Source,
     Summary,
-    blocks,
     coordinates,
     labelled,
-    needs_states,
+    needs_iterations,
     over_known,
     pairs_that_agree,
-    stack,
+    readouts,
 )
 
 if TYPE_CHECKING:
     from looplens.store import StoredRun
+
+UNKNOWN = (NON_FINITE, NOT_RECORDED, UNREADABLE)  # reasons of trajectories that were not judged
+_NUMBERS = ("gap_rate", "gap_floor", "final_gap", "token_aa")
 
 
 def needs(run: StoredRun) -> str | None:
@@ -32,18 +38,21 @@ def needs(run: StoredRun) -> str | None:
             "Path independence compares restarts, and this run has one. Record with restarts=2 or "
             "more, from a random initial state."
         )
-    return needs_states(run)
+    return needs_iterations(run)
 
 
-def compute(run: StoredRun) -> xr.Dataset:
-    """Compare all pairs of restarts: states, limits and predictions."""
-    parts = []
-    for block in blocks(run):
-        found = path_independence(run.state(tokens=block).values)
-        curves = {name: getattr(found, name).astype(np.float32) for name in ("gap", "gap_max")}
-        numbers = ("gap_rate", "gap_floor", "final_gap", "token_aa")
-        parts.append(curves | {name: getattr(found, name) for name in numbers})
-    whole = stack(parts, axis=0)
+def measure(block: Block, plan: None) -> dict[str, np.ndarray]:
+    """Compare all pairs of restarts."""
+    assert block.states is not None
+    rounding = array_rounding(block.states.dtype)
+    found = path_independence_of(block.state, block.states, rounding)
+    curves = {name: getattr(found, name).astype(np.float32) for name in ("gap", "gap_max")}
+    return curves | {name: getattr(found, name) for name in _NUMBERS}
+
+
+def build(source: Source, plan: None, whole: dict[str, np.ndarray]) -> xr.Dataset:
+    """Name the comparisons of states and limits, and compare predictions."""
+    run = source.run
     curve, number = ("token", "iteration"), ("token",)
     score = over_known(np.mean, whole["token_aa"])
     data = {
@@ -64,7 +73,7 @@ def compute(run: StoredRun) -> xr.Dataset:
         "aa_score": labelled((), score, "mean of token_aa over the tokens"),
     }
     if run.has_readout:
-        agreement = _readout_agreement(run)
+        agreement = _readout_agreement(source)
         data["readout_agreement"] = labelled(
             curve, agreement, "share of pairs of restarts that predict the same token"
         )
@@ -76,16 +85,17 @@ def compute(run: StoredRun) -> xr.Dataset:
     )
 
 
-def _readout_agreement(run: StoredRun) -> np.ndarray:
+def _readout_agreement(source: Source) -> np.ndarray:
     """Per token and iteration; NaN at iteration 0, and where fewer than two restarts predict.
 
     Logits that are not finite have an order all the same: it is not a prediction.
     """
-    readout = run.readout
-    predicted = readout["topk_ids"].isel(rank=0).values  # restart token iteration
-    known = np.isfinite(readout["topk_logprobs"].isel(rank=0).values)
-    agreement = pairs_that_agree(predicted, known)
-    return np.concatenate([np.full((agreement.shape[0], 1), np.nan), agreement], axis=1)
+    run = source.run
+    agreement = np.full((run.n_tokens, run.iterations + 1), np.nan)
+    for tokens, readout in readouts(source, ("topk_ids", "topk_logprobs"), rank=0):
+        known = np.isfinite(readout["topk_logprobs"])
+        agreement[tokens, 1:] = pairs_that_agree(readout["topk_ids"], known)
+    return agreement
 
 
 def regime_agreement(run: StoredRun) -> np.ndarray:
@@ -97,7 +107,7 @@ def regime_agreement(run: StoredRun) -> np.ndarray:
     from looplens.analysis.suite import get  # the suite lists this module: not at import time
 
     found = get(run, "classify")
-    return pairs_that_agree(found["regime"].values, found["reason"].values != NON_FINITE)
+    return pairs_that_agree(found["regime"].values, ~np.isin(found["reason"].values, UNKNOWN))
 
 
 def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
@@ -127,9 +137,11 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
 
 ANALYZER = Analyzer(
     name="path_independence",
-    version=2,
+    version=3,
     title="Path independence",
     needs=needs,
-    compute=compute,
+    measure=measure,
+    build=build,
+    token_axis=0,
     summarize=summarize,
 )

@@ -1,112 +1,262 @@
 """One set of principal components for all tokens of a run, stored so that all viewers see the same.
 
-Fitted on iterations 1..T: the random start would take the first components for itself.
+Fitted on iterations 1..T (the random start would take the first components for itself), of all
+tokens of a small run and of an evenly spaced sample of a large one. The variance that they explain
+is that of all states.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
+from looplens.analysis._engine import Block, Wants, first_iteration
 from looplens.analysis._gram import Floats
-from looplens.analysis._pca import Covariance, project
+from looplens.analysis._inputs import whole_number
+from looplens.analysis._moments import Moments
+from looplens.analysis._pca import Covariance
 from looplens.analysis.analyzers._analyzer import (
     Analyzer,
+    Source,
     Summary,
-    blocks,
     coordinates,
     has_layers,
     labelled,
     needs_states,
 )
+from looplens.errors import CorruptRunError
 
 if TYPE_CHECKING:
     from looplens.store import StoredRun
 
-Read = Callable[[slice], np.ndarray]
+_STATE = -1  # where layers are numbered, the loop state
 
 
-def compute(run: StoredRun, *, n_components: int = 6) -> xr.Dataset:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Basis:
+    """Components of one place in the loop.
+
+    ``components`` (component, width) and ``mean`` (width,), fitted to ``states`` states; ``shares``
+    (component,) of the variance of these.
+    """
+
+    components: Floats
+    mean: Floats
+    shares: Floats
+    states: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bases:
+    """Components by number of the layer, -1 for the loop state; `sample` states were asked for."""
+
+    places: dict[int, Basis]
+    sample: int
+
+
+def plan(source: Source, *, n_components: int = 6, sample: int = 2**16) -> Bases:
     """Fit components to loop states, and to the residual stream after each layer."""
+    whole_number(n_components, "n_components", least=1)
+    whole_number(sample, "sample", least=1)
+    run = source.run
+    numbers = [_STATE, *(run.recorded_layers if has_layers(run) else ())]
+    covariances = {number: Covariance(run.width) for number in numbers}
+    for tokens in _sample(source, sample):
+        try:
+            for number, covariance in covariances.items():
+                covariance.add(_read(run, tokens, number))
+        except CorruptRunError as error:
+            source.coverage.give_up(tokens, str(error))
+    return Bases(
+        places={
+            number: _basis(covariance, n_components) for number, covariance in covariances.items()
+        },
+        sample=sample,
+    )
 
-    def boundary(block: slice) -> np.ndarray:
-        return run.state(tokens=block).values  # restart token iteration d_model
 
-    components, shares, mean = _fit(run, lambda block: boundary(block)[:, :, 1:], n_components)
-    places = _project(run, boundary, components, mean)
-    per_component = ("component",)
+def _basis(covariance: Covariance, n_components: int) -> Basis:
+    components, shares = covariance.components(n_components)
+    return Basis(
+        components=components, mean=covariance.mean, shares=shares, states=covariance.count
+    )
+
+
+def _read(run: StoredRun, tokens: slice, number: int) -> np.ndarray:
+    """States of iterations 1..T at one place."""
+    if number == _STATE:
+        return run.state(tokens=tokens).values[:, :, first_iteration(run) :]
+    return run.site("resid_post", tokens=tokens, layer=number).values
+
+
+def _sample(source: Source, states: int) -> list[slice]:
+    """Choose evenly spaced chunks of tokens with at least this many states together."""
+    run = source.run
+    chunks = [piece for tokens in run.blocks(1) for piece in source.coverage.pieces(tokens)]
+    if not chunks:
+        return []
+    per_chunk = (chunks[0].stop - chunks[0].start) * run.restarts * len(run.kept_iterations)
+    wanted = min(len(chunks), -(-states // per_chunk))
+    chosen = np.unique(np.linspace(0, len(chunks) - 1, wanted).round().astype(int))
+    return [chunks[index] for index in chosen]
+
+
+def keep(source: Source, stored: xr.Dataset, *, sample: int = 2**16, **_: int) -> Bases | None:
+    """Return the components of a stored result, if a larger run would be fitted to no more."""
+    places = {}
+    run = source.run
+    if run.is_reduced:  # what is stored are the directions in the model, not those of the fit
+        return None
+    counts = stored["components"].attrs.get("states", 0)
+    if counts < sample:
+        return None
+    places[_STATE] = Basis(
+        components=stored["components"].values,
+        mean=stored["mean"].values,
+        shares=stored["explained_variance_ratio"].values,
+        states=int(counts),
+    )
+    if has_layers(run):
+        for index, number in enumerate(run.recorded_layers):
+            places[number] = Basis(
+                components=stored["layer_components"].values[index],
+                mean=stored["layer_mean"].values[index],
+                shares=stored["layer_explained_variance_ratio"].values[index],
+                states=int(counts),
+            )
+    return Bases(places=places, sample=sample)
+
+
+def wants(run: StoredRun, plan: Bases) -> Wants:
+    """Ask for projections on the components, and on the mean for the variance about it."""
+    directions = {
+        number: np.concatenate([basis.components, basis.mean[None]])
+        for number, basis in plan.places.items()
+    }
+    return Wants(layers=has_layers(run), directions=directions)
+
+
+def measure(block: Block, plan: Bases) -> dict[str, np.ndarray]:
+    """Project, and sum up the variance along the components and altogether."""
+    start = first_iteration(block.run)
+    length = start + len(block.run.kept_iterations)
+    places, variance = _projected(block.state, block.shape, length, plan.places[_STATE], start)
+    arrays = {"projection": places, "variance": variance}
+    if block.layers:
+        found = [
+            _projected(parts, block.shape, length - start, plan.places[number], 0)
+            for number, parts in zip(block.run.recorded_layers, block.layers, strict=True)
+        ]
+        layers = np.stack([one for one, _ in found], axis=2)
+        missing = np.full((*layers.shape[:3], start, layers.shape[-1]), np.nan, dtype=layers.dtype)
+        arrays["layer_projection"] = np.concatenate([missing, layers], axis=3)
+        arrays["layer_variance"] = np.stack([one for _, one in found], axis=2)
+    return arrays
+
+
+def _projected(
+    parts: list[Moments], shape: tuple[int, int], length: int, basis: Basis, start: int
+) -> tuple[np.ndarray, Floats]:
+    """Places (restart, token, iteration, component), and variances (restart, token, component + 1).
+
+    The variances are summed over the iterations from index `start`: along each component, and in
+    all directions.
+    """
+    components, mean = basis.components, basis.mean
+    count, n = shape[0] * shape[1], len(components)
+    places = np.full((count, length, n), np.nan, dtype=np.float32)
+    variance = np.full((count, n + 1), np.nan)
+    for part in parts:
+        if part.projected is None:
+            raise ValueError("these products were taken without projections")
+        centred = part.projected[..., :n] - components @ mean
+        places[part.rows] = centred
+        variance[part.rows, :n] = (centred[:, start:].astype(np.float64) ** 2).sum(1)
+        square = part.norm2 * part.scale[:, None] ** 2 - 2 * part.projected[..., n] + mean @ mean
+        variance[part.rows, n] = np.maximum(square[:, start:], 0.0).sum(1)
+    return places.reshape(*shape, length, n), variance.reshape(*shape, n + 1)
+
+
+def build(source: Source, plan: Bases, whole: dict[str, np.ndarray]) -> xr.Dataset:
+    """Name the components, the variance of all states that they explain, and the projections."""
+    run, state = source.run, plan.places[_STATE]
+    components, mean = _in_the_model(run, state)
+    sums = ("restart", "token", "part")
     data = {
-        "components": labelled((*per_component, "d_model"), components, "principal directions"),
+        "components": labelled(
+            ("component", "d_model"), components, "principal directions", states=state.states
+        ),
         "mean": labelled(("d_model",), mean, "mean state over iterations 1..T", "state units"),
         "explained_variance_ratio": labelled(
-            per_component, shares, "share of the variance that a component explains"
+            ("component",), _shares(whole["variance"]), "share of the variance it explains"
         ),
         "projection": labelled(
             ("restart", "token", "iteration", "component"),
-            places,
+            whole["projection"],
             "loop state in the principal components",
             "state units",
         ),
+        "variance": labelled(
+            sums,
+            whole["variance"],
+            "sum of squares over the iterations: along each component, then in all directions",
+            "state units squared",
+        ),
     }
-    if has_layers(run):
-        data |= _layers(run, n_components)
     names = coordinates(run, "restart", "token", "iteration", first_iteration=0)
-    if has_layers(run):
+    if "layer_projection" in whole:
         names |= coordinates(run, "layer")
-    return xr.Dataset(data, coords={**names, "component": np.arange(len(shares))})
+        bases = [_in_the_model(run, plan.places[number]) for number in run.recorded_layers]
+        variance = whole["layer_variance"]
+        shares = [_shares(variance[:, :, layer]) for layer in range(variance.shape[2])]
+        data |= {
+            "layer_components": labelled(
+                ("layer", "component", "d_model"),
+                np.stack([one for one, _ in bases]),
+                "principal directions after a layer",
+            ),
+            "layer_mean": labelled(
+                ("layer", "d_model"),
+                np.stack([one for _, one in bases]),
+                "mean after a layer",
+                "state units",
+            ),
+            "layer_explained_variance_ratio": labelled(
+                ("layer", "component"),
+                np.stack(shares),
+                "share of the variance after a layer that a component explains",
+            ),
+            "layer_projection": labelled(
+                ("restart", "token", "layer", "iteration", "component"),
+                whole["layer_projection"],
+                "residual stream after a layer in the components of that layer",
+                "state units",
+            ),
+            "layer_variance": labelled(
+                ("restart", "token", "layer", "part"),
+                variance,
+                "the same sums after a layer",
+                "state units squared",
+            ),
+        }
+    return xr.Dataset(data, coords={**names, "component": np.arange(len(components))})
 
 
-def _layers(run: StoredRun, n_components: int) -> dict[str, xr.Variable]:
-    found: dict[str, list[np.ndarray]] = {"components": [], "mean": [], "shares": [], "places": []}
-    for layer in range(run.n_layers):
-
-        def after_layer(block: slice, layer: int = layer) -> np.ndarray:
-            return run.site("resid_post", tokens=block, layer=layer).values
-
-        components, shares, mean = _fit(run, after_layer, n_components)
-        places = _project(run, after_layer, components, mean)
-        start = np.full((*places.shape[:2], 1, places.shape[-1]), np.nan, dtype=places.dtype)
-        found["components"].append(components)
-        found["mean"].append(mean)
-        found["shares"].append(shares)
-        found["places"].append(np.concatenate([start, places], axis=2))
-    return {
-        "layer_components": labelled(
-            ("layer", "component", "d_model"),
-            np.stack(found["components"]),
-            "principal directions after a layer",
-        ),
-        "layer_mean": labelled(
-            ("layer", "d_model"), np.stack(found["mean"]), "mean after a layer", "state units"
-        ),
-        "layer_explained_variance_ratio": labelled(
-            ("layer", "component"),
-            np.stack(found["shares"]),
-            "share of the variance after a layer that a component explains",
-        ),
-        "layer_projection": labelled(
-            ("restart", "token", "layer", "iteration", "component"),
-            np.stack(found["places"], axis=2),
-            "residual stream after a layer in the components of that layer",
-            "state units",
-        ),
-    }
+def _shares(variance: Floats) -> Floats:
+    """Shares of the components from sums (restart, token, component + 1); zeros if all is still."""
+    sums = np.nansum(variance, axis=(0, 1))
+    return sums[:-1] / sums[-1] if sums[-1] > 0 else np.zeros(len(sums) - 1)
 
 
-def _fit(run: StoredRun, read: Read, n_components: int) -> tuple[Floats, Floats, Floats]:
-    covariance = Covariance(run.d_model)
-    for block in blocks(run):
-        covariance.add(read(block))
-    components, shares = covariance.components(n_components)
-    return components, shares, covariance.mean
-
-
-def _project(run: StoredRun, read: Read, components: Floats, mean: Floats) -> np.ndarray:
-    places = [project(read(block), components, mean).astype(np.float32) for block in blocks(run)]
-    return np.concatenate(places, axis=1)
+def _in_the_model(run: StoredRun, basis: Basis) -> tuple[Floats, Floats]:
+    """Components and mean in the d_model dimensions of the model."""
+    reduction = run.reduction
+    if reduction is None:
+        return basis.components, basis.mean
+    return basis.components @ reduction.basis, basis.mean @ reduction.basis + reduction.mean
 
 
 def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
@@ -126,10 +276,14 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
 
 ANALYZER = Analyzer(
     name="pca",
-    version=1,
+    version=2,
     title="Principal components",
     needs=needs_states,
-    compute=compute,
+    plan=plan,
+    wants=wants,
+    measure=measure,
+    build=build,
     summarize=summarize,
-    parameters=("n_components",),
+    parameters=("n_components", "sample"),
+    keep=keep,
 )

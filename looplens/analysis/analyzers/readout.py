@@ -10,11 +10,13 @@ import xarray as xr
 from looplens.analysis._readout import prediction_flips, prediction_settling
 from looplens.analysis.analyzers._analyzer import (
     Analyzer,
+    Source,
     Summary,
     coordinates,
     labelled,
     needs_states,
     over_known,
+    readouts,
     token_columns,
 )
 
@@ -32,41 +34,52 @@ def needs(run: StoredRun) -> str | None:
     return needs_states(run)
 
 
-def compute(run: StoredRun) -> xr.Dataset:
+def build(source: Source, plan: None, arrays: dict[str, np.ndarray]) -> xr.Dataset:
     """Average the readout over tokens and restarts, and say when each prediction settles."""
-    readout = run.readout.load()
-    predicted = readout["topk_ids"].isel(rank=0).values  # restart token iteration
+    run = source.run
+    iterations = len(run.kept_iterations)
+    targets = run.tokens["target"].values >= 0
+    wanted = ["topk_ids", "entropy", "kl_to_previous", "kl_to_last"]
+    wanted += ["target_rank", "target_logprob"] if targets.any() else []
+    shape = (run.restarts, run.n_tokens)
+    flips, settling = np.full(shape, np.nan), np.full(shape, np.nan)
+    readout = {name: np.full((*shape, iterations), np.nan, dtype=np.float32) for name in wanted[1:]}
+    for tokens, part in readouts(source, tuple(wanted), rank=0):
+        predicted = part.pop("topk_ids")  # restart token iteration
+        flips[:, tokens] = prediction_flips(predicted)
+        settling[:, tokens] = prediction_settling(predicted)
+        for name, values in part.items():
+            readout[name][:, tokens] = values
+    known = source.coverage.known
+    targets &= known
     curve, pair = ("iteration",), ("restart", "token")
     data = {
         "entropy": labelled(
-            curve, _mean(readout["entropy"].values), "entropy of the prediction, mean", "nat"
+            curve, _mean(readout["entropy"]), "entropy of the prediction, mean", "nat"
         ),
         "kl_to_previous": labelled(
             curve,
-            _median(readout["kl_to_previous"].values),
+            _median(readout["kl_to_previous"]),
             "Kullback-Leibler divergence of the prediction before from this one, median",
             "nat",
         ),
         "kl_to_last": labelled(
             curve,
-            _median(readout["kl_to_last"].values),
+            _median(readout["kl_to_last"]),
             "Kullback-Leibler divergence of the last prediction from this one, median",
             "nat",
         ),
-        "prediction_flips": labelled(
-            pair, prediction_flips(predicted), "times that the best token changes"
-        ),
+        "prediction_flips": labelled(pair, flips, "times that the best token changes"),
         "prediction_settling": labelled(
             pair,
-            prediction_settling(predicted),
+            settling,
             "first iteration from which on the best token is the last one",
             "iteration",
         ),
     }
     names = coordinates(run, "restart", "token", "iteration")
-    targets = run.tokens["target"].values >= 0
     if targets.any():
-        correct = readout["target_rank"].values[:, targets] == 0
+        correct = readout["target_rank"][:, targets] == 0
         data["accuracy"] = labelled(
             curve,
             correct.mean((0, 1)),
@@ -75,7 +88,7 @@ def compute(run: StoredRun) -> xr.Dataset:
         )
         data["target_logprob"] = labelled(
             curve,
-            _mean(readout["target_logprob"].values),
+            _mean(readout["target_logprob"]),
             "log-probability of the target, mean",
             "nat",
         )
@@ -114,8 +127,8 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
     summary: Summary = {
         "final_entropy": float(dataset["entropy"].values[-1]),
         "final_kl_to_previous": float(dataset["kl_to_previous"].values[-1]),
-        "median_prediction_settling": float(np.median(dataset["prediction_settling"].values)),
-        "mean_prediction_flips": float(dataset["prediction_flips"].values.mean()),
+        "median_prediction_settling": over_known(np.median, dataset["prediction_settling"].values),
+        "mean_prediction_flips": over_known(np.mean, dataset["prediction_flips"].values),
     }
     if "accuracy" in dataset:
         accuracy = dataset["accuracy"].values
@@ -131,9 +144,9 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
 
 ANALYZER = Analyzer(
     name="readout",
-    version=1,
+    version=2,
     title="Predictions",
     needs=needs,
-    compute=compute,
+    build=build,
     summarize=summarize,
 )

@@ -15,7 +15,7 @@ from looplens.reports._report import Fact, Picture, Section
 
 def cycle(material: Material) -> Section | None:
     """Return the section on the limits of the layers."""
-    if "cycle" not in material or material.run.n_layers < 2:
+    if "cycle" not in material or len(material.run.recorded_layers) < 2:
         return None
     run, results, value = material.run, material["cycle"], material.number
     ratio = results["separation_ratio"].isel(restart=0).values
@@ -51,8 +51,8 @@ def cycle(material: Material) -> Section | None:
             Fact(
                 label="Degeneracy, median",
                 value=cosine(value("cycle", "median_degeneracy")),
-                note="smallest cosine between the limits of layer 0 and another; 1 is one shared "
-                "point",
+                note=f"smallest cosine between the limits of layer {run.recorded_layers[0]} and "
+                "another; 1 is one shared point",
             ),
         ),
         pictures=tuple(pictures),
@@ -65,17 +65,19 @@ def attention(material: Material) -> Section | None:
         return None
     run = material.run
     prompt = telling_prompt(material, run.attention_prompts)
+    layer, last = run.recorded_layers[0], run.kept_iterations[-1]
+    first = int(material["attention_change"]["iteration"].values[0])
     return Section(
         key="attention",
         title="Attention",
         facts=(
             Fact(
-                label="Change at the last iteration",
+                label=f"Change at iteration {last}",
                 value=number(material.number("attention_change", "final_change")),
                 note="total variation, mean over heads and queries; 0 is no change",
             ),
             Fact(
-                label="Change at iteration 2",
+                label=f"Change at iteration {first}",
                 value=number(material.number("attention_change", "first_change")),
                 note="the same measure, for comparison",
             ),
@@ -89,8 +91,8 @@ def attention(material: Material) -> Section | None:
             ),
             Picture(
                 name="attention",
-                figure=plots.attention(run, prompt, run.iterations),
-                caption=f"Prompt {prompt} at the last iteration, first layer, mean over heads.",
+                figure=plots.attention(run, prompt, last, layer),
+                caption=f"Prompt {prompt} at iteration {last}, layer {layer}, mean over heads.",
             ),
         ),
     )

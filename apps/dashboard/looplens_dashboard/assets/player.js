@@ -12,6 +12,27 @@
     return Number(document.getElementById("iteration-last").textContent);
   }
 
+  // The iterations that the run keeps, ascending; null where it keeps all of them.
+  function kept() {
+    const listed = document.getElementById("iteration-last").dataset.kept;
+    return listed ? listed.split(",").map(Number) : null;
+  }
+
+  function nearestKept(iteration) {
+    const there = kept();
+    if (!there) return Math.min(last(), Math.max(0, iteration));
+    const apart = (number) => Math.abs(number - iteration);
+    return there.reduce((best, number) => (apart(number) < apart(best) ? number : best));
+  }
+
+  // So many iterations further on, of those that are kept.
+  function further(steps) {
+    const there = kept();
+    if (!there) return lens.iteration + steps;
+    const at = there.indexOf(lens.iteration) + steps;
+    return there[Math.min(there.length - 1, Math.max(0, at))];
+  }
+
   // Where the scrubber stands. What Dash holds follows it, perhaps late on a busy machine, and is
   // read once, when the page opens: a step must not start from where an older one ended.
   lens.iteration = null;
@@ -28,7 +49,7 @@
 
   function move(iteration) {
     if (lens.iteration === null) return;
-    const target = Math.min(last(), Math.max(0, iteration));
+    const target = nearestKept(iteration);
     if (target === lens.iteration) return;
     lens.iteration = target;
     set("iteration", { data: target });
@@ -58,7 +79,7 @@
 
   function tick() {
     if (lens.iteration >= last()) return pause();
-    lens.goTo(lens.iteration + 1);
+    lens.goTo(further(1));
     timer = setTimeout(tick, period);
   }
 
@@ -115,8 +136,8 @@
   // Elements with a use of their own for the keys keep them.
   const KEEPS = "input, textarea, select, [role=radio], [role=option], [contenteditable]";
   const MOVES = {
-    ArrowLeft: (step) => lens.goTo(lens.iteration - step),
-    ArrowRight: (step) => lens.goTo(lens.iteration + step),
+    ArrowLeft: (step) => lens.goTo(further(-step)),
+    ArrowRight: (step) => lens.goTo(further(step)),
     Home: () => lens.goTo(0),
     End: () => lens.goTo(last()),
     "[": () => stepToken(-1),

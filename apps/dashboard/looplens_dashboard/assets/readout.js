@@ -51,7 +51,8 @@
         children: "Iteration 0 is the state before the first pass: nothing has been read out yet.",
       });
     }
-    const at = iteration - 1;
+    const at = data.iterations.indexOf(iteration);
+    if (at < 0) return null; // not kept
     const rows = data.ids[at].map((id, rank) =>
       row(data.texts[id], data.probabilities[at][rank], data.target && data.target.id === id),
     );

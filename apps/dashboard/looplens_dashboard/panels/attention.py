@@ -115,7 +115,7 @@ def _check_recorded(view: View, selection: Selection) -> None:
 
 def controls(view: View) -> list[Component]:
     """Return the selectors of layer and head."""
-    layers = [(str(n), f"layer {n}") for n in range(max(1, view.limits.attention_layers))]
+    layers = [(str(n), f"layer {n}") for n in view.limits.attention_layers or (0,)]
     heads = [(MEAN_HEAD, "mean of heads")]
     heads += [(str(head), f"head {head}") for head in range(view.limits.heads)]
     return [

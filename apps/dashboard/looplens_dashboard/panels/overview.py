@@ -11,6 +11,7 @@ from dash.development.base_component import Component
 from looplens import plots
 from looplens_dashboard.panels.frame import Panel, attempt, current
 from looplens_dashboard.panels.strip import SYMBOLS
+from looplens_dashboard.selection import listed
 from looplens_dashboard.view import View
 
 
@@ -26,7 +27,8 @@ def recorded(view: View) -> list[Component]:
         ("Restarts", f"{run.restarts} ({run.initial_state})", False),
         ("Core", f"{run.n_layers} layers × {run.d_model}", False),
         ("Recorded", str(run.attrs.get("created", "unknown"))[:16].replace("T", " "), False),
-        ("Complete", "yes", False) if run.complete else ("Complete", "no: it stopped early", True),
+        *([("Kept", kept, False)] if (kept := _kept(view)) else []),
+        ("Complete", "yes", False) if run.complete else ("Complete", _part(view), True),
         (
             ("Non-finite", ", ".join(f"{count:,} in {name}" for name, count in lost.items()), True)
             if lost
@@ -34,6 +36,26 @@ def recorded(view: View) -> list[Component]:
         ),
     ]
     return [_fact(name, text, warn=warn) for name, text, warn in facts]
+
+
+def _kept(view: View) -> str:
+    """Say what was kept of the layers, iterations, tokens and dimensions, where not all was."""
+    run = view.run
+    parts = []
+    if len(run.recorded_layers) < run.n_layers:
+        parts.append(f"layers {listed(run.recorded_layers)}")
+    if not run.all_iterations:
+        parts.append(f"iterations {listed(run.kept_iterations)}")
+    everything = int(run.prompts["length"].values.sum())
+    if everything > run.n_tokens:
+        parts.append(f"{run.n_tokens:,} of {everything:,} tokens")
+    if run.reduction is not None:
+        parts.append(f"{run.width} dimensions ({run.reduction.kind})")
+    return "; ".join(parts)
+
+
+def _part(view: View) -> str:
+    return f"no: {len(view.run.committed)} of {view.run.n_blocks} blocks are recorded"
 
 
 def found(view: View, theme: str) -> list[Component]:

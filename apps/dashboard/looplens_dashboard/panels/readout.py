@@ -23,9 +23,10 @@ def predictions(view: View, selection: Selection) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``ids`` and ``probabilities`` (iteration, rank), ``texts`` by id, ``entropy`` and ``change``
-        (KL divergence from the iteration before) in nats (iteration), and ``target``: None, or its
-        id, probability and rank (iteration). What is not finite is None.
+        ``iterations``: their numbers; ``ids`` and ``probabilities`` (iteration, rank), ``texts`` by
+        id, ``entropy`` and ``change`` (KL divergence from the iteration before) in nats
+        (iteration), and ``target``: None, or its id, probability and rank (iteration). What is not
+        finite is None.
     """
     if not view.run.has_readout:
         raise AnalysisError(
@@ -43,6 +44,7 @@ def predictions(view: View, selection: Selection) -> dict[str, Any]:
             "rank": readout["target_rank"].values.tolist(),
         }
     return {
+        "iterations": [int(number) for number in readout["iteration"].values],
         "ids": ids.tolist(),
         "probabilities": [_finite(row) for row in np.exp(readout["topk_logprobs"].values)],
         "texts": view.id_texts({*ids.ravel().tolist(), *([target] if known else [])}),

@@ -29,7 +29,7 @@ def make(view: View, selection: Selection) -> go.Figure:
             "or choose the loop state."
         )
     else:
-        chosen["layer"] = selection.layer
+        results = results.sel(layer=selection.layer)
         curves = [(results["layer_relative_step"].isel(chosen), "step", "solid")]
         settled = results["layer_settling_iteration"].isel(chosen)
     figure = _draw(curves, selection.theme)

@@ -14,6 +14,7 @@ from dash import Dash, Input, Output, State, html
 from dash.development.base_component import Component
 
 from looplens import plots
+from looplens.errors import AnalysisError
 from looplens_dashboard.controls import segmented
 from looplens_dashboard.panels.frame import WAITING, Panel, attempt, current, message
 from looplens_dashboard.selection import Selection
@@ -39,19 +40,18 @@ BORDERS: Mapping[str, str] = {
 def strip(view: View, selection: Selection) -> Component:
     """Return the tokens of the selected prompt."""
     tokens = view.limits.tokens_of(selection.prompt)
-    chosen = {"restart": selection.restart, "token": list(tokens)}
-    results = view.results("classify").isel(chosen)
-    regimes, reasons = results["regime"].values, results["reason"].values
-    amplitudes = results["amplitude"].values
-    settling = view.results("convergence")["settling_iteration"].isel(chosen).values
-    looks = _regime_looks if selection.colour == "regime" else _settling_looks
+    why: list[Component] = []
+    try:
+        found = _verdicts(view, selection, tokens)
+    except AnalysisError as error:  # without verdicts a token can still be chosen
+        plain = {"colour": plots.palette(selection.theme).muted, "border": "dotted", "cue": ""}
+        found = [(plain, "regime unknown")] * len(tokens)
+        why = [message(str(error))]
+    places = view.run.tokens["position"].values[list(tokens)]
     buttons = []
-    for row, token in enumerate(tokens):
-        regime, settled = str(regimes[row]), float(settling[row])
-        look = looks(view, selection, regime, settled)
-        described = _describe(regime, str(reasons[row]), float(amplitudes[row]), settled)
+    for token, place, (look, described) in zip(tokens, places, found, strict=True):
         text = view.token_text(token)
-        where = f"token {token}, position {row} of prompt {selection.prompt}"
+        where = f"token {token}, position {place} of prompt {selection.prompt}"
         buttons.append(
             html.Button(
                 [html.Span(text, className="token-text"), html.Span(look["cue"], className="cue")],
@@ -61,11 +61,28 @@ def strip(view: View, selection: Selection) -> Component:
                 **{
                     "data-token": str(token),
                     "aria-pressed": "true" if token == selection.token else "false",
-                    "aria-label": f"token {row}, {text}: {described}",
+                    "aria-label": f"token {place}, {text}: {described}",
                 },
             )
         )
-    return html.Div(buttons, className=f"tokens by-{selection.colour}")
+    return html.Div([html.Div(buttons, className=f"tokens by-{selection.colour}"), *why])
+
+
+def _verdicts(view: View, selection: Selection, tokens: range) -> list[tuple[dict[str, str], str]]:
+    """Return the look of each token, and the words that say the same."""
+    chosen = {"restart": selection.restart, "token": list(tokens)}
+    results = view.results("classify").isel(chosen)
+    regimes, reasons = results["regime"].values, results["reason"].values
+    amplitudes = results["amplitude"].values
+    settling = view.results("convergence")["settling_iteration"].isel(chosen).values
+    looks = _regime_looks if selection.colour == "regime" else _settling_looks
+    found = []
+    for row in range(len(tokens)):
+        regime, settled = str(regimes[row]), float(settling[row])
+        look = looks(view, selection, regime, settled)
+        words = _describe(regime, str(reasons[row]), float(amplitudes[row]), settled)
+        found.append((look, words))
+    return found
 
 
 def _regime_looks(view: View, selection: Selection, regime: str, settled: float) -> dict[str, str]:
@@ -183,11 +200,11 @@ def register(app: Dash, view: View) -> None:
     )
     def draw(changed: Any, values: Any, iteration: Any) -> tuple[Any, Any, str]:
         selection = current(view, changed, values, iteration)
-        tokens = view.limits.tokens_of(selection.prompt)
+        length = int(view.run.prompts["length"].values[selection.prompt])
         made, trouble = attempt(lambda: strip(view, selection))
-        place = selection.token - tokens[0]
+        place = int(view.run.tokens["position"].values[selection.token])
         text = view.token_text(selection.token)
-        caption = f"selected: token {selection.token} “{text}”, position {place} of {len(tokens)}"
+        caption = f"selected: token {selection.token} “{text}”, position {place} of {length}"
         return made if trouble is None else trouble, legend(view, selection), caption
 
 

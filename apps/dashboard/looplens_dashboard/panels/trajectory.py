@@ -16,7 +16,7 @@ def make(view: View, selection: Selection) -> go.Figure:
     """Draw the trajectory; its trace ``cursor`` is moved by the browser."""
     view.results("pca")
     # States after a layer exist from iteration 1 on; iteration 0 is a loop state.
-    first = 0 if selection.layer is None else 1
+    first = 0 if selection.layer is None and view.run.all_iterations else 1
     figure = plots.trajectory(
         view.run,
         selection.token,
@@ -35,7 +35,7 @@ def make(view: View, selection: Selection) -> go.Figure:
 def controls(view: View) -> list[Component]:
     """Return the selectors of the states and of the dimensions."""
     layers = [(LOOP_STATE, "loop state")]
-    layers += [(str(layer), f"after layer {layer}") for layer in range(view.limits.state_layers)]
+    layers += [(str(layer), f"after layer {layer}") for layer in view.limits.state_layers]
     return [
         select("layer", "States", layers),
         segmented("dims", "Dimensions", [("2", "2-D"), ("3", "3-D")]),

@@ -1,0 +1,191 @@
+"""Analyses of runs that are growing, damaged, selected or spread over workers."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import xarray as xr
+from selecting_runs import select_run
+
+import looplens
+from looplens import analysis
+from looplens.errors import AnalysisError, InputError
+from looplens.store import StoredRun
+from looplens.testing import synthetic_run
+
+NAMES = ["convergence", "classify", "path_independence", "cycle"]
+LAST = "blocks/000002.json"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Record three blocks of eight tokens."""
+    folder = tmp_path_factory.mktemp("whole")
+    source = synthetic_run(folder / "source", iterations=32)
+    path = select_run(source, folder / "run", block_tokens=8)
+    run = looplens.open_run(path)
+    assert run.n_blocks == 3
+    return path, {name: analyzer.compute(run) for name, analyzer in analysis.ANALYZERS.items()}
+
+
+@pytest.fixture
+def growing(whole, tmp_path):
+    """Copy the run without its last block; also return how to give it back."""
+    path = tmp_path / "run"
+    shutil.copytree(whole[0], path)
+    record, root = (path / LAST).read_bytes(), (path / "zarr.json").read_text()
+    (path / LAST).unlink()
+    unfinished = json.loads(root)
+    unfinished["attributes"]["complete"] = False
+    (path / "zarr.json").write_text(json.dumps(unfinished))
+
+    def grow():
+        (path / LAST).write_bytes(record)
+        (path / "zarr.json").write_text(root)
+        return looplens.open_run(path)
+
+    return looplens.open_run(path), grow
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """List the tokens of which states are read."""
+    read, real = set(), StoredRun.state
+
+    def state(self, restart=None, tokens=None):
+        read.update(range(self.n_tokens)[tokens])
+        return real(self, restart=restart, tokens=tokens)
+
+    monkeypatch.setattr(StoredRun, "state", state)
+    return read
+
+
+def assert_same(found, expected, **options):
+    for name, variable in expected.data_vars.items():
+        if variable.dtype == object:
+            assert (found[name].values == variable.values).all(), name
+        else:
+            np.testing.assert_allclose(found[name].values, variable.values, **options)
+
+
+def test_what_is_not_recorded_is_unknown_and_counted(growing, whole):
+    run, _ = growing
+    results = run.analyze()
+    assert (results.not_recorded, results.unreadable) == (8, {})
+    found = results["classify"]
+    assert (found["reason"].values[:, 16:] == "not recorded").all()
+    assert (found["regime"].values[:, 16:] == "unresolved").all()
+    assert (found["layer_regime"].values[:, 16:] == "unresolved").all()
+    for name in NAMES:
+        expected = whole[1][name].isel(token=slice(0, 16)).drop_vars("aa_score", errors="ignore")
+        expected = expected.drop_vars("agreement", errors="ignore")
+        assert_same(results[name].isel(token=slice(0, 16)), expected)
+        assert results[name].attrs["tokens_not_recorded"] == 8
+    assert np.isnan(results["convergence"]["relative_step"].values[:, 16:]).all()
+    assert np.isnan(results["attention_change"]["change"].values[2]).all()
+    assert np.isfinite(results["readout"]["entropy"].values).all()
+    json.dumps(run.summary())
+
+
+def test_a_run_that_grew_only_does_the_new_block(growing, whole, reads):
+    run, grow = growing
+    run.analyze(NAMES)
+    reads.clear()
+    run.analyze(NAMES, missing_only=True)
+    assert reads == set()
+    run = grow()
+    assert analysis.get(run, "classify")["regime"].values[0, -1] == "fixed_point"
+    reads.clear()
+    results = run.analyze(NAMES, missing_only=True)
+    assert reads == set(range(16, 24))
+    for name in NAMES:
+        assert_same(results[name], whole[1][name])
+        assert "tokens_not_recorded" not in results[name].attrs
+        xr.testing.assert_equal(run.analysis(name), results[name])
+    reads.clear()
+    run.analyze(NAMES)
+    assert reads == set(range(24))
+
+
+def test_other_parameters_are_not_mixed(growing):
+    run, grow = growing
+    run.analyze("convergence", tolerance=0.1)
+    settling = grow().analyze("convergence", tolerance=0.5)["convergence"]["settling_iteration"]
+    assert settling.attrs["tolerance"] == 0.5
+    assert settling.values[0, 1] == settling.values[0, 17]
+
+
+def test_components_of_a_full_sample_stay_and_others_are_fitted_again(growing, whole, reads):
+    run, grow = growing
+    first = run.analyze("pca", sample=64)["pca"]
+    run = grow()
+    reads.clear()
+    found = run.analyze("pca", sample=64)["pca"]
+    assert reads == set(range(16, 24))
+    np.testing.assert_array_equal(found["components"].values, first["components"].values)
+    assert np.isfinite(found["projection"].values).all()
+    assert_same(run.analyze("pca")["pca"], whole[1]["pca"], rtol=1e-6)
+
+
+def test_a_damaged_block_is_left_out_with_a_warning(whole, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(whole[0], path)
+    record = json.loads((path / "blocks/000001.json").read_text())
+    shard = next(key for key in record["files"] if key.startswith("loop/state"))
+    content = bytearray((path / shard).read_bytes())
+    content[len(content) // 2] ^= 1
+    (path / shard).write_bytes(content)
+    run = looplens.open_run(path)
+    with pytest.warns(UserWarning, match="1 of 3 blocks of .* block 1: .*loop/state"):
+        results = run.analyze(NAMES)
+    assert list(results.unreadable) == [1]
+    found = results["classify"]
+    assert (found["reason"].values[:, 8:16] == "unreadable").all()
+    assert found.attrs["tokens_unreadable"] == 8
+    others = {"token": [*range(8), *range(16, 24)]}
+    assert_same(found.isel(others), whole[1]["classify"].isel(others))
+    assert analysis.get(run, "classify").attrs["tokens_unreadable"] == 8
+
+
+def test_nothing_recorded_and_nothing_readable_say_so(growing):
+    run, _ = growing
+    for block in (0, 1):
+        (run.path / f"blocks/{block:06}.json").unlink()
+    run = looplens.open_run(run.path)
+    assert set(run.analyze().skipped) == set(analysis.ANALYZERS)
+    with pytest.raises(AnalysisError, match="No block of the recording is finished yet"):
+        run.analyze("classify")
+
+
+def test_workers_give_the_same_numbers(whole, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    path = tmp_path / "run"
+    shutil.copytree(whole[0], path)
+    run = looplens.open_run(path)
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        results = run.analyze(client=client)
+    for name, dataset in whole[1].items():
+        assert_same(results[name], dataset)
+    with pytest.raises(InputError, match="must be a distributed.Client; got str"):
+        run.analyze("classify", client="tcp://localhost:1")
+
+
+def test_selected_runs_are_analysed_as_far_as_that_means_something(whole, tmp_path):
+    some = select_run(whole[0], tmp_path / "some", iterations=range(4, 33, 4), layers=[1])
+    results = looplens.open_run(some).analyze()
+    assert list(results) == ["pca", "readout"]
+    assert "keeps 8 of 32" in results.skipped["classify"]
+    assert "at least two recorded core layers" in results.skipped["cycle"]
+    assert results["pca"]["iteration"].values.tolist() == list(range(4, 33, 4))
+    assert results["pca"]["layer"].values.tolist() == [1]
+
+    reduced = select_run(whole[0], tmp_path / "reduced", components=12, positions=[2, 3, 4])
+    results = looplens.open_run(reduced).analyze()
+    assert results["classify"]["regime"].values[0].tolist() == ["fixed_point", "orbit", "orbit"] * 3
+    assert results["pca"]["components"].sizes["d_model"] == 16

@@ -1,0 +1,102 @@
+"""Blocks overlap in time and never in memory, and what goes wrong on either side is told."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from crashing import OPTIONS, PROMPTS, files_of, make_model
+
+import looplens as ll
+from looplens.errors import StoreError
+from looplens.recording.batches import batches
+from looplens.store import RunWriter
+from looplens.store.blocks import prompts_of_block
+
+SMALL = {**OPTIONS, "iterations": 4, "attention": [0, 7], "readout": 2}
+
+
+def test_a_slow_disk_gets_the_same_numbers(tmp_path, monkeypatch):
+    ll.record(make_model(), PROMPTS, out=tmp_path / "fast", **SMALL)
+    write, threads = RunWriter.write_block, set()
+
+    def slowly(self, *block):
+        time.sleep(0.02)  # long enough for the forwards to run ahead
+        threads.add(threading.current_thread().name)
+        write(self, *block)
+
+    monkeypatch.setattr(RunWriter, "write_block", slowly)
+    ll.record(make_model(), PROMPTS, out=tmp_path / "slow", **SMALL)
+    assert files_of(tmp_path / "slow") == files_of(tmp_path / "fast")
+    assert threads == {"looplens-writer"}
+
+
+def test_a_prompt_may_be_longer_than_many_blocks(tmp_path):
+    options = {"iterations": 4, "progress": False}
+    prompts = ["1234567890" * 3, "12", "9876543210" * 3, "5"]
+    whole = ll.record(make_model(), prompts, out=tmp_path / "whole", **options)
+    short = ll.record(make_model(), prompts, out=tmp_path / "short", block_tokens=4, **options)
+    assert short.n_blocks == 16
+    np.testing.assert_array_equal(short.state(), whole.state())
+    np.testing.assert_array_equal(short.site(), whole.site())
+    for name in whole.readout:
+        np.testing.assert_array_equal(short.readout[name], whole.readout[name])
+
+
+@pytest.mark.parametrize("where", ["writing", "computing"])
+def test_what_fails_is_raised_and_what_was_committed_stays(where, tmp_path, monkeypatch):
+    ll.record(make_model(), PROMPTS, out=tmp_path / "whole", **SMALL)
+    model, out = make_model(), tmp_path / "run"
+    with monkeypatch.context() as patch:
+        if where == "writing":
+            write = RunWriter.write_block
+
+            def failing(self, block, *rest):
+                if block == 5:
+                    raise StoreError("the disk is on fire")
+                write(self, block, *rest)
+
+            patch.setattr(RunWriter, "write_block", failing)
+        else:
+            loop, calls = model.iterate, iter(range(1000))
+
+            def broken(*given):
+                if next(calls) == 20:
+                    raise StoreError("the disk is on fire")
+                return loop(*given)
+
+            patch.setattr(model, "iterate", broken)
+        with pytest.raises(StoreError, match="on fire"):
+            ll.record(model, PROMPTS, out=out, **SMALL)
+    assert "looplens-writer" not in {thread.name for thread in threading.enumerate()}
+    run = ll.open_run(out)
+    assert not run.complete
+    assert len(run.committed) >= 2
+    assert not list(out.glob("blocks/*.claim"))
+    ll.record(make_model(), PROMPTS, out=out, resume=True, **SMALL)
+    assert files_of(out) == files_of(tmp_path / "whole")
+
+
+def test_a_block_is_computed_in_the_same_batches_by_whoever_records_it():
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 40, 200).tolist()
+    counts = np.array(lengths)
+    parts = prompts_of_block(np.cumsum(counts) - counts, counts, 32, int(counts.sum()))
+    everything = range(len(parts))
+
+    def forwards(todo):
+        """Return, for each block, which prompts ran together to fill it."""
+        found = {block: set() for block in todo}
+        for _, group in batches(parts, todo, lengths, {3, 50}, lambda length, maps: 3):
+            for batch in group:
+                for block in batch.blocks:
+                    found[block].add((batch.prompts, batch.attention))
+        return found
+
+    once = forwards(everything)
+    for block, part in enumerate(parts):
+        ran = [prompt for prompts, _ in once[block] for prompt in prompts]
+        here = {*part.own} | ({part.entering} - {None})
+        assert sorted(ran) == sorted(here)
+    for todo in ([0], [7, 8, 9], [len(parts) - 1], rng.permutation(everything)[:40].tolist()):
+        assert forwards(sorted(todo)) == {block: once[block] for block in todo}
