@@ -14,7 +14,7 @@ import looplens
 from benchmarks._rows import Row, interleaved, median_ratio
 from benchmarks._runs import systems, write_run
 
-ITERATIONS, D_MODEL, TOKENS = 64, 64, 16_384
+ITERATIONS, D_MODEL, TOKENS = 64, 64, 8_192
 
 
 def rows(*, quick: bool = False) -> list[Row]:

@@ -45,6 +45,8 @@ _NAMES = {
     "Trace": "looplens.recording",
     "record": "looplens.recording",
     "trace": "looplens.recording",
+    "verify": "looplens.store",
+    "VerifyReport": "looplens.store",
 }
 
 if TYPE_CHECKING:
@@ -59,6 +61,8 @@ if TYPE_CHECKING:
     from looplens.recording import trace as trace
     from looplens.run import Run as Run
     from looplens.run import open_run as open_run
+    from looplens.store import VerifyReport as VerifyReport
+    from looplens.store import verify as verify
 
 __all__ = sorted([*_NAMES, *_SUBMODULES, "__version__"])
 

@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from looplens.analysis._gram import TINY, Floats
 from looplens.analysis._inputs import real_number
-from looplens.analysis._moments import Moments, moments_of
+from looplens.analysis._moments import moments_of
+from looplens.analysis._products import Moments
 from looplens.analysis._thresholds import ROUNDING_STEP
 from looplens.analysis._trajectories import as_trajectories, tail_points
 from looplens.errors import InputError

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from looplens.analysis._coverage import Coverage
-from looplens.analysis._moments import Moments, moments_of
+from looplens.analysis._moments import moments_of
+from looplens.analysis._products import Moments
 from looplens.analysis._threads import threads
 from looplens.errors import AnalysisError, CorruptRunError, InputError
 

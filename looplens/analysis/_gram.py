@@ -8,6 +8,7 @@ knows nothing of regimes or thresholds.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -49,74 +50,6 @@ def mean_square_displacement(gram: Floats, sums: Floats) -> Floats:
     return np.maximum(heads + tails - 2 * sums[:, 1:], 0.0) / (n - lags)
 
 
-def orthonormal_pair(first: Floats, second: Floats, basis: Floats | None = None) -> Floats:
-    """Orthonormalise two columns (b, n, c) each, within and against `basis` (b, n, k) or (n, k).
-
-    Returns an array (b, n, c, 2). A column that vanishes (the sine at the Nyquist frequency) comes
-    back as zeros and so explains nothing.
-    """
-    pair = np.stack([first, second], axis=-1)  # b n c 2
-    b, n, c, _ = pair.shape
-    if basis is not None:
-        flat = pair.reshape(b, n, 2 * c)
-        size = np.sqrt((flat**2).sum(1, keepdims=True))
-        flat = flat - basis @ (np.swapaxes(basis, -1, -2) @ flat)
-        flat = np.where(np.sqrt((flat**2).sum(1, keepdims=True)) > 1e-6 * size, flat, 0.0)
-        pair = flat.reshape(b, n, c, 2)
-    lead, other = pair[..., 0], pair[..., 1]
-    lead = _unit(lead, np.sqrt((lead**2).sum(1, keepdims=True)))
-    size = np.sqrt((other**2).sum(1, keepdims=True))
-    other = other - lead * (lead * other).sum(1, keepdims=True)
-    return np.stack([lead, _unit(other, size)], axis=-1)
-
-
-def _unit(column: Floats, reference: Floats) -> Floats:
-    norm = np.sqrt((column**2).sum(1, keepdims=True))
-    return np.where(norm > 1e-6 * reference, column / np.maximum(norm, TINY), 0.0)
-
-
-def explained(gram: Floats, first: Floats, second: Floats, basis: Floats) -> Floats:
-    """Variance that pairs of columns explain beyond a basis that the Gram matrix is free of.
-
-    Parameters
-    ----------
-    gram : ndarray, shape (b, n, n)
-        Gram matrices out of which `basis` is projected.
-    first, second : ndarray, shape (b, n, c)
-        The columns of c candidate pairs; neither orthogonal nor normalised.
-    basis : ndarray, shape (b, n, k)
-        Orthonormal columns.
-
-    Returns
-    -------
-    ndarray, shape (b, c)
-        A column that vanishes beside the basis (the sine at the Nyquist frequency) explains
-        nothing.
-    """
-    c = first.shape[-1]
-    columns = np.concatenate([first, second], axis=-1)
-    image = gram @ columns
-    inside = np.swapaxes(basis, 1, 2) @ columns  # what of the columns lies in the basis
-    one, two = slice(None, c), slice(c, None)
-
-    def product(left: Floats, right: Floats) -> Floats:
-        return np.einsum("bnc,bnc->bc", left, right)
-
-    size_one, size_two = product(first, first), product(second, second)
-    metric = size_one - product(inside[..., one], inside[..., one])
-    cross = product(first, second) - product(inside[..., one], inside[..., two])
-    other = size_two - product(inside[..., two], inside[..., two])
-    lead = metric > 1e-12 * size_one
-    slope = np.where(lead, cross / np.where(lead, metric, 1.0), 0.0)
-    rest = other - slope * cross  # square of the second column across the first
-    follow = rest > 1e-12 * size_two
-    first_first, first_second = product(first, image[..., one]), product(first, image[..., two])
-    second_second = product(second, image[..., two])
-    share = np.where(lead, first_first / np.where(lead, metric, 1.0), 0.0)
-    across = second_second - 2 * slope * first_second + slope**2 * first_first
-    return share + np.where(follow, across / np.where(follow, rest, 1.0), 0.0)
-
-
 def project_out(gram: Floats, columns: Floats) -> Floats:
     """Gram matrix after removing orthonormal `columns` (b, n, c) or (n, c) from the trajectory."""
     cross = gram @ columns  # b n c
@@ -126,17 +59,51 @@ def project_out(gram: Floats, columns: Floats) -> Floats:
     return gram - outer - np.swapaxes(outer, -1, -2)
 
 
-def whiteness(gram: Floats, removed: Floats, lags: int = 3) -> Floats:
-    """Largest absolute autocorrelation over the first lags, shape (b,): about 0 for white noise.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Leftover:
+    """Sums over Gram matrices of what a model leaves; n points.
 
-    Fitting takes variance out of white noise unevenly over the lags. `removed` (lags 0..lags, shape
-    (lags + 1,) or (b, lags + 1)) holds the lag sums of the projection that was fitted, so that what
-    white noise would show after the same fit is taken off.
+    ``lags`` (b, 4) along the diagonals of lags 0 to 3, ``squares`` (b,) of all entries, ``first``
+    and ``second`` (b,) over the halves of the diagonal.
     """
-    n = gram.shape[-1]
-    sums = np.stack([np.trace(gram, lag, axis1=1, axis2=2) for lag in range(lags + 1)], axis=-1)
-    expected = -removed[..., 1:] / (n - removed[..., :1])
-    return np.abs(sums[:, 1:] / np.maximum(sums[:, :1], TINY) - expected).max(1)
+
+    points: int
+    lags: Floats
+    squares: Floats
+    first: Floats
+    second: Floats
+
+    @property
+    def trace(self) -> Floats:
+        """Sums of squares of the states, shape (b,)."""
+        return self.lags[:, 0]
+
+
+def leftover(gram: Floats) -> Leftover:
+    """Take the sums of Gram matrices (b, n, n)."""
+    from looplens.analysis import _sums  # numba takes a while to load, and viewers need none of it
+
+    found = np.empty((len(gram), 7))
+    _sums.sums(np.ascontiguousarray(gram), found)
+    return Leftover(
+        points=gram.shape[-1],
+        lags=found[:, :4],
+        squares=found[:, 4],
+        first=found[:, 5],
+        second=found[:, 6],
+    )
+
+
+def whiteness(left: Leftover, removed: Floats) -> Floats:
+    """Largest absolute autocorrelation over lags 1 to 3, shape (b,): about 0 for white noise.
+
+    Fitting takes variance out of white noise unevenly over the lags. `removed` (lags 0..3, shape
+    (4,) or (b, 4)) holds the lag sums of the projection that was fitted, so that what white noise
+    would show after the same fit is taken off.
+    """
+    expected = -removed[..., 1:] / (left.points - removed[..., :1])
+    found = left.lags[:, 1:] / np.maximum(left.lags[:, :1], TINY)
+    return np.abs(found - expected).max(1)
 
 
 def column_lag_sums(columns: Floats, lags: int = 3) -> Floats:
@@ -151,26 +118,18 @@ def column_lag_sums(columns: Floats, lags: int = 3) -> Floats:
     )
 
 
-def isotropy(gram: Floats, d_model: int, degrees: int | NDArray[np.int64]) -> Floats:
+def isotropy(left: Leftover, d_model: int, degrees: int | NDArray[np.int64]) -> Floats:
     """Participation ratio of the motion over what white noise of full dimension would show.
 
     For `degrees` independent white samples in d dimensions the expected ratio of tr(G)^2 to the sum
     of squares of G is ``degrees * d / (degrees + d + 1)``.
     """
-    trace = np.trace(gram, axis1=1, axis2=2)
-    squares = _sum_of_squares(gram)
     expected = degrees * d_model / (degrees + d_model + 1.0)
-    return trace**2 / np.maximum(squares, TINY) / expected
+    return left.trace**2 / np.maximum(left.squares, TINY) / expected
 
 
-def _sum_of_squares(gram: Floats) -> Floats:
-    flat = gram.reshape(len(gram), -1)
-    return np.vecdot(flat, flat)
-
-
-def noise_dimensions(gram: Floats, degrees: int, d_model: int) -> Floats:
+def noise_dimensions(left: Leftover, degrees: int, d_model: int) -> Floats:
     """Dimensions that white noise with this participation ratio would fill, 1..d_model; (b,)."""
-    trace = np.trace(gram, axis1=1, axis2=2)
-    ratio = trace**2 / np.maximum(_sum_of_squares(gram), TINY)
+    ratio = left.trace**2 / np.maximum(left.squares, TINY)
     dimensions = ratio * (degrees + 1.0) / np.maximum(degrees - ratio, 1.0)
     return np.clip(dimensions, 1.0, d_model)

@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from looplens.analysis._convergence import array_rounding, signal_rate
 from looplens.analysis._gram import TINY, Floats
 from looplens.analysis._inputs import as_array
-from looplens.analysis._moments import Moments, moments_of
+from looplens.analysis._moments import moments_of
+from looplens.analysis._products import Moments
 from looplens.analysis._threads import in_threads
 from looplens.analysis._trajectories import tail_points
 from looplens.errors import InputError

@@ -17,13 +17,11 @@ from numpy.typing import NDArray
 from looplens.analysis._gram import (
     TINY,
     Floats,
+    Leftover,
     column_lag_sums,
-    explained,
     isotropy,
-    lag_sums,
-    orthonormal_pair,
+    leftover,
     polynomials,
-    project_out,
     whiteness,
 )
 
@@ -93,6 +91,8 @@ def fold(gram: Floats, detrended: Floats, d_model: int, below: float) -> Periodi
     4, 6, .. 22 for an exact alternation. What is left over is only looked at where it is less than
     the share `below`; elsewhere it counts as neither white nor fading.
     """
+    from looplens.analysis import _sums  # see `leftover`
+
     b, n, _ = gram.shape
     periods, share, slope, amplitude, removed = _folding(n)
     total = np.maximum(np.trace(detrended, axis1=1, axis2=2), TINY)
@@ -104,17 +104,20 @@ def fold(gram: Floats, detrended: Floats, d_model: int, below: float) -> Periodi
     best = good.argmax(1)
     residual = residual[np.arange(b), best]
     growth = np.empty(b)
-    white, full, trend = np.full(b, np.inf), np.zeros(b), np.full(b, np.inf)
     for number in np.unique(best):
         rows = np.flatnonzero(best == number)
         numerator, denominator = flat[rows] @ slope[number], flat[rows] @ amplitude[number]
         growth[rows] = numerator / np.maximum(denominator, TINY)
-        rows = rows[residual[rows] < below]
-        if len(rows):
-            left = project_out(detrended[rows], _phases(n, int(periods[number])))
-            white[rows] = whiteness(left, removed[number])
-            full[rows] = isotropy(left, d_model, n - 1 - int(periods[number]))
-            trend[rows] = _trend(left)
+    white, full, trend = np.full(b, np.inf), np.zeros(b), np.full(b, np.inf)
+    rows = np.flatnonzero(residual < below)
+    if len(rows):
+        turns = periods[best[rows]]
+        rest = detrended[rows]
+        _sums.fold_out(rest, turns)
+        left = leftover(rest)
+        white[rows] = whiteness(left, removed[best[rows]])
+        full[rows] = isotropy(left, d_model, n - 1 - turns)
+        trend[rows] = _trend(left)
     return PeriodicFit(
         period=periods[best].astype(np.float64),
         residual=residual,
@@ -129,8 +132,8 @@ def fold(gram: Floats, detrended: Floats, d_model: int, below: float) -> Periodi
 class Remainder:
     """What the fits of b windows have left so far, to go on from.
 
-    ``left`` (b, n, n) is the Gram matrix without what was fitted, ``basis`` (b, n, k) the
-    orthonormal columns that were, and ``total`` (b,) the detrended variance of the window.
+    ``left`` (b, n, n) is the Gram matrix without what was fitted, ``basis`` (b, k, n) the
+    orthonormal columns that were, as rows, and ``total`` (b,) the detrended variance of the window.
     """
 
     left: Floats
@@ -144,17 +147,15 @@ def harmonic(detrended: Floats, d_model: int) -> tuple[PeriodicFit, Remainder]:
     Its frequency is the peak of the zero-padded spectrum, refined by least squares together with
     the damping.
     """
+    from looplens.analysis import _kernels  # see `leftover`
+
     b, n, _ = detrended.shape
-    t = np.arange(n) - 0.5 * (n - 1)
     total = np.maximum(np.trace(detrended, axis1=1, axis2=2), TINY)
-    basis = np.broadcast_to(polynomials(n)[:, :2], (b, n, 2))
-    omega, spacing = _spectral_peak(detrended)
-    omega = _refine(detrended, basis, t, omega, None, spacing * np.linspace(-0.5, 0.5, 5))
-    damping = _best_damping(detrended, basis, t, omega)
-    for reach in (0.75, 0.25, 0.08):
-        offsets = spacing * np.linspace(-reach, reach, 5)
-        omega = _refine(detrended, basis, t, omega, damping, offsets)
-    rest = _without(Remainder(left=detrended, basis=basis, total=total), t, omega, damping)
+    left, basis = detrended.copy(), np.empty((b, 4, n))
+    basis[:, :2] = polynomials(n)[:, :2].T
+    omega, damping = np.empty(b), np.empty(b)
+    _kernels.first_harmonic(left, basis, *_cosines(n), _DAMPINGS / n, omega, damping)
+    rest = Remainder(left=left, basis=basis, total=total)
     return _report(rest, d_model, 2 * np.pi / omega, -damping), rest
 
 
@@ -163,104 +164,45 @@ def more_harmonics(rest: Remainder, first: PeriodicFit, d_model: int) -> Periodi
 
     The frequency of each is refined by least squares; period and growth stay those of the first.
     """
-    n = rest.left.shape[-1]
-    t = np.arange(n) - 0.5 * (n - 1)
-    for _ in range(min(HARMONICS, n // 3 - 1) - 1):
-        omega, spacing = _spectral_peak(rest.left)
-        offsets = spacing * np.linspace(-0.5, 0.5, 5)
-        omega = _refine(rest.left, rest.basis, t, omega, None, offsets)
-        rest = _without(rest, t, omega, None)
+    from looplens.analysis import _kernels  # see `leftover`
+
+    b, fitted, n = rest.basis.shape
+    left = rest.left.copy()
+    basis = np.empty((b, 2 + 2 * min(HARMONICS, n // 3 - 1), n))
+    basis[:, :fitted] = rest.basis
+    _kernels.further_harmonics(left, basis, fitted, *_cosines(n))
+    rest = Remainder(left=left, basis=basis, total=rest.total)
     return _report(rest, d_model, first.period, first.growth)
 
 
-def _without(rest: Remainder, t: Floats, omega: Floats, damping: Floats | None) -> Remainder:
-    """Take a harmonic out."""
-    cosine, sine = _pair(t, omega[:, None], None if damping is None else damping[:, None])
-    pair = orthonormal_pair(cosine, sine, rest.basis)[:, :, 0]
-    return Remainder(
-        left=project_out(rest.left, pair),
-        basis=np.concatenate([rest.basis, pair], axis=2),
-        total=rest.total,
-    )
-
-
 def _report(rest: Remainder, d_model: int, period: Floats, growth: Floats) -> PeriodicFit:
-    left, n = rest.left, rest.left.shape[-1]
-    degrees = n - rest.basis.shape[-1]
-    residual = np.maximum(np.trace(left, axis1=1, axis2=2), 0.0) / rest.total
+    left, n = leftover(rest.left), rest.left.shape[-1]
+    degrees = n - rest.basis.shape[1]
+    residual = np.maximum(left.trace, 0.0) / rest.total
     if 3 * degrees < n:  # too few points for so many frequencies
         residual = np.full_like(residual, np.inf)
     return PeriodicFit(
         period=period,
         residual=residual * (n - 2) / max(degrees, 1),
         growth=growth,
-        whiteness=whiteness(left, column_lag_sums(rest.basis)),
+        whiteness=whiteness(left, column_lag_sums(np.swapaxes(rest.basis, 1, 2))),
         residual_trend=_trend(left),
         isotropy=isotropy(left, d_model, degrees),
     )
 
 
-def _trend(left: Floats) -> Floats:
+def _trend(left: Leftover) -> Floats:
     """Variance left in the second half of the window over that in the first half."""
-    diagonal = np.diagonal(left, axis1=1, axis2=2)
-    half = diagonal.shape[1] // 2
-    return diagonal[:, -half:].sum(1) / np.maximum(diagonal[:, :half].sum(1), TINY)
+    return left.second / np.maximum(left.first, TINY)
 
 
 @lru_cache(maxsize=32)
-def _cosines(n: int) -> tuple[int, float, Floats]:
-    """Lowest grid frequency (half a turn in the window), spacing, and cosines (lag, frequency)."""
+def _cosines(n: int) -> tuple[Floats, int, float]:
+    """Cosines (frequency, lag) from half a turn in the window on, number of the first, spacing."""
     length = 1 << int(np.ceil(np.log2(8 * n)))
     lowest = int(np.ceil(0.5 * length / n))
     spacing = 2 * np.pi / length
     frequencies = spacing * np.arange(lowest, length // 2 + 1)
-    table = np.cos(np.arange(n)[:, None] * frequencies)
-    table[0] = 0.5
-    return lowest, spacing, table
-
-
-def _spectral_peak(gram: Floats) -> tuple[Floats, float]:
-    """Angular frequency of the largest power (at least half a turn in the window), grid spacing."""
-    lowest, spacing, cosines = _cosines(gram.shape[-1])
-    power = lag_sums(gram) @ cosines  # sum_k r_k cos(omega k)
-    return (lowest + power.argmax(1)) * spacing, spacing
-
-
-def _pair(t: Floats, omega: Floats, damping: Floats | None) -> tuple[Floats, Floats]:
-    """Damped cosine and sine columns for candidates (b, c), each of shape (b, n, c)."""
-    phase = t[None, :, None] * omega[:, None, :]
-    cosine, sine = np.cos(phase), np.sin(phase)
-    if damping is not None:
-        envelope = np.exp(-t[None, :, None] * damping[:, None, :])
-        cosine, sine = cosine * envelope, sine * envelope
-    return cosine, sine
-
-
-def _refine(
-    gram: Floats, basis: Floats, t: Floats, omega: Floats, damping: Floats | None, offsets: Floats
-) -> Floats:
-    """Best of the frequencies at some offsets from `omega`; beyond pi they are mirrored there."""
-    cosine, sine = _pair(t, omega[:, None], None if damping is None else damping[:, None])
-    # The cosine and sine of a sum: no transcendental function for each candidate.
-    turn = t[:, None] * offsets
-    first = cosine * np.cos(turn) - sine * np.sin(turn)
-    second = sine * np.cos(turn) + cosine * np.sin(turn)
-    best = omega + offsets[explained(gram, first, second, basis).argmax(1)]
-    return np.where(best > np.pi, 2 * np.pi - best, best)
-
-
-def _best_damping(gram: Floats, basis: Floats, t: Floats, omega: Floats) -> Floats:
-    """Decay per iteration of the harmonic, by a grid and a parabola through the best three."""
-    grid = _DAMPINGS / len(t)
-    cosine, sine = _pair(t, omega[:, None], None)
-    envelope = np.exp(-t[:, None] * grid)
-    shares = explained(gram, cosine * envelope, sine * envelope, basis)
-    best = np.clip(shares.argmax(1), 1, len(grid) - 2)
-    rows = np.arange(len(gram))
-    low, mid, high = (shares[rows, best + step] for step in (-1, 0, 1))
-    left, right = grid[best] - grid[best - 1], grid[best + 1] - grid[best]
-    # Vertex of the parabola through three points that need not be equidistant.
-    up, down = (mid - low) / left, (high - mid) / right
-    curvature = np.minimum((down - up) / (left + right), -TINY)
-    vertex = grid[best] - (up + curvature * left) / (2 * curvature)
-    return np.clip(vertex, grid[best - 1], grid[best + 1])
+    table = np.cos(frequencies[:, None] * np.arange(n))
+    table[:, 0] = 0.5
+    return table, lowest, spacing

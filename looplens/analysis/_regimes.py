@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from looplens.analysis._gram import TINY, Floats
-from looplens.analysis._moments import Moments, moments_of
+from looplens.analysis._moments import moments_of
+from looplens.analysis._products import Moments
 from looplens.analysis._reasons import describe, describe_converged
 from looplens.analysis._tail import Tail, amplitude_of, has_converged, tail_of, unit_tail_of
 from looplens.analysis._threads import in_threads

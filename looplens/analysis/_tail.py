@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from looplens.analysis._gram import TINY, Floats
-from looplens.analysis._moments import Moments, unit_offset
+from looplens.analysis._products import Moments, unit_offset
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

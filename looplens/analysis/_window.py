@@ -18,6 +18,7 @@ from looplens.analysis._gram import (
     column_lag_sums,
     isotropy,
     lag_sums,
+    leftover,
     mean_square_displacement,
     noise_dimensions,
     polynomials,
@@ -140,16 +141,17 @@ def measure(tail: Tail, floor: float, rounding: float) -> Window:
     straight = centred - outer
     straight -= np.swapaxes(outer, 1, 2)
     smooth = project_out(straight, basis[:, 2:])
-    smooth_left = np.maximum(np.trace(smooth, axis1=1, axis2=2), 0.0)
-    white = whiteness(smooth, column_lag_sums(basis))
+    rest = leftover(smooth)
+    smooth_left = np.maximum(rest.trace, 0.0)
+    white = whiteness(rest, column_lag_sums(basis))
     # If the residual is noise, its variance per sample; if it is not, no noise is taken off.
     noise = np.where(white < 0.5, smooth_left / (n - 4), 0.0)
-    dimensions = noise_dimensions(smooth, n - 4, d_model)
+    dimensions = noise_dimensions(rest, n - 4, d_model)
     cosine, significance, exponent, error = _drift(centred, centre, noise, dimensions)
     step_exponent, step_t, end_contraction, shrinking = _steps(
         np.sqrt(tail.step2), scale * rounding, centre
     )
-    fullness = isotropy(smooth, d_model, n - 4)
+    fullness = isotropy(rest, d_model, n - 4)
     square_at_end = spread2(centred, n // 3)
     smooth_noise = np.where((white < WHITE) & (fullness > ISOTROPIC), smooth_left / (n - 4), 0.0)
     return Window(

@@ -7,6 +7,8 @@ imported here, so that ``--help`` is instant.
 from __future__ import annotations
 
 import sys
+import warnings
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -55,8 +57,15 @@ def _options(
 def main() -> None:
     """Run the command line."""
     error_console = Console(stderr=True)
+
+    def say(message: Warning | str, *_where: Any, **_named: Any) -> None:
+        error_console.print("[bold yellow]warning:[/]", end=" ")
+        error_console.print(str(message), markup=False, highlight=False)
+
     try:
-        app()
+        with warnings.catch_warnings():
+            warnings.showwarning = say  # one line, like an error
+            app()
     except LoopLensError as error:
         error_console.print("[bold red]error:[/]", end=" ")
         error_console.print(str(error), markup=False, highlight=False)

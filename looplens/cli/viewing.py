@@ -123,7 +123,12 @@ def analyze(
 
     opened = looplens.open_run(run)
     with dask_client(scheduler) as client:
-        opened.analyze(only, progress=True, client=client)
+        found = opened.analyze(only, progress=True, client=client)
+    if found.not_recorded:
+        Console(stderr=True).print(
+            f"{found.not_recorded} of {opened.n_tokens} tokens are not recorded yet",
+            highlight=False,
+        )
     table = Table("analysis", "result", "value")
     for name, values in opened.summary().items():
         if only and name not in only:

@@ -2,12 +2,14 @@
 
 from looplens.recording.applying import applied, check_interventions, hooks_for
 from looplens.recording.interventions import Intervention
+from looplens.recording.planning import RecordingPlan
 from looplens.recording.prompts import as_prompts
 from looplens.recording.recorder import record
 from looplens.recording.tracing import Trace, trace
 
 __all__ = [
     "Intervention",
+    "RecordingPlan",
     "Trace",
     "applied",
     "as_prompts",

@@ -39,7 +39,9 @@ class Places:
         restarts: slice,
     ) -> None:
         self.staging, self.restarts = staging, restarts
-        self._to, self._from = _compact(tokens), _compact(rows)
+        # Indices lie beside what they pick from, or every firing would bring them there.
+        self._to = _compact(tokens, staging.buffer_device)
+        self._from = _compact(rows, staging.device)
         # Whether every token of every prompt has its place, so that states can be read back.
         self.covers_all = np.array_equal(rows, np.arange(total))
 
@@ -64,13 +66,13 @@ class Places:
         if isinstance(self._to, slice):
             buffer[:, self._to].copy_(picked)
         else:
-            buffer.index_copy_(1, self._to.to(buffer.device), picked.to(buffer))
+            buffer.index_copy_(1, self._to, picked.to(buffer))
 
     def take(self, buffer: Tensor) -> Tensor:
         """Return a copy of what lies in these places: (restart, kept, ...)."""
         if isinstance(self._to, slice):
             return buffer[:, self._to].clone(memory_format=torch.contiguous_format)
-        return buffer.index_select(1, self._to.to(buffer.device))
+        return buffer.index_select(1, self._to)
 
     def fill_from(self, path: str, slot: int) -> None:
         """Write "nothing" into the iterations of a variable from ``slot`` on, if it exists."""
@@ -89,10 +91,10 @@ class Places:
         return value.reshape(restarts, -1, *value.shape[2:])[:, self._from]
 
 
-def _compact(index: Int[np.ndarray, " kept"]) -> slice | Tensor:
+def _compact(index: Int[np.ndarray, " kept"], device: torch.device) -> slice | Tensor:
     """Return a slice where one says the same."""
     if len(index) == 0:
         return slice(0, 0)
     if (np.diff(index) == 1).all():
         return slice(int(index[0]), int(index[-1]) + 1)
-    return torch.from_numpy(np.ascontiguousarray(index, dtype=np.int64))
+    return torch.from_numpy(np.ascontiguousarray(index, dtype=np.int64)).to(device)

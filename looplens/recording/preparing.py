@@ -18,9 +18,9 @@ from looplens.models.native import as_looped
 from looplens.models.protocol import LoopedModel
 from looplens.prompts import Prompt
 from looplens.recording.applying import applied, check_interventions
-from looplens.recording.capture import CapturePlan
 from looplens.recording.choices import attention_prompts, readout_size, site_families, starts_of
 from looplens.recording.early_exit import annotated, iterations_run
+from looplens.recording.hearing import CapturePlan
 from looplens.recording.interventions import Intervention
 from looplens.recording.keeping import IterationChoice, Keep, LayerChoice, TokenChoice
 from looplens.recording.prompts import PromptLike, as_prompts

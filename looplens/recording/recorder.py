@@ -216,8 +216,10 @@ def record(
 
 def _stored_reduction(out: str | os.PathLike[str], overwrite: bool) -> Reduction | None:
     """Return the basis of the run that is to be gone on with, if there is one."""
-    with suppress(LoopLensError):  # what is wrong with it is said when it is joined
-        return open_stored(f"{os.fspath(out)}.partial" if overwrite else out).reduction
+    path = os.fspath(out)
+    for place in (f"{path}.partial", path) if overwrite else (path,):
+        with suppress(LoopLensError):  # what is wrong with it is said when it is joined
+            return open_stored(place).reduction
     return None
 
 

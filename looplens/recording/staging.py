@@ -7,7 +7,6 @@ one block, which is what one file holds, lies in one piece. This module knows no
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
@@ -48,7 +47,7 @@ class Staging:
         device: torch.device,
     ) -> None:
         self.block_tokens, self.n_tokens, self.slots = block_tokens, n_tokens, slots
-        self.device = device
+        self.device = device  # of the values; the buffers may lie elsewhere
         self._dims = {path: variable.dims for path, variable in variables.items()}
         self._tensors = {
             path: self._make(_shape(variable, block_tokens * slots), _TORCH[variable.dtype])
@@ -65,6 +64,11 @@ class Staging:
     def layers(self, path: str) -> int:
         """Return how many layers a variable has."""
         return self._tensors[path].shape[1]
+
+    @property
+    def buffer_device(self) -> torch.device:
+        """Where the buffers lie."""
+        return next(iter(self._tensors.values())).device
 
     @property
     def restarts(self) -> int:
@@ -111,7 +115,7 @@ class Staging:
         return found
 
     def _make(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        return _in_huge_pages(shape, dtype)
+        return torch.empty(tuple(shape), dtype=dtype)
 
 
 class DeviceStaging(Staging):
@@ -129,11 +133,7 @@ class DeviceStaging(Staging):
         self._copied: dict[int, torch.cuda.Event] = {}  # by slot
         self._host = [
             {
-                path: torch.empty(
-                    _shape(variable, self.block_tokens),
-                    dtype=_TORCH[variable.dtype],
-                    pin_memory=True,
-                )
+                path: _pinned(_shape(variable, self.block_tokens), _TORCH[variable.dtype])
                 for path, variable in variables.items()
             }
             for _ in range(self.HOST_SETS)
@@ -209,17 +209,5 @@ def _shape(variable: VariableSpec, tokens: int) -> tuple[int, ...]:
     return (sizes.get("restart", 1), sizes.get("layer", 1), tokens, *tail)
 
 
-def _in_huge_pages(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Return memory that has not been touched, in huge pages where the system offers them.
-
-    A hook writes short rows far apart. With ordinary pages each of them is a page fault at first,
-    and a miss of the address cache ever after.
-    """
-    count = int(np.prod(shape))
-    size = count * dtype.itemsize
-    if size == 0:
-        return torch.empty(tuple(shape), dtype=dtype)
-    memory = mmap.mmap(-1, size)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(memory, dtype=dtype, count=count).reshape(tuple(shape))
+def _pinned(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    return torch.empty(tuple(shape), dtype=dtype, pin_memory=True)

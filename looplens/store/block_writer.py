@@ -8,12 +8,13 @@ numpy arrays and knows nothing of models.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from types import MappingProxyType
 
 import numpy as np
 
-from looplens.errors import InputError, StoreError
+from looplens.errors import CorruptRunError, InputError, NotARunError, StoreError
 from looplens.store import blocks
 from looplens.store.claims import Claims
 from looplens.store.column import shape_message, tokens_of, whole
@@ -72,8 +73,24 @@ class BlockWriter:
                     f"Another process created a run at {self.path} just now. Pass resume=True "
                     "(--resume on the command line) to join it, or choose another path."
                 )
-        if joined:
+        if not joined:
+            return
+        try:
             check_same(self.location, self.spec)
+        except (NotARunError, CorruptRunError):
+            if not self._joins_what_was_moved():
+                raise
+
+    def _joins_what_was_moved(self) -> bool:
+        """Whether the run to be joined was finished and put in its final place just now."""
+        for _ in range(20):
+            if self.location.exists("zarr.json"):
+                return False
+            if is_finished(RunLocation(self.path), self.spec):
+                self.location = RunLocation(self.path)
+                return True
+            time.sleep(0.05)  # between two renames neither place has a run
+        return False
 
     # Blocks
 
@@ -114,18 +131,22 @@ class BlockWriter:
         self._check_block(block)
         try:
             self._claims.claim(block)
-            if self.location.exists(blocks.record_key(block)):
-                self._claims.release(block)
-                self._committed.add(block)
-                raise StoreError(
-                    f"{self.location}: block {block} is already committed; there is nothing to "
-                    "write."
-                )
+            committed = self.location.exists(blocks.record_key(block))
         except OSError as error:
+            committed = self._follow()
+            if not committed:
+                raise StoreError(
+                    f"{self.location}: block {block} could not be claimed ({error}). Check the "
+                    "free space and the permissions of the directory."
+                ) from error
+        # A run that is moved has all its blocks. What was not moved by now will not be while
+        # this block is claimed, because it lacks it.
+        if committed or self._follow():
+            self._claims.release(block)
+            self._committed.add(block)
             raise StoreError(
-                f"{self.location}: block {block} could not be claimed ({error}). Check the free "
-                "space and the permissions of the directory."
-            ) from error
+                f"{self.location}: block {block} is already committed; there is nothing to write."
+            )
 
     def release(self, block: int) -> None:
         """Give up the claim to a block, if this writer holds it."""
@@ -191,7 +212,7 @@ class BlockWriter:
         """
         try:
             if len(self.refresh()) < self.n_blocks:
-                return self._is_in_place()
+                return self._follow()
             if not self.location.root_attributes()["complete"]:
                 self.location.update_root_attributes(
                     {"complete": True, "non_finite": self._non_finite()}
@@ -200,14 +221,16 @@ class BlockWriter:
             blocks.remove_leftovers(self.location)
             self.location.take_place()
         except (OSError, StoreError):
-            if not self._is_in_place():
+            if not self._follow():
                 raise
         return True
 
-    def _is_in_place(self) -> bool:
-        """Whether another process moved the finished run from here to its final place."""
-        gone = not self.location.exists("zarr.json")
-        return gone and is_finished(RunLocation(self.path), self.spec)
+    def _follow(self) -> bool:
+        """Go to the final place of the run, if another process finished it and moved it there."""
+        if self.location.exists("zarr.json") or not is_finished(RunLocation(self.path), self.spec):
+            return False
+        self.location = self._claims.location = RunLocation(self.path)
+        return True
 
     def _non_finite(self) -> dict[str, int]:
         totals: dict[str, int] = {}

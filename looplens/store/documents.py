@@ -162,7 +162,9 @@ class RunDocuments:
 
     def update_root_attributes(self, changes: dict[str, Any]) -> None:
         """Change attributes of the run, in one atomic write."""
-        document = self.read_metadata() or {}
+        document = self.read_metadata()
+        if document is None:
+            raise NotARunError(f"There is no run at {self} any more: another process moved it.")
         document["attributes"] = {**document["attributes"], **changes}
         self._write_document("", document)
 

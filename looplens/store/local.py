@@ -110,7 +110,7 @@ class LocalFiles:
         Of several processes that try, one succeeds, and nobody sees the file in part.
         """
         file = self.path / key
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(exist_ok=True)  # but not the run, which may have been moved
         partial = file.with_name(f".{file.name}{_mine()}")
         try:
             partial.write_bytes(content)

@@ -173,6 +173,29 @@ def test_a_truncated_array_is_named(cli, run_path, command):
     assert "loop/state" in err
 
 
+def test_analyze_counts_what_is_missing_or_cannot_be_read(cli, part_run_path, tmp_path):
+    run = shutil.copytree(part_run_path, tmp_path / "part")
+    code, _, err = cli("analyze", run, "--only", "convergence")
+    assert code == 0
+    assert "8 of 24 tokens are not recorded yet" in err
+    chunk = next(path for path in sorted((run / "loop/state/c").rglob("*")) if path.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:-100])
+    code, _, err = cli("analyze", run, "--only", "convergence")
+    assert code == 0
+    assert "warning: 1 of 2 blocks" in err
+    assert "Traceback" not in err
+
+
+def test_analyze_spreads_over_a_dask_cluster(cli, run_path):
+    distributed = pytest.importorskip("distributed", reason="Dask is not installed")
+    kind = {"processes": False, "dashboard_address": None, "protocol": "tcp"}
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, **kind) as cluster:
+        address = cluster.scheduler_address
+        code, text, _ = cli("analyze", run_path, "--only", "convergence", "--scheduler", address)
+    assert code == 0
+    assert "settled_share" in text
+
+
 def test_a_run_of_a_newer_looplens_says_so(cli, run_path):
     path = run_path / "zarr.json"
     document = json.loads(path.read_text())

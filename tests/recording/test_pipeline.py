@@ -1,14 +1,17 @@
 """Blocks overlap in time and never in memory, and what goes wrong on either side is told."""
 
+import contextlib
 import threading
 import time
 
 import numpy as np
 import pytest
+import torch
 from crashing import OPTIONS, PROMPTS, files_of, make_model
 
 import looplens as ll
 from looplens.errors import StoreError
+from looplens.recording import blocks, staging
 from looplens.recording.batches import batches
 from looplens.store import RunWriter
 from looplens.store.blocks import prompts_of_block
@@ -41,6 +44,42 @@ def test_a_prompt_may_be_longer_than_many_blocks(tmp_path):
     np.testing.assert_array_equal(short.site(), whole.site())
     for name in whole.readout:
         np.testing.assert_array_equal(short.readout[name], whole.readout[name])
+
+
+def test_copies_from_a_device_go_through_two_sets_of_buffers(tmp_path, monkeypatch):
+    """The bookkeeping of the copies, with streams and events that do everything at once."""
+    ll.record(make_model(), PROMPTS, out=tmp_path / "host", **SMALL)
+
+    class Stream:
+        def __init__(self, device=None):
+            self.waited = 0
+
+        def wait_stream(self, other):
+            pass
+
+        def wait_event(self, event):
+            self.waited += 1
+            assert event.recorded
+
+    class Event:
+        recorded = False
+
+        def record(self, stream):
+            self.recorded = True
+
+        def synchronize(self):
+            assert self.recorded
+
+    stream = Stream()
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: stream)
+    monkeypatch.setattr(staging, "_pinned", lambda shape, dtype: torch.empty(shape, dtype=dtype))
+    monkeypatch.setattr(blocks, "staging_for", staging.DeviceStaging)
+    run = ll.record(make_model(), PROMPTS, out=tmp_path / "device", **SMALL)
+    assert files_of(tmp_path / "device") == files_of(tmp_path / "host")
+    assert stream.waited == run.n_blocks - 6  # every place but the first six was used before
 
 
 @pytest.mark.parametrize("where", ["writing", "computing"])

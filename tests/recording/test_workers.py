@@ -50,6 +50,7 @@ def test_a_worker_that_does_not_exist_is_refused(worker, message, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_dask_records_the_same_bytes(tmp_path):
     distributed = pytest.importorskip("distributed")
     ll.record(make_model(), PROMPTS, out=tmp_path / "whole", **OPTIONS)

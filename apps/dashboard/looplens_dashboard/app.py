@@ -79,6 +79,7 @@ def create_app(run: str | os.PathLike[str] | Run) -> Dash:
         update_title="",
         add_log_handler=False,
         enable_mcp=False,
+        use_async=False,  # by default it depends on what else happens to be installed
     )
     app.enable_dev_tools(debug=False, dev_tools_disable_version_check=True)
     app.server.config["MAX_CONTENT_LENGTH"] = _LARGEST_REQUEST

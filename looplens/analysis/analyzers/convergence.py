@@ -15,7 +15,7 @@ from looplens.analysis._convergence import (
     settling_iteration,
 )
 from looplens.analysis._engine import Block, Wants
-from looplens.analysis._moments import Moments
+from looplens.analysis._products import Moments
 from looplens.analysis.analyzers._analyzer import (
     Analyzer,
     Source,

@@ -16,8 +16,8 @@ import xarray as xr
 from looplens.analysis._engine import Block, Wants, first_iteration
 from looplens.analysis._gram import Floats
 from looplens.analysis._inputs import whole_number
-from looplens.analysis._moments import Moments
 from looplens.analysis._pca import Covariance
+from looplens.analysis._products import Moments
 from looplens.analysis.analyzers._analyzer import (
     Analyzer,
     Source,
@@ -32,6 +32,8 @@ from looplens.errors import CorruptRunError
 if TYPE_CHECKING:
     from looplens.store import StoredRun
 
+_PIECE = 2**24  # bytes of a piece of the sample: opening many small ones takes longer
+_TOGETHER = 2**13  # states to be added to a covariance at a time
 _STATE = -1  # where layers are numbered, the loop state
 
 
@@ -64,12 +66,20 @@ def plan(source: Source, *, n_components: int = 6, sample: int = 2**16) -> Bases
     run = source.run
     numbers = [_STATE, *(run.recorded_layers if has_layers(run) else ())]
     covariances = {number: Covariance(run.width) for number in numbers}
-    for tokens in _sample(source, sample):
+    waiting: dict[int, list[np.ndarray]] = {number: [] for number in numbers}
+    chunks = _sample(source, sample)
+    for index, tokens in enumerate(chunks, start=1):
         try:
-            for number, covariance in covariances.items():
-                covariance.add(_read(run, tokens, number))
+            states = {number: _read(run, tokens, number) for number in numbers}
         except CorruptRunError as error:
             source.coverage.give_up(tokens, str(error))
+            continue
+        for number in numbers:
+            waiting[number].append(states[number].reshape(-1, run.width))
+            # Many states at once: adding costs as much as so many states do.
+            if sum(map(len, waiting[number])) >= _TOGETHER or index == len(chunks):
+                covariances[number].add(np.concatenate(waiting[number]))
+                waiting[number] = []
     return Bases(
         places={
             number: _basis(covariance, n_components) for number, covariance in covariances.items()
@@ -93,9 +103,9 @@ def _read(run: StoredRun, tokens: slice, number: int) -> np.ndarray:
 
 
 def _sample(source: Source, states: int) -> list[slice]:
-    """Choose evenly spaced chunks of tokens with at least this many states together."""
+    """Choose evenly spaced pieces of a few chunks with at least this many states together."""
     run = source.run
-    chunks = [piece for tokens in run.blocks(1) for piece in source.coverage.pieces(tokens)]
+    chunks = [piece for part in run.blocks(_PIECE) for piece in source.coverage.pieces(part)]
     if not chunks:
         return []
     per_chunk = (chunks[0].stop - chunks[0].start) * run.restarts * len(run.kept_iterations)

@@ -65,7 +65,8 @@ def strip(view: View, selection: Selection) -> Component:
                 },
             )
         )
-    return html.Div([html.Div(buttons, className=f"tokens by-{selection.colour}"), *why])
+    row = html.Div(buttons, className=f"tokens by-{selection.colour}")
+    return html.Div([row, *why]) if why else row
 
 
 def _verdicts(view: View, selection: Selection, tokens: range) -> list[tuple[dict[str, str], str]]:

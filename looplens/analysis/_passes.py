@@ -1,0 +1,157 @@
+"""Compiled passes over states: each trajectory is gone through twice, while it lies in the cache.
+
+Sums are taken in the dtype of the states, in the many parts that the lanes of a processor make of
+them, and kept in float64. `_moments` says what they are for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+States = NDArray[np.floating]
+
+_OPTIONS: dict[str, Any] = {
+    "cache": True,
+    "nogil": True,
+    "fastmath": {"reassoc", "contract", "arcp", "nsz"},
+}
+
+
+@njit(**_OPTIONS)
+def along_the_path(states: States, zero: Any, norm2: Floats, step2: Floats, radial: Floats) -> None:
+    """Take squared norms, squared steps, and the products of steps with the state before them.
+
+    Parameters
+    ----------
+    states : ndarray, shape (b, N, d_model)
+        Trajectories.
+    zero : scalar
+        Zero of the dtype in which to sum.
+    norm2, step2, radial : ndarray, shape (b, N), (b, N - 1), (b, N - 1)
+        Take the results.
+    """
+    count, length, d_model = states.shape
+    for row in range(count):
+        for t in range(length):
+            square, change2, product = zero, zero, zero
+            if t == 0:
+                for k in range(d_model):
+                    square += states[row, t, k] * states[row, t, k]
+            else:
+                for k in range(d_model):
+                    value, before = states[row, t, k], states[row, t - 1, k]
+                    change = value - before
+                    square += value * value
+                    change2 += change * change
+                    product += change * before
+                step2[row, t - 1], radial[row, t - 1] = change2, product
+            norm2[row, t] = square
+
+
+@njit(**_OPTIONS)
+def about_the_last(
+    states: States,
+    zero: Any,
+    limit_points: int,
+    shift: States,
+    square: Floats,
+    towards: Floats,
+) -> None:
+    """Take squares about the last state, and products with the shift from it to the limit.
+
+    Parameters
+    ----------
+    states : ndarray, shape (b, N, d_model)
+        Trajectories.
+    zero : scalar
+        Zero of the dtype in which to sum.
+    limit_points : int
+        States at the end whose mean is the limit.
+    shift : ndarray, shape (b, d_model)
+        Takes the limit less the last state.
+    square, towards : ndarray, shape (b, N)
+        Take |z|^2 and z . shift, for z the state less the last one.
+    """
+    count, length, d_model = states.shape
+    share = zero + 1.0 / limit_points
+    for row in range(count):
+        shift[row] = zero
+        for t in range(length - limit_points, length):
+            for k in range(d_model):
+                shift[row, k] += states[row, t, k] - states[row, length - 1, k]
+        for k in range(d_model):
+            shift[row, k] *= share
+        for t in range(length):
+            total, product = zero, zero
+            for k in range(d_model):
+                value = states[row, t, k] - states[row, length - 1, k]
+                total += value * value
+                product += value * shift[row, k]
+            square[row, t], towards[row, t] = total, product
+
+
+@njit(**_OPTIONS)
+def across_the_last(
+    states: States,
+    zero: Any,
+    inverse_last: States,
+    weights: States,
+    skip: int,
+    along: Floats,
+    across: States,
+    mean: States,
+    turned: States,
+) -> None:
+    """Split the states about the last one along its direction and across it.
+
+    Parameters
+    ----------
+    states : ndarray, shape (b, N, d_model)
+        Trajectories.
+    zero : scalar
+        Zero of the dtype in which to sum.
+    inverse_last : ndarray, shape (b,)
+        One over the norm of the last state; 0 where that is 0.
+    weights : ndarray, shape (b, before)
+        What the states before the window count for in `turned`.
+    skip : int
+        States at the beginning that are left out.
+    along : ndarray, shape (b, N - skip)
+        Takes z . e, e being the direction of the last state.
+    across : ndarray, shape (b, n, d_model)
+        Takes z - (z . e) e within the window.
+    mean, turned : ndarray, shape (b, d_model)
+        Take the mean of z before the window, and its sum with the weights.
+    """
+    count, length, d_model = states.shape
+    before = weights.shape[1]
+    for row in range(count):
+        mean[row] = zero
+        turned[row] = zero
+        for t in range(skip, length):
+            product = zero
+            for k in range(d_model):
+                last = states[row, length - 1, k]
+                product += (states[row, t, k] - last) * last
+            product *= inverse_last[row]
+            along[row, t - skip] = product
+            place = t - skip - before
+            if place < 0:
+                weight = weights[row, t - skip]
+                for k in range(d_model):
+                    value = states[row, t, k] - states[row, length - 1, k]
+                    mean[row, k] += value
+                    turned[row, k] += weight * value
+            else:
+                product *= inverse_last[row]
+                for k in range(d_model):
+                    last = states[row, length - 1, k]
+                    across[row, place, k] = states[row, t, k] - last - product * last
+        if before:
+            for k in range(d_model):
+                mean[row, k] /= before

@@ -1,0 +1,167 @@
+"""What products of trajectories there are, and what can be done with them without the states.
+
+`_moments` takes them from states. Nothing is judged here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from looplens.analysis._gram import TINY, Floats
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TailGram:
+    """Products within the last n states, and with the mean of the states before them.
+
+    With z_t the state less the last one, e the direction of the last state and w_t what is left of
+    z_t across e. All arrays are float64; b trajectories.
+
+    Attributes
+    ----------
+    along : ndarray, shape (b, n)
+        z . e.
+    across : ndarray, shape (b, n, n)
+        Gram matrix of w.
+    norm : ndarray, shape (b, n)
+        |s_t|.
+    last : ndarray, shape (b,)
+        Norm of the last state.
+    before : int
+        How many states lie before the window; 0 leaves the next six meaningless.
+    before_square, before_along, before_across : ndarray, shape (b,), (b,), (b, n)
+        Over those states: mean |z|^2, mean z . e, and (mean z) . w.
+    unit_square, unit_along, unit_across : ndarray, shape (b,), (b,), (b, n)
+        The same for z = s / |s| - e.
+    """
+
+    along: Floats
+    across: Floats
+    norm: Floats
+    last: Floats
+    before: int
+    before_square: Floats
+    before_along: Floats
+    before_across: Floats
+    unit_square: Floats
+    unit_along: Floats
+    unit_across: Floats
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Moments:
+    """Products of b trajectories of N states; float64 but for `projected`.
+
+    Attributes
+    ----------
+    rows : ndarray of int, shape (b,)
+        Which of the trajectories that were given these are: those that are finite.
+    scale : ndarray, shape (b,)
+        Power of two that the states were divided by.
+    d_model : int
+        Dimensions of the states.
+    norm2 : ndarray, shape (b, N)
+        |s_t|^2.
+    step2, radial : ndarray, shape (b, N - 1)
+        |s_t - s_{t-1}|^2, and (s_t - s_{t-1}) . s_{t-1}.
+    limit_points : int
+        How many states at the end the limit is the mean of: a quarter, unless asked otherwise.
+    limit : ndarray, shape (b, d_model)
+        s*, that mean.
+    limit2 : ndarray, shape (b,)
+        |s*|^2.
+    away2 : ndarray, shape (b, N)
+        |s_t - s*|^2.
+    projected : ndarray or None, shape (b, N, k)
+        s_t (not scaled) in the directions that were asked for.
+    tail : TailGram or None
+        Products within the window, where one was asked for.
+    """
+
+    rows: NDArray[np.int64]
+    scale: Floats
+    d_model: int
+    limit_points: int
+    norm2: Floats
+    step2: Floats
+    radial: Floats
+    limit: Floats
+    limit2: Floats
+    away2: Floats
+    projected: NDArray[np.floating] | None
+    tail: TailGram | None
+
+
+def joined(parts: list[Moments]) -> list[Moments]:
+    """Join the parts of one group: a list of one, or of none."""
+    if len(parts) < 2:
+        return parts
+    first = parts[0]
+    tail = None
+    if first.tail is not None:
+        tails = [part.tail for part in parts if part.tail is not None]
+        tail = TailGram(
+            before=tails[0].before,
+            **{
+                name: np.concatenate([getattr(one, name) for one in tails])
+                for name in TailGram.__slots__
+                if name != "before"
+            },
+        )
+    projected = None
+    if first.projected is not None:
+        projected = np.concatenate([p.projected for p in parts if p.projected is not None])
+    names = ("rows", "scale", "norm2", "step2", "radial", "limit", "limit2", "away2")
+    return [
+        Moments(
+            d_model=first.d_model,
+            limit_points=first.limit_points,
+            projected=projected,
+            tail=tail,
+            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names},
+        )
+    ]
+
+
+def divided(part: Moments, scale: Floats) -> Moments:
+    """Return the products of states over powers of two (b,), so that they stay near 1."""
+    down = 1 / scale[:, None]
+    tail = part.tail
+    if tail is not None:
+        tail = dataclasses.replace(
+            tail,
+            along=tail.along * down,
+            across=tail.across * down[:, :, None] ** 2,
+            norm=tail.norm * down,
+            last=tail.last * down[:, 0],
+            before_square=tail.before_square * down[:, 0] ** 2,
+            before_along=tail.before_along * down[:, 0],
+            before_across=tail.before_across * down**2,
+            unit_across=tail.unit_across * down,
+        )
+    return dataclasses.replace(
+        part,
+        scale=scale,
+        norm2=part.norm2 * down**2,
+        step2=part.step2 * down**2,
+        radial=part.radial * down**2,
+        limit=part.limit * down,
+        limit2=part.limit2 * down[:, 0] ** 2,
+        away2=part.away2 * down**2,
+        tail=tail,
+    )
+
+
+def unit_offset(along: Floats, sideways: Floats, norm: Floats, last: Floats) -> Floats:
+    """(s / |s| - e) . e, where s . e is last + along and `sideways` the square across e.
+
+    Written so that states close to e lose no digits; a zero state has no direction: -1.
+    """
+    forward = last + along
+    near = -sideways / np.maximum(norm * (norm + forward), TINY)
+    far = forward / np.maximum(norm, TINY) - 1.0
+    return np.where(forward > 0, near, far)
