@@ -26,7 +26,7 @@ from rich.table import Table
 import looplens
 from benchmarks._rows import interleaved, ratios
 from looplens.models import LoopedConfig, LoopedTransformer
-from looplens.recording.staging import DeviceStaging
+from looplens.recording.streaming.staging import DeviceStaging
 
 HUGINN = LoopedConfig(
     d_model=5280,

@@ -9,7 +9,7 @@ import numpy as np
 
 from looplens.prompts import Prompt
 from looplens.store import RunSpec, RunWriter, StoredRun, open_stored
-from looplens.store.reduction import Reduction
+from looplens.store.format.reduction import Reduction
 
 
 def select_run(

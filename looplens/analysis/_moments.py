@@ -15,14 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from looplens.analysis._gram import Floats
-from looplens.analysis._products import Moments, TailGram, divided, joined, unit_offset
+from looplens.analysis._products import Moments, TailGram, chosen, divided, unit_offset
 from looplens.analysis._threads import in_threads
 from looplens.analysis._trajectories import tail_points
 
-# States of a sub-block: its few copies together stay in the cache of a core.
-_BYTES_PER_SUBBLOCK = 2**20
-# Trajectories of a group: enough to make calls of numpy cheap, few enough for the cache.
-_BYTES_PER_GROUP = 2**20
+_BYTES_PER_GROUP = 2**20  # of Gram matrices
+_BYTES_OF_STATES = 2**24
 # Squares of states of this size and their differences are normal numbers of the dtype.
 _RANGE = {"float32": (1e-12, 1e18, 1e-20), "float64": (1e-100, 1e200, 1e-140)}
 
@@ -67,9 +65,12 @@ def moments_of(
     """
     count, length, d_model = flat.shape
     work = np.dtype(np.float64 if flat.dtype == np.float64 else np.float32)
-    size = max(1, _BYTES_PER_SUBBLOCK // (work.itemsize * length * d_model))
-    per_row = 8 * max(points or 0, 8) ** 2
-    group = size * max(1, -(-_BYTES_PER_GROUP // (per_row * size)))
+    # In a group of trajectories, calls of numpy are few and the Gram matrices still in the cache.
+    group = min(
+        _BYTES_PER_GROUP // (8 * max(points or 0, 8) ** 2),
+        _BYTES_OF_STATES // (work.itemsize * length * d_model),
+    )
+    group = max(group, 1)
     wanted = _Wanted(
         points=points,
         skip=skip,
@@ -78,12 +79,7 @@ def moments_of(
     )
 
     def of_group(start: int) -> list[Moments]:
-        stop = min(start + group, count)
-        parts: list[Moments] = []
-        for first in range(start, stop, size):
-            rows = np.arange(first, min(first + size, stop))
-            parts += _of_rows(flat, rows, work, wanted)
-        return joined(parts)
+        return _of_rows(flat, np.arange(start, min(start + group, count)), work, wanted)
 
     groups = in_threads(of_group, range(0, count, group))
     return [part for parts in groups for part in parts]
@@ -95,21 +91,20 @@ def _of_rows(
     work: np.dtype,
     wanted: _Wanted,
 ) -> list[Moments]:
-    """Moments of a sub-block; trajectories whose squares leave the dtype apart, in float64."""
+    """Moments of a group; trajectories whose squares leave the dtype apart, in float64."""
     lowest, highest, tiny = _RANGE[work.name]
     states = np.ascontiguousarray(flat[rows[0] : rows[-1] + 1], dtype=work)
-    path = _path(states)
-    norm2 = path[0]
+    with np.errstate(all="ignore"):  # some trajectories may not be finite
+        part = _products(states, rows, wanted)
+    norm2 = part.norm2
     top = norm2.max(1)
     plain = (top >= lowest) & (top <= highest)  # False where not finite
     # A zero at the beginning is a start from zero; later ones may be what is left of a small state.
     plain &= ~((norm2 < tiny) & (norm2 > 0)).any(1) & (norm2[:, 1:] > 0).all(1)
     found = []
     if plain.any():
-        kept = slice(None) if plain.all() else plain
-        norm2, step2, radial = (values[kept] for values in path)
-        part = _products(states[kept], rows[kept], (norm2, step2, radial), wanted)
-        _, exponent = np.frexp(np.sqrt(top[kept]))
+        part = part if plain.all() else chosen(part, plain)
+        _, exponent = np.frexp(np.sqrt(top[plain]))
         found.append(divided(part, np.ldexp(1.0, exponent)))
     odd = np.flatnonzero(~plain)
     odd = odd[np.isfinite(states[odd]).all((1, 2))]
@@ -118,7 +113,7 @@ def _of_rows(
         _, exponent = np.frexp(np.abs(block).max((1, 2)))
         exponent = np.clip(exponent, -1000, 1000)
         block = np.ldexp(block, -exponent[:, None, None])
-        part = _products(block, rows[odd], _path(block), wanted)
+        part = _products(block, rows[odd], wanted)
         scale = np.ldexp(1.0, exponent)
         if part.projected is not None:
             projected = part.projected * scale[:, None, None]
@@ -127,32 +122,29 @@ def _of_rows(
     return found
 
 
-def _path(states: NDArray[np.floating]) -> tuple[Floats, Floats, Floats]:
-    """Squared norms, squared steps, and products of steps with the states before them."""
-    from looplens.analysis import _passes as passes  # numba takes a while to load
+def _products(states: NDArray[np.floating], rows: NDArray[np.int64], wanted: _Wanted) -> Moments:
+    """Moments of trajectories whose squares are all normal numbers."""
+    from looplens.analysis import _passes  # numba takes a while to load
 
-    count, length, _ = states.shape
-    norm2 = np.empty((count, length))
-    step2, radial = np.empty((count, length - 1)), np.empty((count, length - 1))
-    passes.along_the_path(states, states.dtype.type(0), norm2, step2, radial)
-    return norm2, step2, radial
-
-
-def _products(
-    states: NDArray[np.floating],
-    rows: NDArray[np.int64],
-    path: tuple[Floats, Floats, Floats],
-    wanted: _Wanted,
-) -> Moments:
-    """Moments of a sub-block whose squares are all normal numbers."""
-    from looplens.analysis import _passes as passes
-
-    norm2, step2, radial = path
     count, length, d_model = states.shape
-    zero = states.dtype.type(0)
-    shift = np.empty((count, d_model), dtype=states.dtype)
-    square, towards = np.empty((count, length)), np.empty((count, length))
-    passes.about_the_last(states, zero, wanted.limit_points, shift, square, towards)
+    work = states.dtype
+    points = wanted.points or 0
+    norm2, square, towards = (np.empty((count, length)) for _ in range(3))
+    step2, radial = (np.empty((count, length - 1)) for _ in range(2))
+    shift, mean, turned = (np.empty((count, d_model), dtype=work) for _ in range(3))
+    along = np.empty((count, length - wanted.skip))
+    across = np.empty((count, points, d_model), dtype=work)
+    start = length - points if points else -1
+    _passes.through(
+        states,
+        work.type(0),
+        wanted.limit_points,
+        wanted.skip,
+        start,
+        (norm2, step2, radial),
+        (shift, square, towards),
+        (along, across, mean, turned),
+    )
     limit = states[:, -1].astype(np.float64) + shift
     # z - m with |z|, |m| of the size of the motion: nothing cancels that is larger than that.
     away2 = square - 2 * towards + np.vecdot(shift, shift).astype(np.float64)[:, None]
@@ -162,8 +154,9 @@ def _products(
         projected = (wanted.directions @ states.reshape(-1, states.shape[-1]).T).T
         projected = projected.reshape(*states.shape[:2], -1)
     tail = None
-    if wanted.points is not None:
-        tail = _tail(states, norm2, square, length - wanted.points, wanted.skip)
+    if points:
+        inside = (along, across, mean, turned)
+        tail = _tail(inside, np.sqrt(norm2), square[:, wanted.skip : start], wanted.skip)
     return Moments(
         rows=rows,
         scale=np.ones(len(rows)),
@@ -181,39 +174,24 @@ def _products(
 
 
 def _tail(
-    states: NDArray[np.floating], norm2: Floats, square: Floats, start: int, skip: int
+    inside: tuple[Floats, NDArray[np.floating], NDArray[np.floating], NDArray[np.floating]],
+    norm: Floats,
+    early_square: Floats,
+    skip: int,
 ) -> TailGram:
-    from looplens.analysis import _passes as passes
-
-    b, length, d_model = states.shape
-    norm = np.sqrt(norm2)
-    last = norm[:, -1]
-    work = states.dtype
+    """Products of the window from what `across_the_last` has left."""
+    along, across, mean, turned = inside
+    b, n, _ = across.shape
+    start, last = norm.shape[1] - n, norm[:, -1]
     before = start - skip
     radius = norm[:, skip:start]
     inverse = 1 / np.where(radius > 0, radius, 1.0)
-    inverse_last = np.where(last > 0, 1 / np.where(last > 0, last, 1.0), 0.0)
-    along = np.empty((b, length - skip))
-    across = np.empty((b, length - start, d_model), dtype=work)
-    mean, turned = np.empty((b, d_model), dtype=work), np.empty((b, d_model), dtype=work)
-    weights = (inverse / max(before, 1)).astype(work)
-    passes.across_the_last(
-        states,
-        work.type(0),
-        inverse_last.astype(work),
-        weights,
-        skip,
-        along,
-        across,
-        mean,
-        turned,
-    )
     gram = across @ np.swapaxes(across, 1, 2)
-    none, nones = np.full(b, np.nan), np.full((b, length - start), np.nan)
+    none, nones = np.full(b, np.nan), np.full((b, n), np.nan)
     mean_square, mean_along, mean_across = none, none, nones
     unit_square, unit_along, unit_across = none, none, nones
     if before:
-        early_along, early_square = along[:, :before], square[:, skip:start]
+        early_along = along[:, :before]
         mean_square, mean_along = early_square.mean(1), early_along.mean(1)
         mean_across = np.matvec(across, mean).astype(np.float64)
         unit_across = np.matvec(across, turned).astype(np.float64)

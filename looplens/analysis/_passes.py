@@ -155,3 +155,56 @@ def across_the_last(
         if before:
             for k in range(d_model):
                 mean[row, k] /= before
+
+
+@njit(**_OPTIONS)
+def through(
+    states: States,
+    zero: Any,
+    limit_points: int,
+    skip: int,
+    start: int,
+    path: tuple[Floats, Floats, Floats],
+    about: tuple[States, Floats, Floats],
+    tail: tuple[Floats, States, States, States],
+) -> None:
+    """Take all of these of one trajectory after the other, so that each is read once.
+
+    Parameters
+    ----------
+    states : ndarray, shape (b, N, d_model)
+        Trajectories.
+    zero : scalar
+        Zero of the dtype in which to sum.
+    limit_points, skip, start : int
+        States that make the limit, states to leave out, and the first state of the window; no
+        window where that is negative.
+    path, about, tail : tuple of ndarray
+        Take the results of `along_the_path`, `about_the_last` and `across_the_last`.
+    """
+    count, length, _ = states.shape
+    before = max(start - skip, 0)
+    weights = np.empty((1, before), dtype=states.dtype)
+    inverse_last = np.empty(1, dtype=states.dtype)
+    for row in range(count):
+        one = slice(row, row + 1)
+        along_the_path(states[one], zero, path[0][one], path[1][one], path[2][one])
+        about_the_last(states[one], zero, limit_points, about[0][one], about[1][one], about[2][one])
+        if start >= 0:
+            norm2 = path[0][row]
+            for t in range(before):
+                square = norm2[skip + t]
+                weights[0, t] = 1 / (np.sqrt(square) * before) if square > 0 else 1 / before
+            last = norm2[length - 1]
+            inverse_last[0] = 1 / np.sqrt(last) if last > 0 else 0.0
+            across_the_last(
+                states[one],
+                zero,
+                inverse_last,
+                weights,
+                skip,
+                tail[0][one],
+                tail[1][one],
+                tail[2][one],
+                tail[3][one],
+            )

@@ -96,35 +96,19 @@ class Moments:
     tail: TailGram | None
 
 
-def joined(parts: list[Moments]) -> list[Moments]:
-    """Join the parts of one group: a list of one, or of none."""
-    if len(parts) < 2:
-        return parts
-    first = parts[0]
-    tail = None
-    if first.tail is not None:
-        tails = [part.tail for part in parts if part.tail is not None]
-        tail = TailGram(
-            before=tails[0].before,
-            **{
-                name: np.concatenate([getattr(one, name) for one in tails])
-                for name in TailGram.__slots__
-                if name != "before"
-            },
-        )
-    projected = None
-    if first.projected is not None:
-        projected = np.concatenate([p.projected for p in parts if p.projected is not None])
-    names = ("rows", "scale", "norm2", "step2", "radial", "limit", "limit2", "away2")
-    return [
-        Moments(
-            d_model=first.d_model,
-            limit_points=first.limit_points,
-            projected=projected,
-            tail=tail,
-            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names},
-        )
-    ]
+def chosen(part: Moments, rows: NDArray[np.bool_]) -> Moments:
+    """Return the products of some of the trajectories."""
+    tail = part.tail
+    if tail is not None:
+        names = [name for name in TailGram.__slots__ if name != "before"]
+        tail = dataclasses.replace(tail, **{name: getattr(tail, name)[rows] for name in names})
+    names = ["rows", "scale", "norm2", "step2", "radial", "limit", "limit2", "away2"]
+    return dataclasses.replace(
+        part,
+        tail=tail,
+        projected=None if part.projected is None else part.projected[rows],
+        **{name: getattr(part, name)[rows] for name in names},
+    )
 
 
 def divided(part: Moments, scale: Floats) -> Moments:

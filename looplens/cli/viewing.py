@@ -91,7 +91,7 @@ def verify(
 
     from rich.progress import Progress
 
-    from looplens.store.verifying import verify as check_files
+    from looplens.store.reading.verifying import verify as check_files
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("verifying", total=None)

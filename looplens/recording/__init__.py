@@ -1,7 +1,7 @@
 """Run a looped model and keep what its loop does, left alone or changed: in memory or on disk."""
 
-from looplens.recording.applying import applied, check_interventions, hooks_for
-from looplens.recording.interventions import Intervention
+from looplens.recording.changing.applying import applied, check_interventions, hooks_for
+from looplens.recording.changing.interventions import Intervention
 from looplens.recording.planning import RecordingPlan
 from looplens.recording.prompts import as_prompts
 from looplens.recording.recorder import record

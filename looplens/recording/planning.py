@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 
 from looplens.recording.preparing import Recording
-from looplens.store.layout import Layout
-from looplens.store.location import RunLocation
-from looplens.store.schema import VariableSpec
+from looplens.store.files.location import RunLocation
+from looplens.store.format.layout import Layout
+from looplens.store.format.schema import VariableSpec
 
 _PROBE_TOKENS = 256
 _PROBE_BYTES = 16 * 2**20

@@ -17,17 +17,22 @@ from looplens.models.inputs import whole_number
 from looplens.models.native import as_looped
 from looplens.models.protocol import LoopedModel
 from looplens.prompts import Prompt
-from looplens.recording.applying import applied, check_interventions
-from looplens.recording.choices import attention_prompts, readout_size, site_families, starts_of
+from looplens.recording.changing.applying import applied, check_interventions
+from looplens.recording.changing.interventions import Intervention
 from looplens.recording.early_exit import annotated, iterations_run
-from looplens.recording.hearing import CapturePlan
-from looplens.recording.interventions import Intervention
-from looplens.recording.keeping import IterationChoice, Keep, LayerChoice, TokenChoice
+from looplens.recording.keeping.choices import (
+    attention_prompts,
+    readout_size,
+    site_families,
+    starts_of,
+)
+from looplens.recording.keeping.keep import IterationChoice, Keep, LayerChoice, TokenChoice
+from looplens.recording.keeping.reductions import Projector, ReductionChoice, reduction_of, stand_in
 from looplens.recording.prompts import PromptLike, as_prompts
-from looplens.recording.reductions import Projector, ReductionChoice, reduction_of, stand_in
-from looplens.recording.weights import weights_digest
+from looplens.recording.streaming.hearing import CapturePlan
+from looplens.recording.streaming.weights import weights_digest
 from looplens.store import RunSpec
-from looplens.store.reduction import Reduction
+from looplens.store.format.reduction import Reduction
 
 BLOCK_BYTES = 64 * 2**20
 FORWARD_BYTES = 64 * 2**20

@@ -18,17 +18,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from looplens.errors import InputError, LoopLensError
 from looplens.models import InitialState, LoopedTransformer
 from looplens.models.protocol import LoopedModel
-from looplens.recording.blocks import record_blocks
-from looplens.recording.interventions import Intervention
-from looplens.recording.keeping import IterationChoice, LayerChoice, TokenChoice
+from looplens.recording.changing.interventions import Intervention
+from looplens.recording.keeping.keep import IterationChoice, LayerChoice, TokenChoice
+from looplens.recording.keeping.reductions import ReductionChoice
 from looplens.recording.planning import plan_recording
 from looplens.recording.preparing import Request, prepare
 from looplens.recording.prompts import PromptLike
-from looplens.recording.reductions import ReductionChoice
-from looplens.recording.workers import record_on, worker_of
+from looplens.recording.streaming.blocks import record_blocks
+from looplens.recording.streaming.workers import record_on, worker_of
 from looplens.store import RunWriter, open_stored
-from looplens.store.blocks import split_blocks
-from looplens.store.reduction import Reduction
+from looplens.store.format.blocks import split_blocks
+from looplens.store.format.reduction import Reduction
 
 if TYPE_CHECKING:
     from looplens.run import Run

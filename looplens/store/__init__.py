@@ -4,11 +4,11 @@
 labelled reads. Needs numpy, xarray and zarr, no torch.
 """
 
-from looplens.store.schema import SCHEMA_VERSION, SITES
-from looplens.store.spec import RunSpec
-from looplens.store.stored import StoredRun, open_stored
-from looplens.store.verifying import VerifyReport, verify
-from looplens.store.writer import RunWriter
+from looplens.store.format.schema import SCHEMA_VERSION, SITES
+from looplens.store.format.spec import RunSpec
+from looplens.store.reading.stored import StoredRun, open_stored
+from looplens.store.reading.verifying import VerifyReport, verify
+from looplens.store.writing.writer import RunWriter
 
 __all__ = [
     "SCHEMA_VERSION",

@@ -6,8 +6,8 @@ import looplens as ll
 from looplens.errors import SiteError
 from looplens.loops.spec import Loop, LoopSpec
 from looplens.models.wrapping import wrap
-from looplens.recording.applying import applied
-from looplens.recording.interventions import Intervention
+from looplens.recording.changing.applying import applied
+from looplens.recording.changing.interventions import Intervention
 
 IDS = torch.tensor([[1, 2, 3, 4, 5], [5, 4, 3, 2, 1]])
 T = 6

@@ -12,15 +12,15 @@ from looplens.models import LoopedConfig, LoopedTransformer, char_tokenizer
 from looplens.models.native import as_looped
 from looplens.models.protocol import STATE
 from looplens.prompts import Prompt
-from looplens.recording.choices import starts_of
-from looplens.recording.keeping import Keep
-from looplens.recording.prompts import as_prompts
-from looplens.recording.reductions import (
+from looplens.recording.keeping.choices import starts_of
+from looplens.recording.keeping.keep import Keep
+from looplens.recording.keeping.reductions import (
     Projector,
     check_reduction,
     reduction_of,
     stand_in,
 )
+from looplens.recording.prompts import as_prompts
 
 MODEL = SimpleNamespace(n_layers=4)
 

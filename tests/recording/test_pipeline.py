@@ -11,10 +11,10 @@ from crashing import OPTIONS, PROMPTS, files_of, make_model
 
 import looplens as ll
 from looplens.errors import StoreError
-from looplens.recording import blocks, staging
-from looplens.recording.batches import batches
+from looplens.recording.streaming import blocks, staging
+from looplens.recording.streaming.batches import batches
 from looplens.store import RunWriter
-from looplens.store.blocks import prompts_of_block
+from looplens.store.format.blocks import prompts_of_block
 
 SMALL = {**OPTIONS, "iterations": 4, "attention": [0, 7], "readout": 2}
 

@@ -36,7 +36,7 @@ def test_the_plan_is_exact(changes, tmp_path):
 
 
 def test_a_run_that_does_not_fit_is_refused_unless_told_otherwise(tmp_path, monkeypatch):
-    from looplens.store.local import LocalFiles
+    from looplens.store.files.local import LocalFiles
 
     options = {"iterations": 4, "out": tmp_path / "run", "progress": False}
     monkeypatch.setattr(LocalFiles, "free_bytes", lambda self: 1000)

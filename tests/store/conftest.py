@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from store_help import make_arrays, make_spec, write_run
 
-from looplens.store import schema
+from looplens.store.format import schema
 
 # Four tokens of states, so that a run of 21 tokens has six chunks, the last of them ragged.
 SMALL_CHUNK = 4 * 5 * 6 * 4

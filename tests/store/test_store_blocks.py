@@ -15,15 +15,15 @@ from store_help import make_arrays, make_prompts, make_spec, tokens_of
 
 from looplens.errors import CorruptRunError, InputError, SchemaVersionError, StoreError
 from looplens.store import RunWriter, open_stored
-from looplens.store.blocks import (
+from looplens.store.files.local import LocalFiles
+from looplens.store.files.location import RunLocation
+from looplens.store.format.blocks import (
     block_ranges,
     prompts_of_block,
     read_record,
     split_blocks,
 )
-from looplens.store.claims import process_started
-from looplens.store.local import LocalFiles
-from looplens.store.location import RunLocation
+from looplens.store.writing.claims import process_started
 
 
 def write_block(writer, arrays, block):

@@ -12,7 +12,8 @@ from store_help import make_arrays, make_prompts, make_spec, write_run
 
 from looplens.errors import AnalysisError, InputError
 from looplens.run import Run, open_run
-from looplens.store import open_stored, shard_reading
+from looplens.store import open_stored
+from looplens.store.files import shard_reading
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,10 @@ import xarray as xr
 from store_help import make_arrays, make_spec, tokens_of, write_run
 
 from looplens.errors import CorruptRunError, InputError, NotARunError, RunExistsError, StoreError
-from looplens.store import RunWriter, open_stored, schema
-from looplens.store.location import RunLocation
-from looplens.store.verifying import verify
+from looplens.store import RunWriter, open_stored
+from looplens.store.files.location import RunLocation
+from looplens.store.format import schema
+from looplens.store.reading.verifying import verify
 
 
 @pytest.fixture(scope="module")

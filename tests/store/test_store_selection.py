@@ -9,7 +9,7 @@ from store_help import make_arrays, make_spec, write_run
 
 from looplens.errors import AnalysisError, InputError
 from looplens.store import open_stored
-from looplens.store.reduction import Reduction
+from looplens.store.format.reduction import Reduction
 
 
 @pytest.fixture

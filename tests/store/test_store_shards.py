@@ -10,10 +10,10 @@ import pytest
 import zarr
 
 from looplens.errors import RunExistsError
-from looplens.store.arrays import StoredArray
-from looplens.store.codecs import PYTHON_CODECS, fast_codecs, pipeline
-from looplens.store.location import RunLocation
-from looplens.store.schema import VariableSpec
+from looplens.store.files.codecs import PYTHON_CODECS, fast_codecs, pipeline
+from looplens.store.files.location import RunLocation
+from looplens.store.format.schema import VariableSpec
+from looplens.store.reading.arrays import StoredArray
 
 SHAPE = (2, 21, 3, 4)
 

@@ -7,7 +7,7 @@ from store_help import make_arrays, make_prompts, make_spec, write_run
 
 from looplens.errors import InputError, SiteError
 from looplens.prompts import Prompt
-from looplens.store.reduction import Reduction
+from looplens.store.format.reduction import Reduction
 
 
 def test_sizes_are_exact():

@@ -8,8 +8,8 @@ from store_help import make_arrays, make_spec, tokens_of
 
 from looplens.errors import CorruptRunError, NotARunError
 from looplens.store import RunWriter, open_stored
-from looplens.store.location import RunLocation
-from looplens.store.verifying import verify
+from looplens.store.files.location import RunLocation
+from looplens.store.reading.verifying import verify
 
 
 def flip(file, offset=0):

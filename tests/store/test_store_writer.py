@@ -8,7 +8,7 @@ from store_help import make_arrays, make_prompts, make_spec, write_blocks, write
 
 from looplens.errors import CorruptRunError, InputError, RunExistsError, StoreError
 from looplens.store import RunWriter, open_stored
-from looplens.store.location import RunLocation
+from looplens.store.files.location import RunLocation
 
 
 @pytest.mark.parametrize(

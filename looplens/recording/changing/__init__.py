@@ -1,0 +1,1 @@
+"""Interventions: changes of the loop while it runs."""

@@ -1,0 +1,1 @@
+"""What of a recording is kept: sites, layers, iterations, tokens, dimensions."""

@@ -1,0 +1,1 @@
+"""From prompts to blocks on disk: forwards, buffers, the writer thread, workers."""

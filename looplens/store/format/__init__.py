@@ -1,0 +1,1 @@
+"""What a run consists of: arrays, blocks, and what is known before its first number."""

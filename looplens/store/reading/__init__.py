@@ -1,0 +1,1 @@
+"""The reading side: an opened run, checked reads, stored results, verification."""

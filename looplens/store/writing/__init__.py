@@ -1,0 +1,1 @@
+"""The writing side: blocks that are claimed, written whole and committed."""
