@@ -150,9 +150,12 @@ def _products(states: NDArray[np.floating], rows: NDArray[np.int64], wanted: _Wa
     away2 = square - 2 * towards + np.vecdot(shift, shift).astype(np.float64)[:, None]
     projected = None
     if wanted.directions is not None:
-        # Few directions from the left: twice as fast as from the right.
-        projected = (wanted.directions @ states.reshape(-1, states.shape[-1]).T).T
-        projected = projected.reshape(*states.shape[:2], -1)
+        # Few directions from the left, and eight of them: the product of matrices likes that best.
+        few = len(wanted.directions)
+        padded = np.zeros((-(-few // 8) * 8, d_model), dtype=work)
+        padded[:few] = wanted.directions
+        projected = (padded @ states.reshape(-1, d_model).T).T[:, :few]
+        projected = projected.reshape(count, length, few)
     tail = None
     if points:
         inside = (along, across, mean, turned)

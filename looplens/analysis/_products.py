@@ -19,7 +19,8 @@ class TailGram:
     """Products within the last n states, and with the mean of the states before them.
 
     With z_t the state less the last one, e the direction of the last state and w_t what is left of
-    z_t across e. All arrays are float64; b trajectories.
+    z_t across e. All arrays are float64, as long as they
+    were divided (`divided`); b trajectories.
 
     Attributes
     ----------
@@ -40,7 +41,7 @@ class TailGram:
     """
 
     along: Floats
-    across: Floats
+    across: NDArray[np.floating]
     norm: Floats
     last: Floats
     before: int

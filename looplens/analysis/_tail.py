@@ -110,7 +110,7 @@ def unit_tail_of(moments: Moments) -> Tail:
     inverse = np.where(moving, 1 / np.where(moving, norm, 1.0), 0.0)
     sideways = np.diagonal(products.across, axis1=1, axis2=2)
     offset = unit_offset(products.along, sideways, norm, products.last[:, None])
-    gram = products.across * inverse[:, :, None]
+    gram = np.multiply(products.across, inverse[:, :, None], dtype=np.float64)
     gram *= inverse[:, None, :]
     gram += offset[:, :, None] * offset[:, None, :]
     # The part of a step that turns: its square less that of the change of norm.

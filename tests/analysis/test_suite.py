@@ -21,6 +21,8 @@ NAMES = [
     "attention_change",
     "readout",
 ]
+CURVES = ("relative_step", "distance_to_limit", "state_norm", "radial_share", "rate", "floor")
+PAIRS = ("gap", "gap_max", "gap_rate", "final_gap", "token_aa")
 KINDS = [kind for kind, _, _ in runs.TOKEN_KINDS] * 2
 
 
@@ -290,3 +292,24 @@ def test_parameters_of_a_wrong_kind_are_named(fresh, name, parameters, message):
     with pytest.raises(InputError, match=message):
         analysis.analyze(fresh, name, **parameters)
     assert fresh.analyses == []
+
+
+def test_the_one_pass_gives_what_the_array_functions_give(analysed):
+    path, results = analysed
+    run = looplens.open_run(path)
+    states, layers = run.state().values, run.site().values
+    settled, regimes = analysis.convergence(states), analysis.classify(states[:, :, 1:])
+    restarts, cycle = analysis.path_independence(states), analysis.cycle(layers)
+    after_layers = analysis.convergence(layers).relative_step
+    pairs = [
+        *((results["convergence"][name], getattr(settled, name)) for name in CURVES),
+        (results["convergence"]["layer_relative_step"][..., 1:], after_layers),
+        (results["classify"]["period"], regimes.period),
+        (results["classify"]["amplitude"], regimes.amplitude),
+        *((results["path_independence"][name], getattr(restarts, name)) for name in PAIRS),
+        *((results["cycle"][name], getattr(cycle, name)) for name in ("distance", "movement")),
+    ]
+    for found, expected in pairs:
+        np.testing.assert_allclose(found.values, expected, rtol=1e-5, atol=1e-7)
+    for name in ("regime", "unit_regime", "reason"):
+        assert (results["classify"][name].values == getattr(regimes, name)).all()
