@@ -33,9 +33,9 @@ from looplens.recording.streaming.hearing import CapturePlan
 from looplens.recording.streaming.weights import weights_digest
 from looplens.store import RunSpec
 from looplens.store.format.reduction import Reduction
+from looplens.store.format.schema import BLOCK_BYTES
 
-BLOCK_BYTES = 64 * 2**20
-FORWARD_BYTES = 64 * 2**20
+FORWARD_BYTES = 128 * 2**20
 FORWARD_TOKENS = 4096
 LARGEST_VOCABULARY = 2**16
 
@@ -231,7 +231,7 @@ def prepare(
 
 
 def block_size(spec: RunSpec, batch_size: int | None) -> int:
-    """Return the tokens of a block of about 64 MiB, attention patterns included.
+    """Return the tokens of a block of about 128 MiB, attention patterns included.
 
     A larger batch than fits is a block of its own size: so many prompts of the longest kind.
     """

@@ -111,7 +111,7 @@ def record(
     batch_size : int, optional
         Most prompts in a forward; by default as many as fit. Does not change the numbers.
     block_tokens : int, optional
-        Tokens that are committed at once, rounded up to a power of two; by default about 64 MiB,
+        Tokens that are committed at once, rounded up to a power of two; by default about 128 MiB,
         or what a larger ``batch_size`` needs.
     seed : int
         Seed of the first restart.

@@ -7,6 +7,7 @@ is that of all states.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -67,19 +68,16 @@ def plan(source: Source, *, n_components: int = 6, sample: int = 2**16) -> Bases
     numbers = [_STATE, *(run.recorded_layers if has_layers(run) else ())]
     covariances = {number: Covariance(run.width) for number in numbers}
     waiting: dict[int, list[np.ndarray]] = {number: [] for number in numbers}
-    chunks = _sample(source, sample)
-    for index, tokens in enumerate(chunks, start=1):
-        try:
-            states = {number: _read(run, tokens, number) for number in numbers}
-        except CorruptRunError as error:
-            source.coverage.give_up(tokens, str(error))
-            continue
+    for states in _sampled(source, numbers, sample):
         for number in numbers:
             waiting[number].append(states[number].reshape(-1, run.width))
             # Many states at once: adding costs as much as so many states do.
-            if sum(map(len, waiting[number])) >= _TOGETHER or index == len(chunks):
+            if sum(map(len, waiting[number])) >= _TOGETHER:
                 covariances[number].add(np.concatenate(waiting[number]))
                 waiting[number] = []
+    for number in numbers:
+        if waiting[number]:
+            covariances[number].add(np.concatenate(waiting[number]))
     return Bases(
         places={
             number: _basis(covariance, n_components) for number, covariance in covariances.items()
@@ -93,6 +91,23 @@ def _basis(covariance: Covariance, n_components: int) -> Basis:
     return Basis(
         components=components, mean=covariance.mean, shares=shares, states=covariance.count
     )
+
+
+def _sampled(
+    source: Source, numbers: Sequence[int], states: int
+) -> Iterator[dict[int, np.ndarray]]:
+    """Yield the states of a sample by place; what cannot be read is counted, block by block."""
+    pending = _sample(source, states)
+    while pending:
+        tokens = pending.pop(0)
+        try:
+            yield {number: _read(source.run, tokens, number) for number in numbers}
+        except CorruptRunError as error:
+            parts = source.coverage.by_block(tokens)
+            if len(parts) > 1:
+                pending = parts + pending
+            else:
+                source.coverage.give_up(tokens, str(error))
 
 
 def _read(run: StoredRun, tokens: slice, number: int) -> np.ndarray:

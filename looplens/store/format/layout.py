@@ -48,7 +48,7 @@ class Layout:
     width : int, optional
         Dimensions that states are reduced to before they are stored; None for ``d_model``.
     block_tokens : int
-        Tokens of a block, rounded up to a power of two; 0: about 64 MiB, at least a chunk.
+        Tokens of a block, rounded up to a power of two; 0: about 128 MiB, at least a chunk.
     """
 
     n_tokens: int

@@ -21,7 +21,7 @@ CHUNK_BYTES = 2**20
 
 # About what a block of all variables and restarts takes. The recorder holds two of them: smaller
 # ones cost more files, larger ones more memory, and more work that a killed run does again.
-BLOCK_BYTES = 2**26
+BLOCK_BYTES = 2**27
 
 RESIDUAL_SITES: Mapping[str, str] = MappingProxyType(
     {

@@ -70,7 +70,7 @@ class RunSpec:
     reduction : Reduction, optional
         What states are reduced by before they are stored; head sites never are.
     block_tokens : int, optional
-        Tokens that are committed at once, rounded up to a power of two; by default about 64 MiB.
+        Tokens that are committed at once, rounded up to a power of two; by default about 128 MiB.
 
     Raises
     ------

@@ -36,7 +36,7 @@ def _check_sizes(spec: RunSpec) -> None:
         raise InputError(f"readout_top_k must not be negative, but is {spec.readout_top_k}.")
     if spec.block_tokens is not None and spec.block_tokens < 1:
         raise InputError(
-            f"block_tokens must be at least 1, or None for about 64 MiB, but is "
+            f"block_tokens must be at least 1, or None for about 128 MiB, but is "
             f"{spec.block_tokens}."
         )
     if len(spec.restart_seeds) != spec.restarts:
