@@ -111,7 +111,7 @@ def test_a_block_is_a_power_of_two_of_about_128_mib():
     ).layout  # fmt: skip
     per_block = sum(v.nbytes for v in layout.variables().values()) / layout.n_blocks
     assert 2**26 < per_block <= 2**27
-    assert layout.block_tokens == 256
+    assert layout.block_tokens == 512
     for variable in layout.variables().values():
         axis = variable.token_axis
         assert variable.file_shape[axis] == layout.block_tokens
@@ -338,12 +338,12 @@ def test_a_full_disk_costs_one_block(tmp_path, spec, arrays, monkeypatch):
     write_block(writer, arrays, 1)
     write = LocalFiles.write
 
-    def full(self, key, parts):
+    def full(self, key, parts, nbytes):
         if key.startswith("readout/entropy"):
             (self.path / key).parent.mkdir(parents=True, exist_ok=True)
             (self.path / key).write_bytes(b"torn")
             raise OSError(errno.ENOSPC, "No space left on device")
-        write(self, key, parts)
+        write(self, key, parts, nbytes)
 
     with monkeypatch.context() as patch:
         patch.setattr(LocalFiles, "write", full)

@@ -6,18 +6,22 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
+import functools
 import os
 import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from zarr.storage import LocalStore
 
 _LONG_AGO = 3600.0  # seconds
+_KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE: the file grows as it is written
 
 
 class LocalFiles:
@@ -77,8 +81,8 @@ class LocalFiles:
         finally:
             os.close(descriptor)
 
-    def write(self, key: str, parts: Iterable[Sequence[np.ndarray]]) -> None:
-        """Write a file from groups of contiguous arrays, in order; in place, not atomically."""
+    def write(self, key: str, parts: Iterable[Sequence[np.ndarray]], nbytes: int) -> None:
+        """Write a file of ``nbytes`` from groups of contiguous arrays; in place, not atomically."""
         file = self.path / key
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         try:
@@ -87,6 +91,7 @@ class LocalFiles:
             file.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(file, flags, 0o666)
         try:
+            _reserve(descriptor, nbytes)
             for group in parts:
                 _write_all(descriptor, group)
         finally:
@@ -217,6 +222,27 @@ def is_alive(process: str) -> bool:
 def _mine() -> str:
     """Return an ending for a file that is not whole yet, with who writes it."""
     return f"@{socket.gethostname()}@{os.getpid()}@{secrets.token_hex(4)}.partial"
+
+
+def _reserve(descriptor: int, nbytes: int) -> None:
+    """Ask the file system for room at once: writing is faster, and a full disk shows before it.
+
+    Only where that is quick: the emulation of the C library would write every block itself.
+    """
+    fallocate = _fallocate()
+    if fallocate is not None and fallocate(descriptor, _KEEP_SIZE, 0, nbytes) != 0:
+        number = ctypes.get_errno()
+        if number in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(number, os.strerror(number))
+
+
+@functools.cache
+def _fallocate() -> Callable[[int, int, int, int], int] | None:
+    """Return Linux' fallocate, which Python has no name for; None elsewhere."""
+    found = getattr(ctypes.CDLL(None, use_errno=True), "fallocate64", None)
+    if found is not None:
+        found.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    return found
 
 
 def _write_all(descriptor: int, parts: Sequence[np.ndarray]) -> None:

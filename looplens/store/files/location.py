@@ -211,7 +211,9 @@ class RunLocation(RunDocuments):
                 return {key: self.checksum(key) for key in self.shard_files(variable, region)}
             for cell, within in cells_of(fmt, region):
                 digest = Digest()
-                self.files.write(fmt.file(cell), encode(fmt, data[within], digest))
+                part = data[within]
+                nbytes = fmt.file_bytes(part.shape)
+                self.files.write(fmt.file(cell), encode(fmt, part, digest), nbytes)
                 written[fmt.file(cell)] = digest.result()
         except (OSError, RuntimeError, ValueError) as error:
             raise StoreError(

@@ -75,8 +75,8 @@ class RemoteFiles:
         """Open a file for reads at any offset; FileNotFoundError if there is none."""
         yield RemoteReader(self._fs, self._at(key), self.size(key))
 
-    def write(self, key: str, parts: Iterable[Sequence[np.ndarray]]) -> None:
-        """Write a file from groups of contiguous arrays, in order; in one put."""
+    def write(self, key: str, parts: Iterable[Sequence[np.ndarray]], nbytes: int) -> None:
+        """Write a file of ``nbytes`` from groups of contiguous arrays, in order; in one put."""
         self.write_atomic(key, b"".join(part.data.cast("B") for group in parts for part in group))
 
     def write_atomic(self, key: str, content: bytes) -> None:

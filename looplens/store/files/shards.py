@@ -60,6 +60,12 @@ class Format:
         """Size of one chunk, without its checksum."""
         return math.prod(self.chunks) * self.dtype.itemsize
 
+    def file_bytes(self, shape: tuple[int, ...]) -> int:
+        """Return the size of a file that holds so many numbers along each axis."""
+        chunks = math.prod(-(-n // k) for n, k in zip(shape, self.chunks, strict=True))
+        index = 16 * math.prod(self.grid()) + CHECKSUM_BYTES if self.shards is not None else 0
+        return chunks * (self.chunk_bytes + CHECKSUM_BYTES) + index
+
     def file(self, cell: tuple[int, ...]) -> str:
         """Return the file of a cell of the grid of files."""
         return f"{self.path}/c/{'/'.join(map(str, cell))}"
