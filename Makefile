@@ -7,7 +7,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 INSTALLED := $(VENV)/.installed
 RUN ?= runs/demo
 
-.PHONY: setup demo test check format bench app docs clean
+.PHONY: setup demo test check format bench soak app docs clean
 
 setup: $(INSTALLED)
 
@@ -36,7 +36,11 @@ format: setup
 	$(BIN)/ruff check --fix .
 
 bench: setup  ## measurements, as ratios taken side by side
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks
+
+soak: setup  ## kill recordings at random moments, 200 times; every one must end with the same bytes
+	cd tests/recording && ../../$(BIN)/python crashing.py 200
 
 app: setup  ## the dashboard on RUN (default runs/demo)
 	$(BIN)/looplens app $(RUN)
