@@ -7,16 +7,28 @@ counted and named, so that nothing is missing without a word.
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from looplens.store import StoredRun
 
 NOT_RECORDED, UNREADABLE = "not recorded", "unreadable"
+
+
+def covered_tokens(result: xr.Dataset, run: StoredRun) -> NDArray[np.bool_]:
+    """Return which tokens a result is of, by the blocks that its attributes name."""
+    if not {"tokens_not_recorded", "tokens_unreadable"} & set(result.attrs):
+        return np.ones(run.n_tokens, dtype=bool)
+    covered = np.zeros(run.n_tokens, dtype=bool)
+    for block in map(int, json.loads(result.attrs["blocks"])):
+        covered[block * run.block_tokens : (block + 1) * run.block_tokens] = True
+    return covered
 
 
 class Coverage:

@@ -165,7 +165,7 @@ def summary(run: StoredRun) -> dict[str, Summary]:
         analysis' `summarize` names; ``settling_by_<column>`` is a small table of its own.
     """
     return {
-        name: analyzer.summarize(get(run, name), run)
+        name: analyzer.summary(get(run, name), run)
         for name, analyzer in ANALYZERS.items()
         if analyzer.needs(run) is None
     }

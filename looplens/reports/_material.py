@@ -45,7 +45,7 @@ class Material:
             if reason is None:
                 try:
                     self.results[name] = analysis.get(run, name)
-                    self.summary[name] = analyzer.summarize(self.results[name], run)
+                    self.summary[name] = analyzer.summary(self.results[name], run)
                     continue
                 except LoopLensError as error:
                     reason = str(error)

@@ -192,3 +192,15 @@ def test_selected_runs_are_analysed_as_far_as_that_means_something(whole, tmp_pa
         == ["fixed_point", "fixed_point", "orbit"] * 3
     )
     assert results["pca"]["components"].sizes["d_model"] == 16
+
+
+def test_a_summary_is_of_the_tokens_that_are_there(part_run_path):
+    run = looplens.open_run(part_run_path)
+    known = int(run.committed_tokens.sum())
+    assert known < run.n_tokens
+    summary = run.summary()
+    assert summary["classify"]["n_trajectories"] == run.restarts * known
+    assert sum(summary["classify"][f"{name}_share"] for name in analysis.REGIMES) == 1
+    settled = run.results("convergence")["settling_iteration"].values[:, run.committed_tokens]
+    assert summary["convergence"]["never_settled"] == np.isnan(settled).sum()
+    assert summary["path_independence"]["n_tokens"] == known

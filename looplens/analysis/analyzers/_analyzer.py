@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from looplens.analysis._coverage import Coverage
+from looplens.analysis._coverage import Coverage, covered_tokens
 from looplens.analysis._engine import Block, Job, Wants, measure_run
 from looplens.errors import CorruptRunError
 
@@ -74,7 +74,7 @@ class Analyzer:
     build : callable
         ``build(source, plan, arrays)``: the Dataset.
     summarize : callable
-        ``summarize(dataset, run)``: a few numbers.
+        ``summarize(dataset, run)``: a few numbers; the Dataset has the known tokens only.
     parameters : tuple of str
         Names of the parameters that `plan` takes.
     token_axis : int
@@ -96,6 +96,13 @@ class Analyzer:
     parameters: tuple[str, ...] = ()
     token_axis: int = 1
     keep: Callable[..., Any] | None = None
+
+    def summary(self, dataset: xr.Dataset, run: StoredRun) -> Summary:
+        """Return a few numbers of a result: of the tokens that it is of, and of no others."""
+        covered = covered_tokens(dataset, run)
+        if "token" in dataset.dims and not covered.all():
+            dataset = dataset.isel(token=covered)
+        return self.summarize(dataset, run)
 
     def compute(self, run: StoredRun, **parameters: Any) -> xr.Dataset:
         """Compute this analysis alone, over all tokens that can be read; nothing is stored."""

@@ -145,7 +145,8 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
         "median_floor": over_known(np.median, dataset["floor"].values),
         "tolerance": float(dataset["settling_iteration"].attrs["tolerance"]),
     }
-    for name, column in token_columns(run).items():
+    for name, of_all in token_columns(run).items():
+        column = of_all[dataset["token"].values]
         levels = np.unique(column[np.isfinite(column)])
         summary[f"settling_by_{name}"] = {
             level_name(level): _median_with_never(settling[:, column == level]) for level in levels

@@ -125,10 +125,10 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
         "median_final_gap": over_known(np.median, dataset["final_gap"].values),
         "max_final_gap": over_known(np.max, dataset["final_gap"].values),
         "median_gap_rate": over_known(np.median, dataset["gap_rate"].values),
-        "regime_agreement": over_known(np.mean, regime_agreement(run)),
+        "regime_agreement": over_known(np.mean, regime_agreement(run)[dataset["token"].values]),
         "restarts": int(run.restarts),
         "n_tokens": finite,
-        "n_non_finite": int(run.n_tokens) - finite,
+        "n_non_finite": int(dataset.sizes["token"]) - finite,
     }
     if "agreement" in dataset:
         summary["readout_agreement"] = float(dataset["agreement"])
