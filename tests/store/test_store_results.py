@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -72,3 +74,35 @@ def test_a_damaged_analysis_says_to_run_it_again(tiny, damage):
         run.analysis("verdicts")
     run.write_analysis("verdicts", RESULT, version=1, parameters={})
     xr.testing.assert_equal(run.analysis("verdicts"), RESULT)
+
+
+def test_several_threads_may_store_the_same_analysis(tiny):
+    problems = []
+
+    def store():
+        try:
+            for number in range(5):
+                result = xr.Dataset({"value": ("token", np.full(3, float(number)))})
+                open_stored(tiny.path).write_analysis("shared", result, version=1)
+        except Exception as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=store) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    assert set(open_stored(tiny.path).analysis("shared")["value"].values) == {4.0}
+    assert not [f for f in (tiny.path / "analysis").iterdir() if f.name.startswith(".")]
+
+
+def test_a_flipped_byte_of_a_stored_analysis_is_found(tiny):
+    result = xr.Dataset({"value": ("token", np.arange(50.0))})
+    open_stored(tiny.path).write_analysis("flipped", result, version=1)
+    file = next(f for f in (tiny.path / "analysis/flipped/value/c").rglob("*") if f.is_file())
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(CorruptRunError, match=r"'flipped' is damaged.*Run the analysis again"):
+        open_stored(tiny.path).analysis("flipped")

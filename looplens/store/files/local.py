@@ -153,9 +153,23 @@ class LocalFiles:
             shutil.rmtree(self.path / key)
 
     def move_tree(self, key: str, target: str) -> None:
-        """Put a directory in the place of another one, which is removed."""
-        self.remove_tree(target)
-        (self.path / key).rename(self.path / target)
+        """Put a directory in the place of another one, which is removed.
+
+        Of several processes that do so at once, the last one wins.
+        """
+        final = self.path / target
+        old = final.with_name(f".{final.name}{_mine()}")
+        for attempt in range(10):
+            with contextlib.suppress(FileNotFoundError):
+                final.rename(old)
+                shutil.rmtree(old)
+            try:
+                (self.path / key).rename(final)
+            except OSError as error:  # another one was faster, between the two
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or attempt == 9:
+                    raise
+            else:
+                return
 
     def file_names(self, prefix: str = "") -> list[str]:
         """Return the names of the files directly under a directory, sorted; no partial ones."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import os
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from looplens.errors import CorruptRunError, InputError, StoreError
 from looplens.store.files.location import RunLocation
@@ -80,12 +81,18 @@ def write_result(
     }
     prepared = _texts_as_objects(dataset).assign_attrs(attributes).drop_encoding()
     files = location.files
-    pending, final = f"analysis/.{name}.{os.getpid()}.partial", f"analysis/{name}"
+    # Others may store the same analysis at the same time, from this process too.
+    pending, final = f"analysis/.{name}.{secrets.token_hex(8)}.partial", f"analysis/{name}"
+    guarded = {"compressors": (ZstdCodec(level=1), Crc32cCodec())}
     try:
-        files.remove_tree(pending)
         store = files.zarr_store(pending)
         prepared.to_zarr(
-            store, mode="w", zarr_format=3, consolidated=False, write_empty_chunks=True
+            store,
+            mode="w",
+            zarr_format=3,
+            consolidated=False,
+            write_empty_chunks=True,
+            encoding={str(variable): guarded for variable in prepared.variables},
         )
         files.move_tree(pending, final)
         location.consolidate_below(final)
