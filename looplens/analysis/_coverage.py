@@ -6,7 +6,6 @@ counted and named, so that nothing is missing without a word.
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -21,6 +20,20 @@ if TYPE_CHECKING:
 NOT_RECORDED, UNREADABLE = "not recorded", "unreadable"
 
 
+def pieces_of(wanted: NDArray[np.bool_], tokens: slice) -> Iterator[slice]:
+    """Yield the runs of wanted tokens of a slice."""
+    inside = np.concatenate([[False], wanted[tokens], [False]])
+    edges = np.flatnonzero(np.diff(inside.astype(np.int8)))
+    for start, stop in edges.reshape(-1, 2):
+        yield slice(tokens.start + int(start), tokens.start + int(stop))
+
+
+def by_block(tokens: slice, size: int) -> list[slice]:
+    """Cut a slice at the edges of blocks of some size."""
+    edges = range(tokens.start // size * size, tokens.stop, size)
+    return [slice(max(start, tokens.start), min(start + size, tokens.stop)) for start in edges]
+
+
 def covered_tokens(result: xr.Dataset, run: StoredRun) -> NDArray[np.bool_]:
     """Return which tokens a result is of, by the blocks that its attributes name."""
     if not {"tokens_not_recorded", "tokens_unreadable"} & set(result.attrs):
@@ -31,8 +44,16 @@ def covered_tokens(result: xr.Dataset, run: StoredRun) -> NDArray[np.bool_]:
     return covered
 
 
+def unreadable_blocks(result: xr.Dataset) -> dict[int, str]:
+    """Return what is wrong with the blocks that a result lacks because they could not be read."""
+    problems = json.loads(result.attrs.get("unreadable_blocks", "{}"))
+    return {int(block): problem for block, problem in problems.items()}
+
+
 class Coverage:
-    """The tokens of a run that are known, updated while they are read.
+    """The tokens of a run that are known to an analysis, updated while they are read.
+
+    Each analysis has its own: a damaged file takes no tokens from those that never read it.
 
     Parameters
     ----------
@@ -53,12 +74,6 @@ class Coverage:
         self.problems: dict[int, str] = {}
         self._block = run.block_tokens
 
-    def copy(self) -> Coverage:
-        """Return one that goes on from here by itself."""
-        new = copy.copy(self)
-        new.unreadable, new.problems = self.unreadable.copy(), dict(self.problems)
-        return new
-
     @property
     def known(self) -> NDArray[np.bool_]:
         """Tokens that can be read, as far as it is known."""
@@ -70,21 +85,13 @@ class Coverage:
         for block in range(tokens.start // self._block, -(-tokens.stop // self._block)):
             self.problems.setdefault(block, problem)
 
-    def pieces(self, tokens: slice, wanted: NDArray[np.bool_] | None = None) -> Iterator[slice]:
-        """Yield the runs of known tokens of a slice, of those that are wanted."""
-        known = self.known[tokens] if wanted is None else (self.known & wanted)[tokens]
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], known, [False]]).astype(np.int8)))
-        for start, stop in edges.reshape(-1, 2):
-            yield slice(tokens.start + int(start), tokens.start + int(stop))
+    def pieces(self, tokens: slice) -> Iterator[slice]:
+        """Yield the runs of known tokens of a slice."""
+        return pieces_of(self.known, tokens)
 
     def by_block(self, tokens: slice) -> list[slice]:
         """Cut a slice at the edges of blocks."""
-        first = tokens.start // self._block * self._block
-        edges = range(first, tokens.stop, self._block)
-        return [
-            slice(max(start, tokens.start), min(start + self._block, tokens.stop))
-            for start in edges
-        ]
+        return by_block(tokens, self._block)
 
     def attributes(self) -> dict[str, int]:
         """Return counts for a stored result; none where every token is known."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from looplens.analysis._coverage import Coverage
+from looplens.analysis._coverage import Coverage, by_block, pieces_of
 from looplens.analysis._moments import moments_of
 from looplens.analysis._products import Moments
 from looplens.analysis._threads import threads
@@ -44,21 +44,27 @@ class Wants:
         Last iterations whose Gram matrix it needs, of states and of layers.
     directions : dict of int to ndarray (k, width)
         Directions to project on, by number of the layer; -1 is the loop state.
+    origins : dict of int to ndarray (width,)
+        What is subtracted from the states before that, by the same numbers.
+    origins : dict of int to ndarray (width,)
+        What is subtracted from the states before that, by the same numbers.
     """
 
     state: bool = True
     layers: bool = False
     window: int | None = None
     directions: dict[int, NDArray[np.floating]] = field(default_factory=dict)
+    origins: dict[int, NDArray[np.floating]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """One analysis, its plan, and the tokens that are still to be looked at."""
+    """One analysis, its plan, the tokens still to be looked at, and which it could not read."""
 
     analyzer: Analyzer
     plan: Any
     todo: NDArray[np.bool_]
+    coverage: Coverage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,55 +108,65 @@ def first_iteration(run: StoredRun) -> int:
 def measure_run(
     run: StoredRun,
     jobs: Sequence[Job],
-    coverage: Coverage,
     *,
     client: Any = None,
+    version: str = "",
     tell: Tell | None = None,
 ) -> dict[str, Arrays]:
     """Let analyses look at all tokens that they are to look at.
+
+    Parameters
+    ----------
+    run : StoredRun
+        The run.
+    jobs : sequence of Job
+        The analyses; tokens that one cannot read are given up in its coverage.
+    client : distributed.Client, optional
+        Where to do it.
+    version : str
+        Tells what the workers have to read from what they may have open from before.
+    tell : callable, optional
+        Gets ``(done, total)``.
 
     Returns
     -------
     dict
         By name of the analysis: its arrays with all tokens; what was not looked at is NaN, or empty
-        text.
-
-    Raises
-    ------
-    AnalysisError
-        If there is no token to look at.
+        text. Without any array, not one token could be read.
     """
-    wanted = np.zeros(run.n_tokens, dtype=bool)
-    for job in jobs:
-        wanted |= job.todo
-    pieces = [
-        piece for tokens in run.blocks(_BYTES_PER_READ) for piece in coverage.pieces(tokens, wanted)
-    ]
+    jobs = [job for job in jobs if job.todo.any()]
     arrays: dict[str, Arrays] = {job.analyzer.name: {} for job in jobs}
-    if jobs and not pieces:
-        raise AnalysisError(
-            f"No token of {run.path} can be read: "
-            f"{next(iter(coverage.problems.values()), 'no block is recorded yet')}."
-        )
-    source = _here(run, jobs, pieces) if client is None else _there(run, jobs, pieces, client)
-    for done, (tokens, found) in enumerate(source, start=1):
-        if isinstance(found, str):
-            coverage.give_up(tokens, found)
-        else:
-            for job in jobs:
-                name = job.analyzer.name
-                if name in found:
-                    _place(arrays[name], found[name], tokens, job.analyzer.token_axis, run.n_tokens)
+    if not jobs:
+        return arrays
+    wanted = np.any([job.todo for job in jobs], axis=0)
+    pieces = [
+        piece for tokens in run.blocks(_BYTES_PER_READ) for piece in pieces_of(wanted, tokens)
+    ]
+    if client is None:
+        source = _here(run, jobs, pieces)
+    else:
+        source = _there(run, jobs, pieces, client, version)
+    for done, (tokens, results) in enumerate(source, start=1):
+        for job in jobs:
+            name, axis = job.analyzer.name, job.analyzer.token_axis
+            found = results.get(name, {})
+            if isinstance(found, str):
+                job.coverage.give_up(tokens, found)
+            else:
+                _place(arrays[name], found, tokens, axis, run.n_tokens)
         if tell is not None:
             tell(min(done, len(pieces)), len(pieces))
-    if jobs and not any(arrays.values()):
-        raise AnalysisError(
-            f"No token of {run.path} can be read: {next(iter(coverage.problems.values()))}"
-        )
     return arrays
 
 
-Found = tuple[slice, "dict[str, Arrays] | str"]
+def nothing_read(run: StoredRun, coverage: Coverage) -> AnalysisError:
+    """Make the error to raise where an analysis can read no token at all."""
+    why = next(iter(coverage.problems.values()), "no block is recorded yet")
+    return AnalysisError(f"No token of {run.path} can be read: {why.rstrip('.')}.")
+
+
+# Some tokens, and by name of the analysis its arrays of them, or why it cannot read them.
+Found = tuple[slice, "dict[str, Arrays | str]"]
 
 
 def _here(run: StoredRun, jobs: Sequence[Job], pieces: Sequence[slice]) -> Iterator[Found]:
@@ -159,7 +175,7 @@ def _here(run: StoredRun, jobs: Sequence[Job], pieces: Sequence[slice]) -> Itera
 
 
 def _there(
-    run: StoredRun, jobs: Sequence[Job], pieces: Sequence[slice], client: Any
+    run: StoredRun, jobs: Sequence[Job], pieces: Sequence[slice], client: Any, version: str
 ) -> Iterator[Found]:
     """Spread the pieces over the workers of a cluster, in their order."""
     if not hasattr(client, "submit") or not hasattr(client, "scatter"):
@@ -171,7 +187,9 @@ def _there(
     workers = max(1, sum(client.nthreads().values()))
     size = max(1, len(pieces) // (workers * _PIECES_PER_TASK))
     futures = [
-        client.submit(_on_worker, str(run.path), sent, pieces[start : start + size], pure=False)
+        client.submit(
+            _on_worker, str(run.path), version, sent, pieces[start : start + size], pure=False
+        )
         for start in range(0, len(pieces), size)
     ]
     for future in futures:
@@ -179,61 +197,72 @@ def _there(
         future.release()
 
 
-def _on_worker(path: str, jobs: Sequence[Job], pieces: Sequence[slice]) -> list[Found]:
+def _on_worker(
+    path: str, version: str, jobs: Sequence[Job], pieces: Sequence[slice]
+) -> list[Found]:
     with threads(1):
-        run = _opened(path)
+        run = _opened(path, version)
         return [found for tokens in pieces for found in _measured(run, jobs, tokens)]
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(path: str) -> StoredRun:
+def _opened(path: str, version: str) -> StoredRun:
+    """Open a run once for many tasks, and again when it has grown or was replaced."""
     from looplens.store import open_stored
 
     return open_stored(path)
 
 
 def _measured(run: StoredRun, jobs: Sequence[Job], tokens: slice) -> Iterator[Found]:
-    """Read and measure some tokens; block by block where they cannot be read at once."""
+    """Read and measure some tokens; where that fails block by block, then job by job."""
+    jobs = [job for job in jobs if job.todo[tokens].any()]
     try:
         block = _read(run, jobs, tokens)
     except CorruptRunError as error:
-        parts = Coverage(run).by_block(tokens)
-        if len(parts) < 2:
-            yield tokens, str(error)
-            return
-        for part in parts:
-            yield from _measured(run, jobs, part)
+        parts = by_block(tokens, run.block_tokens)
+        if len(parts) > 1:
+            for part in parts:
+                yield from _measured(run, jobs, part)
+        elif len(jobs) > 1:
+            # The damaged file may be one that only some of them read.
+            for job in jobs:
+                yield from _measured(run, [job], tokens)
+        else:
+            yield tokens, {job.analyzer.name: str(error) for job in jobs}
         return
     yield (
         tokens,
         {
             job.analyzer.name: job.analyzer.measure(block, job.plan)
             for job in jobs
-            if job.analyzer.measure is not None and job.todo[tokens].any()
+            if job.analyzer.measure is not None
         },
     )
 
 
 def _read(run: StoredRun, jobs: Sequence[Job], tokens: slice) -> Block:
-    wants = [job.analyzer.wants(run, job.plan) for job in jobs if job.todo[tokens].any()]
+    wants = [job.analyzer.wants(run, job.plan) for job in jobs]
     windows = [want.window for want in wants if want.window is not None]
     points = max(windows) if windows else None
 
-    def directions(number: int) -> NDArray[np.floating] | None:
-        found = [want.directions[number] for want in wants if number in want.directions]
-        return found[0] if found else None  # one analysis projects
+    def projection(number: int) -> dict[str, Any]:
+        found = [want for want in wants if number in want.directions]
+        if not found:
+            return {}
+        one = found[0]  # one analysis projects
+        return {"directions": one.directions[number], "origin": one.origins.get(number)}
 
     states, state, layers = None, [], []
     dtype = np.dtype(np.float32)
     if any(want.state for want in wants):
         states = run.state(tokens=tokens).values
         skip = first_iteration(run)
-        state = moments_of(_flat(states), points=points, skip=skip, directions=directions(-1))
+        state = moments_of(_flat(states), points=points, skip=skip, **projection(-1))
     if any(want.layers for want in wants):
         for number in run.recorded_layers:
             values = run.site("resid_post", tokens=tokens, layer=number).values
             dtype = values.dtype
-            layers.append(moments_of(_flat(values), points=points, directions=directions(number)))
+            layers.append(moments_of(_flat(values), points=points, **projection(number)))
     return Block(
         run=run, tokens=tokens, states=states, state=state, layers=layers, layer_dtype=dtype
     )
@@ -248,6 +277,10 @@ def _place(whole: Arrays, found: Arrays, tokens: slice, axis: int, n_tokens: int
     for name, values in found.items():
         if name not in whole:
             shape = (*values.shape[:axis], n_tokens, *values.shape[axis + 1 :])
-            empty = {"f": np.nan, "O": ""}.get(values.dtype.kind, 0)
-            whole[name] = np.full(shape, empty, dtype=values.dtype)
+            whole[name] = unknown(shape, values.dtype)
         whole[name][(*[slice(None)] * axis, tokens)] = values
+
+
+def unknown(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Make an array of what is not known: NaN, empty text, or 0 where there is neither."""
+    return np.full(shape, {"f": np.nan, "O": ""}.get(dtype.kind, 0), dtype=dtype)

@@ -8,25 +8,16 @@ the intermediate steps would be read and written many times over.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from looplens.analysis._compiled import compiled
 from looplens.analysis._trials import TRIALS, VANISHES, columns_of, refined, share_of, turns
 
 Floats = NDArray[np.float64]
 
-# Sums may be taken in any order; NaN and infinity keep their meaning.
-_OPTIONS: dict[str, Any] = {
-    "cache": True,
-    "nogil": True,
-    "fastmath": {"reassoc", "contract", "arcp", "nsz"},
-}
 
-
-@njit(**_OPTIONS)
+@compiled
 def _along_and_across(gram: Floats, along: Floats, across: Floats) -> None:
     """Sum a symmetric matrix along its diagonals (lags 0..n-1) and across them (i + j)."""
     n = gram.shape[0]
@@ -39,7 +30,7 @@ def _along_and_across(gram: Floats, along: Floats, across: Floats) -> None:
             across[i + j] += gram[i, j]
 
 
-@njit(**_OPTIONS)
+@compiled
 def _peak(along: Floats, cosines: Floats) -> int:
     """Return the number of the frequency (row) with the largest power."""
     best, found = -np.inf, 0
@@ -52,7 +43,7 @@ def _peak(along: Floats, cosines: Floats) -> int:
     return found
 
 
-@njit(**_OPTIONS)
+@compiled
 def _best_damping(
     gram: Floats,
     across: Floats,
@@ -104,7 +95,7 @@ def _best_damping(
     return min(max(vertex, grid[best - 1]), grid[best + 1])
 
 
-@njit(**_OPTIONS)
+@compiled
 def _take_out(
     gram: Floats, basis: Floats, columns: int, cosine: Floats, sine: Floats, image: Floats
 ) -> None:
@@ -145,7 +136,7 @@ def _take_out(
                 gram[i, j] -= one * image[j] + other * new[j]
 
 
-@njit(**_OPTIONS)
+@compiled
 def first_harmonic(
     grams: Floats,
     bases: Floats,
@@ -197,7 +188,7 @@ def first_harmonic(
         omegas[row], dampings[row] = omega, damping
 
 
-@njit(**_OPTIONS)
+@compiled
 def further_harmonics(
     grams: Floats, bases: Floats, fitted: int, cosines: Floats, lowest: int, spacing: float
 ) -> None:

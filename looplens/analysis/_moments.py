@@ -32,7 +32,8 @@ class _Wanted:
     points: int | None
     skip: int
     limit_points: int
-    directions: NDArray[np.floating] | None
+    directions: Floats | None
+    origin: Floats
 
 
 def moments_of(
@@ -42,6 +43,7 @@ def moments_of(
     skip: int = 0,
     limit_points: int | None = None,
     directions: NDArray[np.floating] | None = None,
+    origin: NDArray[np.floating] | None = None,
 ) -> list[Moments]:
     """Take the products of trajectories, in groups.
 
@@ -56,7 +58,9 @@ def moments_of(
     limit_points : int, optional
         States at the end whose mean is the limit; by default a quarter.
     directions : ndarray, optional, shape (k, d_model)
-        Directions to project on.
+        Directions to project on, in float64.
+    origin : ndarray, optional, shape (d_model,)
+        What is subtracted before that; by default zero.
 
     Returns
     -------
@@ -75,7 +79,8 @@ def moments_of(
         points=points,
         skip=skip,
         limit_points=limit_points or tail_points(length),
-        directions=None if directions is None else np.ascontiguousarray(directions, dtype=work),
+        directions=None if directions is None else np.ascontiguousarray(directions, np.float64),
+        origin=np.zeros(d_model) if origin is None else np.ascontiguousarray(origin, np.float64),
     )
 
     def of_group(start: int) -> list[Moments]:
@@ -105,7 +110,8 @@ def _of_rows(
     if plain.any():
         part = part if plain.all() else chosen(part, plain)
         _, exponent = np.frexp(np.sqrt(top[plain]))
-        found.append(divided(part, np.ldexp(1.0, exponent)))
+        part = divided(part, np.ldexp(1.0, exponent))
+        found.append(_placed(part, states, plain, wanted))
     odd = np.flatnonzero(~plain)
     odd = odd[np.isfinite(states[odd]).all((1, 2))]
     if len(odd):
@@ -114,12 +120,28 @@ def _of_rows(
         exponent = np.clip(exponent, -1000, 1000)
         block = np.ldexp(block, -exponent[:, None, None])
         part = _products(block, rows[odd], wanted)
-        scale = np.ldexp(1.0, exponent)
-        if part.projected is not None:
-            projected = part.projected * scale[:, None, None]
-            part = dataclasses.replace(part, projected=projected.astype(work))
-        found.append(dataclasses.replace(part, scale=scale))
+        part = dataclasses.replace(part, scale=np.ldexp(1.0, exponent))
+        found.append(_placed(part, states, odd, wanted))
     return found
+
+
+def _placed(
+    part: Moments,
+    states: NDArray[np.floating],
+    rows: NDArray[np.bool_] | NDArray[np.int64],
+    wanted: _Wanted,
+) -> Moments:
+    """Add what is asked for of the states about the origin; `rows` are those of the products."""
+    from looplens.analysis import _passes
+
+    if wanted.directions is None:
+        return part
+    if len(part.rows) < len(states):
+        states = states[rows]
+    projected = np.empty((*states.shape[:2], len(wanted.directions)))
+    square = np.empty(states.shape[:2])
+    _passes.about_an_origin(states, wanted.origin, wanted.directions, projected, square)
+    return dataclasses.replace(part, projected=projected, from_origin2=square)
 
 
 def _products(states: NDArray[np.floating], rows: NDArray[np.int64], wanted: _Wanted) -> Moments:
@@ -129,7 +151,7 @@ def _products(states: NDArray[np.floating], rows: NDArray[np.int64], wanted: _Wa
     count, length, d_model = states.shape
     work = states.dtype
     points = wanted.points or 0
-    norm2, square, towards = (np.empty((count, length)) for _ in range(3))
+    norm2, square, away2 = (np.empty((count, length)) for _ in range(3))
     step2, radial = (np.empty((count, length - 1)) for _ in range(2))
     shift, mean, turned = (np.empty((count, d_model), dtype=work) for _ in range(3))
     along = np.empty((count, length - wanted.skip))
@@ -142,20 +164,10 @@ def _products(states: NDArray[np.floating], rows: NDArray[np.int64], wanted: _Wa
         wanted.skip,
         start,
         (norm2, step2, radial),
-        (shift, square, towards),
+        (shift, square, away2),
         (along, across, mean, turned),
     )
     limit = states[:, -1].astype(np.float64) + shift
-    # z - m with |z|, |m| of the size of the motion: nothing cancels that is larger than that.
-    away2 = square - 2 * towards + np.vecdot(shift, shift).astype(np.float64)[:, None]
-    projected = None
-    if wanted.directions is not None:
-        # Few directions from the left, and eight of them: the product of matrices likes that best.
-        few = len(wanted.directions)
-        padded = np.zeros((-(-few // 8) * 8, d_model), dtype=work)
-        padded[:few] = wanted.directions
-        projected = (padded @ states.reshape(-1, d_model).T).T[:, :few]
-        projected = projected.reshape(count, length, few)
     tail = None
     if points:
         inside = (along, across, mean, turned)
@@ -170,8 +182,9 @@ def _products(states: NDArray[np.floating], rows: NDArray[np.int64], wanted: _Wa
         radial=radial,
         limit=limit,
         limit2=np.vecdot(limit, limit),
-        away2=np.maximum(away2, 0.0),
-        projected=projected,
+        away2=away2,
+        projected=None,
+        from_origin2=None,
         tail=tail,
     )
 

@@ -9,20 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from looplens.analysis._compiled import compiled
 
 Floats = NDArray[np.float64]
 States = NDArray[np.floating]
 
-_OPTIONS: dict[str, Any] = {
-    "cache": True,
-    "nogil": True,
-    "fastmath": {"reassoc", "contract", "arcp", "nsz"},
-}
 
-
-@njit(**_OPTIONS)
+@compiled
 def along_the_path(states: States, zero: Any, norm2: Floats, step2: Floats, radial: Floats) -> None:
     """Take squared norms, squared steps, and the products of steps with the state before them.
 
@@ -53,16 +48,16 @@ def along_the_path(states: States, zero: Any, norm2: Floats, step2: Floats, radi
             norm2[row, t] = square
 
 
-@njit(**_OPTIONS)
+@compiled
 def about_the_last(
     states: States,
     zero: Any,
     limit_points: int,
     shift: States,
     square: Floats,
-    towards: Floats,
+    away2: Floats,
 ) -> None:
-    """Take squares about the last state, and products with the shift from it to the limit.
+    """Take squares about the last state, and about the limit.
 
     Parameters
     ----------
@@ -74,8 +69,8 @@ def about_the_last(
         States at the end whose mean is the limit.
     shift : ndarray, shape (b, d_model)
         Takes the limit less the last state.
-    square, towards : ndarray, shape (b, N)
-        Take |z|^2 and z . shift, for z the state less the last one.
+    square, away2 : ndarray, shape (b, N)
+        Take |z|^2 and |z - shift|^2, for z the state less the last one.
     """
     count, length, d_model = states.shape
     share = zero + 1.0 / limit_points
@@ -87,15 +82,16 @@ def about_the_last(
         for k in range(d_model):
             shift[row, k] *= share
         for t in range(length):
-            total, product = zero, zero
+            total, away = zero, zero
             for k in range(d_model):
                 value = states[row, t, k] - states[row, length - 1, k]
+                rest = value - shift[row, k]  # a sum of squares: their difference would cancel
                 total += value * value
-                product += value * shift[row, k]
-            square[row, t], towards[row, t] = total, product
+                away += rest * rest
+            square[row, t], away2[row, t] = total, away
 
 
-@njit(**_OPTIONS)
+@compiled
 def across_the_last(
     states: States,
     zero: Any,
@@ -157,7 +153,7 @@ def across_the_last(
                 mean[row, k] /= before
 
 
-@njit(**_OPTIONS)
+@compiled
 def through(
     states: States,
     zero: Any,
@@ -208,3 +204,42 @@ def through(
                 tail[2][one],
                 tail[3][one],
             )
+
+
+@compiled
+def about_an_origin(
+    states: States, origin: Floats, directions: Floats, projected: Floats, square: Floats
+) -> None:
+    """Take places of states in some directions, and squares, both about an origin.
+
+    In float64: what float32 leaves of states far from zero, and the squares of very large and very
+    small ones, is all there.
+
+    Parameters
+    ----------
+    states : ndarray, shape (b, N, d_model)
+        Trajectories.
+    origin : ndarray, shape (d_model,)
+        What to subtract from each state.
+    directions : ndarray, shape (k, d_model)
+        Directions to project on.
+    projected : ndarray, shape (b, N, k)
+        Takes (s - origin) . direction.
+    square : ndarray, shape (b, N)
+        Takes |s - origin|^2.
+    """
+    count, length, d_model = states.shape
+    centred = np.empty(d_model)
+    for row in range(count):
+        for t in range(length):
+            total = 0.0
+            for k in range(d_model):
+                value = states[row, t, k] - origin[k]
+                centred[k] = value
+                total += value * value
+            square[row, t] = total
+            for j in range(directions.shape[0]):
+                total = 0.0
+                for k in range(d_model):
+                    total += centred[k] * directions[j, k]
+                projected[row, t, j] = total

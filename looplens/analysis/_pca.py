@@ -16,7 +16,7 @@ from looplens.analysis._inputs import as_array, whole_number
 from looplens.errors import InputError
 
 _LARGEST = 1e150  # squares of larger numbers overflow
-_LARGEST_SINGLE = 1e15  # and those of float32
+_SINGLE = (1e-12, 1e15)  # and those of float32 between these do neither that nor vanish
 _FEW_DIMENSIONS = 128
 
 
@@ -68,7 +68,7 @@ class Covariance:
         # Products in float32 keep 1e-7 of what varies, at a third of the time, and are needed only
         # where the products of many dimensions take long.
         fast = block.dtype == np.float32 and block.shape[-1] > _FEW_DIMENSIONS
-        if fast and not np.abs(block).max(initial=0) < _LARGEST_SINGLE:  # nor where it is NaN
+        if fast and not _SINGLE[0] < np.abs(block).max(initial=0) < _SINGLE[1]:  # nor where NaN
             fast = False
         if not fast:
             block = block.astype(np.float64, copy=False)

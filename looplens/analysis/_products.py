@@ -55,7 +55,7 @@ class TailGram:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Moments:
-    """Products of b trajectories of N states; float64 but for `projected`.
+    """Products of b trajectories of N states, in float64.
 
     Attributes
     ----------
@@ -78,7 +78,9 @@ class Moments:
     away2 : ndarray, shape (b, N)
         |s_t - s*|^2.
     projected : ndarray or None, shape (b, N, k)
-        s_t (not scaled) in the directions that were asked for.
+        s_t less the origin (neither scaled) in the directions that were asked for.
+    from_origin2 : ndarray or None, shape (b, N)
+        The square of that difference.
     tail : TailGram or None
         Products within the window, where one was asked for.
     """
@@ -93,7 +95,8 @@ class Moments:
     limit: Floats
     limit2: Floats
     away2: Floats
-    projected: NDArray[np.floating] | None
+    projected: Floats | None
+    from_origin2: Floats | None
     tail: TailGram | None
 
 
@@ -108,6 +111,7 @@ def chosen(part: Moments, rows: NDArray[np.bool_]) -> Moments:
         part,
         tail=tail,
         projected=None if part.projected is None else part.projected[rows],
+        from_origin2=None if part.from_origin2 is None else part.from_origin2[rows],
         **{name: getattr(part, name)[rows] for name in names},
     )
 

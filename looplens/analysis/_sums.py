@@ -5,22 +5,15 @@ Each matrix is gone through once or twice while it lies in the cache.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from looplens.analysis._compiled import compiled
 
 Floats = NDArray[np.float64]
 
-_OPTIONS: dict[str, Any] = {
-    "cache": True,
-    "nogil": True,
-    "fastmath": {"reassoc", "contract", "arcp", "nsz"},
-}
 
-
-@njit(**_OPTIONS)
+@compiled
 def fold_out(grams: Floats, periods: NDArray[np.int64]) -> None:
     """Take the means of all phases of a period, and a line, out of each matrix, in place.
 
@@ -70,7 +63,7 @@ def fold_out(grams: Floats, periods: NDArray[np.int64]) -> None:
                         gram[i, j], gram[j, i] = gram[j, i], gram[i, j]
 
 
-@njit(**_OPTIONS)
+@compiled
 def sums(grams: Floats, found: Floats) -> None:
     """Take the sums that tell noise from structure, into `found` (b, 7).
 

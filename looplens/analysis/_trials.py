@@ -6,24 +6,18 @@ operations linear in the states.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from looplens.analysis._compiled import compiled
 
 Floats = NDArray[np.float64]
 
-_OPTIONS: dict[str, Any] = {
-    "cache": True,
-    "nogil": True,
-    "fastmath": {"reassoc", "contract", "arcp", "nsz"},
-}
 TRIALS = 8  # side by side: five that count, and what fills up a register
 VANISHES = 1e-12  # of the square of a column, what is left across the others
 
 
-@njit(**_OPTIONS)
+@compiled
 def columns_of(omega: float, damping: float, cosine: Floats, sine: Floats) -> None:
     """Damped cosine and sine about the middle of the window, by turning the one before."""
     n = cosine.shape[0]
@@ -36,7 +30,7 @@ def columns_of(omega: float, damping: float, cosine: Floats, sine: Floats) -> No
         c, s = c * turn_c - s * turn_s, s * turn_c + c * turn_s
 
 
-@njit(**_OPTIONS)
+@compiled
 def explained(
     k11: float,
     k12: float,
@@ -64,7 +58,7 @@ def explained(
     return share
 
 
-@njit(**_OPTIONS)
+@compiled
 def share_of(
     k11: float, k12: float, k22: float, cosine: Floats, sine: Floats, basis: Floats, columns: int
 ) -> float:
@@ -87,7 +81,7 @@ def share_of(
     return explained(k11, k12, k22, m11, cross, m22, size1, size2)
 
 
-@njit(**_OPTIONS)
+@compiled
 def turns(first: float, step: float, cosine: Floats, sine: Floats) -> None:
     """Cosines and sines of equidistant angles, by turning the one before."""
     c, s, turn_c, turn_s = np.cos(first), np.sin(first), np.cos(step), np.sin(step)
@@ -96,7 +90,7 @@ def turns(first: float, step: float, cosine: Floats, sine: Floats) -> None:
         c, s = c * turn_c - s * turn_s, s * turn_c + c * turn_s
 
 
-@njit(**_OPTIONS)
+@compiled
 def refined(
     omega: float,
     damping: float,

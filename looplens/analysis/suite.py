@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from looplens.analysis._coverage import unreadable_blocks
 from looplens.analysis._engine import Tell
 from looplens.analysis._incremental import computed, current
 from looplens.analysis.analyzers._analyzer import Analyzer, Summary
@@ -70,7 +71,9 @@ def analyze(
         True shows a progress bar; a callable gets ``(done, total)``: parts of the run that were
         read, all analyses together.
     missing_only : bool
-        Leave analyses alone whose stored results are current.
+        Leave analyses alone whose stored results are current and have the parameters that are
+        given, and complete the others with the parameters that they have. Blocks that could not be
+        read are tried again.
     client : distributed.Client, optional
         Spread the blocks over the workers of this cluster, which must see the path of the run.
     **parameters
@@ -87,14 +90,15 @@ def analyze(
     InputError
         For an unknown analysis, or a parameter that none of the analyses takes.
     AnalysisError
-        If an analysis was asked for by name that the run does not hold the data for, or no token
-        can be read.
+        If an analysis was asked for by name that the run does not hold the data for, or of which
+        no token can be read; or if that holds for all of them.
 
     Notes
     -----
     All analyses look at a block together, which is read once. Where the stored result of an
     analysis lacks only some blocks, because the run has grown since, those alone are computed; the
     components of `pca` are kept if they were fitted to a full sample, and fitted again otherwise.
+    A damaged file takes its tokens from those analyses only that read it.
     """
     chosen = _chosen(names)
     _check_parameters(chosen, parameters)
@@ -108,51 +112,82 @@ def analyze(
             raise AnalysisError(f"The analysis {analyzer.name!r} is not possible. {reason}")
         else:
             results.skipped[analyzer.name] = reason
-    found = {}
-    if missing_only:
-        found = {a.name: stored for a in possible if (stored := current(run, a)) is not None}
+    found: dict[str, xr.Dataset] = {}
+    errors: dict[str, AnalysisError] = {}
+    tried: dict[str, str] = {}  # of results that lack unreadable blocks: the blocks that they have
+    for analyzer in possible if missing_only else ():
+        stored = current(run, analyzer, parameters)
+        if stored is not None and unreadable_blocks(stored):
+            tried[analyzer.name] = stored.attrs["blocks"]
+        elif stored is not None:
+            found[analyzer.name] = stored
     todo = [analyzer for analyzer in possible if analyzer.name not in found]
     with _telling(progress) as tell:
-        for analyzer, dataset, taken, coverage in computed(
-            run, todo, parameters, client=client, tell=tell
+        for outcome in computed(
+            run, todo, parameters, complete=missing_only, client=client, tell=tell
         ):
-            run.write_analysis(analyzer.name, dataset, version=analyzer.version, parameters=taken)
-            _MEMORY.get(run, {}).pop(analyzer.name, None)
+            analyzer, dataset = outcome.analyzer, outcome.result
+            if isinstance(dataset, AnalysisError):
+                errors[analyzer.name] = dataset
+                continue
             found[analyzer.name] = dataset
-            results.unreadable |= coverage.problems
-            results.not_recorded = int((~coverage.recorded).sum())
-    results.update({analyzer.name: found[analyzer.name] for analyzer in possible})
-    if results.unreadable:
-        first = next(iter(results.unreadable.items()))
-        warnings.warn(
-            f"{len(results.unreadable)} of {len(run.committed)} blocks of {run.path} could not be "
-            f"read and are left out of the analyses; block {first[0]}: {first[1]}",
-            stacklevel=2,
-        )
+            _MEMORY.get(run, {}).pop(analyzer.name, None)
+            # A second try without success leaves the run as it is: it may be read-only.
+            if tried.get(analyzer.name) != dataset.attrs["blocks"]:
+                run.write_analysis(
+                    analyzer.name, dataset, version=analyzer.version, parameters=outcome.parameters
+                )
+    if errors and (names is not None or not found):
+        raise next(iter(errors.values()))
+    results.skipped |= {name: str(error) for name, error in errors.items()}
+    for analyzer in possible:
+        if analyzer.name in found:
+            dataset = results[analyzer.name] = found[analyzer.name]
+            results.unreadable = unreadable_blocks(dataset) | results.unreadable
+            results.not_recorded = int(dataset.attrs.get("tokens_not_recorded", 0))
+    _warn(run, results.unreadable)
     return results
+
+
+def _warn(run: StoredRun, unreadable: dict[int, str]) -> None:
+    """Say that blocks are missing from analyses; the caller's caller is who has to know."""
+    if unreadable:
+        block, problem = next(iter(unreadable.items()))
+        warnings.warn(
+            f"{len(unreadable)} of {len(run.committed)} blocks of {run.path} could not be read and "
+            f"are left out of the analyses that need them; block {block}: {problem}",
+            stacklevel=3,
+        )
 
 
 def get(run: StoredRun, name: str) -> xr.Dataset:
     """Return one analysis: the stored one while it is current, else computed now and not stored.
+
+    A stored one that lacks some blocks is completed with the parameters that it has. Blocks that
+    could not be read are warned of.
 
     Raises
     ------
     InputError
         For an unknown analysis.
     AnalysisError
-        If the run does not hold the data for it.
+        If the run does not hold the data for it, or no token can be read.
     """
     (analyzer,) = _chosen(name)
-    stored = current(run, analyzer)
-    if stored is not None:
-        return stored
-    memory = _MEMORY.setdefault(run, {})
-    if name not in memory:
-        reason = analyzer.needs(run)
-        if reason is not None:
-            raise AnalysisError(f"The analysis {name!r} is not possible. {reason}")
-        ((_, memory[name], _, _),) = computed(run, [analyzer], {})
-    return memory[name]
+    found = current(run, analyzer)
+    if found is None:
+        memory = _MEMORY.setdefault(run, {})
+        if name not in memory:
+            reason = analyzer.needs(run)
+            if reason is not None:
+                raise AnalysisError(f"The analysis {name!r} is not possible. {reason}")
+            (outcome,) = computed(run, [analyzer], {}, complete=True)
+            if isinstance(outcome.result, AnalysisError):
+                raise outcome.result
+            memory[name] = outcome.result
+        found = memory[name]
+    _warn(run, unreadable_blocks(found))
+    return found
 
 
 def summary(run: StoredRun) -> dict[str, Summary]:
@@ -164,11 +199,12 @@ def summary(run: StoredRun) -> dict[str, Summary]:
         ``{analysis: {name: value}}``. Each value comes from the variable that the docstring of the
         analysis' `summarize` names; ``settling_by_<column>`` is a small table of its own.
     """
-    return {
-        name: analyzer.summary(get(run, name), run)
-        for name, analyzer in ANALYZERS.items()
-        if analyzer.needs(run) is None
-    }
+    found = {}
+    for name, analyzer in ANALYZERS.items():
+        if analyzer.needs(run) is None:
+            with contextlib.suppress(AnalysisError):  # no token of it can be read
+                found[name] = analyzer.summary(get(run, name), run)
+    return found
 
 
 def _chosen(names: str | Iterable[str] | None) -> list[Analyzer]:

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from looplens.cli import options
-from looplens.errors import InputError
+from looplens.errors import InputError, LoopLensError
 
 if TYPE_CHECKING:
     import torch
@@ -133,6 +133,7 @@ def record(
         plan = looplens.record(loaded, given, **settings, plan_only=True)
         console.print(str(plan), highlight=False, markup=False, soft_wrap=True)
         return
+    before = _complete_since(out)
     with options.dask_client(scheduler) as client:
         run = looplens.record(
             loaded,
@@ -144,6 +145,9 @@ def record(
             client=client,
             progress=progress,
         )
+    if before is not None and run.attrs["created"] == before:
+        console.print(f"{out} was complete already; nothing was written", highlight=False)
+        return
     console.print(
         f"wrote {out}: {run.n_prompts} prompts, {run.n_tokens} tokens, "
         f"{run.iterations} iterations, {run.restarts} restarts",
@@ -158,6 +162,17 @@ def record(
         return
     page = options.beside(out, ".html")
     console.print(f"next: looplens report {out} --out {page}", highlight=False)
+
+
+def _complete_since(out: Any) -> str | None:
+    """Return when the complete run that is at a path was created; None if there is none."""
+    from looplens.store import open_stored
+
+    try:
+        run = open_stored(out)
+    except LoopLensError:
+        return None
+    return str(run.attrs["created"]) if run.complete else None
 
 
 def _prompts(

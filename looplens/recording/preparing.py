@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from looplens.errors import InputError
 from looplens.models import InitialState, LoopedTransformer
 from looplens.models.inputs import whole_number
 from looplens.models.native import as_looped
@@ -165,6 +166,12 @@ def prepare(
         prompts, described, exit_settings = annotated(prompts, described, ran, asked)
         settings |= exit_settings
         count = int(ran.max())
+        if ran.min() < count and str(request.keep_iterations).startswith(("last", "every")):
+            raise InputError(
+                f"keep_iterations={request.keep_iterations!r} counts back from the last iteration, "
+                f"but the prompts leave the loop after {ran.min()} to {count}. Give the iterations "
+                "themselves, such as keep_iterations=[1, 2, 4]."
+            )
     keep = Keep(layers=request.layers, iterations=request.keep_iterations, tokens=request.tokens)
     kept = keep.resolve(looped, prompts, count)
     if only_plan:

@@ -109,7 +109,8 @@ def record(
     dtype : {"float32", "float16"}
         Of the stored states. float16 refuses to store what it cannot hold.
     batch_size : int, optional
-        Most prompts in a forward; by default as many as fit. Does not change the numbers.
+        Most prompts in a forward; by default as many as fit. A run that is gone on with keeps the
+        one it was started with, since other batches may round in another way.
     block_tokens : int, optional
         Tokens that are committed at once, rounded up to a power of two; by default about 128 MiB,
         or what a larger ``batch_size`` needs.

@@ -32,8 +32,7 @@ def whole(tmp_path_factory):
 @pytest.fixture
 def growing(whole, tmp_path):
     """Copy the run without its last block; also return how to give it back."""
-    path = tmp_path / "run"
-    shutil.copytree(whole[0], path)
+    path = shutil.copytree(whole[0], tmp_path / "run")
     record, root = (path / LAST).read_bytes(), (path / "zarr.json").read_text()
     (path / LAST).unlink()
     unfinished = json.loads(root)
@@ -116,6 +115,30 @@ def test_other_parameters_are_not_mixed(growing):
     assert settling.values[0, 1] == settling.values[0, 17]
 
 
+def test_parameters_stay_unless_others_are_given(growing, reads):
+    run, grow = growing
+    run.analyze(tolerance=0.1, confirm_tail=0.25)
+    run = grow()
+    reads.clear()
+    assert run.results("convergence")["settling_iteration"].attrs["tolerance"] == 0.1
+    results = run.analyze(NAMES, missing_only=True)
+    assert reads == set(range(16, 24))
+    assert results["convergence"]["settling_iteration"].attrs["tolerance"] == 0.1
+    assert results["classify"]["regime"].attrs["confirm_tail"] == 0.25
+    reads.clear()
+    run.analyze(NAMES, missing_only=True, tolerance=0.1)
+    assert reads == set()
+    found = run.analyze(NAMES, missing_only=True, tolerance=0.5)["convergence"]
+    assert found["settling_iteration"].attrs["tolerance"] == 0.5
+    assert reads == set(range(24))
+    for missing_only in (True, False):  # a stored result that is damaged is made again
+        for stored in (run.path / "analysis/convergence/rate/c").rglob("*"):
+            if stored.is_file():
+                stored.write_bytes(stored.read_bytes()[:-7])
+        run.analyze("convergence", tolerance=0.5, missing_only=missing_only)
+        assert_same(run.analysis("convergence"), found)
+
+
 def test_components_of_a_full_sample_stay_and_others_are_fitted_again(growing, whole, reads):
     run, grow = growing
     first = run.analyze("pca", sample=64)["pca"]
@@ -128,15 +151,25 @@ def test_components_of_a_full_sample_stay_and_others_are_fitted_again(growing, w
     assert_same(run.analyze("pca")["pca"], whole[1]["pca"], rtol=1e-6)
 
 
-def test_a_damaged_block_is_left_out_with_a_warning(whole, tmp_path):
-    path = tmp_path / "run"
-    shutil.copytree(whole[0], path)
-    record = json.loads((path / "blocks/000001.json").read_text())
-    shard = next(key for key in record["files"] if key.startswith("loop/state"))
-    content = bytearray((path / shard).read_bytes())
-    content[len(content) // 2] ^= 1
-    (path / shard).write_bytes(content)
-    run = looplens.open_run(path)
+def damage(path, variable, block):
+    """Flip a bit of one file of a variable; returns how to give its content back."""
+    record = json.loads((path / f"blocks/{block:06}.json").read_text())
+    shard = path / next(key for key in record["files"] if key.startswith(variable))
+    content = shard.read_bytes()
+    spoilt = bytearray(content)
+    spoilt[len(spoilt) // 2] ^= 1
+    shard.write_bytes(spoilt)
+    return lambda: shard.write_bytes(content)
+
+
+@pytest.fixture
+def copied(whole, tmp_path):
+    return shutil.copytree(whole[0], tmp_path / "run")
+
+
+def test_a_damaged_block_is_left_out_with_a_warning(whole, copied):
+    damage(copied, "loop/state", 1)
+    run = looplens.open_run(copied)
     with pytest.warns(UserWarning, match="1 of 3 blocks of .* block 1: .*loop/state"):
         results = run.analyze(NAMES)
     assert list(results.unreadable) == [1]
@@ -145,7 +178,67 @@ def test_a_damaged_block_is_left_out_with_a_warning(whole, tmp_path):
     assert found.attrs["tokens_unreadable"] == 8
     others = {"token": [*range(8), *range(16, 24)]}
     assert_same(found.isel(others), whole[1]["classify"].isel(others))
-    assert analysis.get(run, "classify").attrs["tokens_unreadable"] == 8
+    with pytest.warns(UserWarning, match="block 1"):
+        assert analysis.get(run, "classify").attrs["tokens_unreadable"] == 8
+
+
+@pytest.mark.filterwarnings("ignore:.*could not be read:UserWarning")
+@pytest.mark.parametrize("grows", [False, True])
+def test_what_is_known_stays_when_all_that_is_left_is_damaged(growing, grows):
+    run, grow = growing
+    first = run.analyze() if grows else None
+    run = grow()
+    damage(run.path, "loop/state", 2)
+    first = first or run.analyze()
+    second = run.analyze()
+    assert list(second) == list(first)
+    for name in ("convergence", "classify"):
+        assert second[name].attrs["tokens_unreadable"] == 8
+        assert_same(first[name].isel(token=range(16)), second[name].isel(token=range(16)))
+    assert np.isnan(second["convergence"]["relative_step"].values[:, 16:]).all()
+    assert (second["classify"]["reason"].values[:, 16:] == "unreadable").all()
+
+
+@pytest.mark.filterwarnings("ignore:.*could not be read:UserWarning")
+def test_a_damaged_file_costs_only_those_that_read_it(copied):
+    restore = damage(copied, "loop/state", 0)
+    damage(copied, "states/resid_post", 1)
+    run = looplens.open_run(copied)
+    results = run.analyze()
+    kept = {name: sorted(json.loads(results[name].attrs["blocks"])) for name in results}
+    assert (kept["path_independence"], kept["cycle"]) == (["1", "2"], ["0", "2"])
+    assert (kept["convergence"], kept["readout"]) == (["2"], ["0", "1", "2"])
+    for name in results:
+        assert_same(results[name], analysis.ANALYZERS[name].compute(run))
+    restore()
+    for number in (0, 2):
+        damage(copied, "states/resid_post", number)
+    shutil.rmtree(copied / "analysis")
+    run = looplens.open_run(copied)
+    with pytest.raises(AnalysisError, match=r"No token of .*resid_post"):
+        run.analyze("cycle")
+    results = run.analyze()
+    assert "No token of" in results.skipped["cycle"]
+    assert "path_independence" in results
+    assert "cycle" not in run.summary()
+
+
+def test_unreadable_blocks_are_tried_again_and_never_silent(whole, copied, reads, monkeypatch):
+    restore = damage(copied, "loop/state", 1)
+    run = looplens.open_run(copied)
+    with pytest.warns(UserWarning):
+        run.analyze(NAMES)
+    reads.clear()
+    monkeypatch.setattr(type(run), "write_analysis", None)  # nothing new: nothing to write
+    with pytest.warns(UserWarning, match="1 of 3 blocks"):
+        again = run.analyze(NAMES, missing_only=True)
+    assert (list(again.unreadable), reads) == ([1], set(range(8, 16)))
+    monkeypatch.undo()
+    restore()
+    run = looplens.open_run(copied)
+    assert run.analyze(NAMES, missing_only=True).unreadable == {}
+    for name in NAMES:
+        assert_same(run.analysis(name), whole[1][name])
 
 
 def test_nothing_recorded_and_nothing_readable_say_so(growing):
@@ -158,18 +251,19 @@ def test_nothing_recorded_and_nothing_readable_say_so(growing):
         run.analyze("classify")
 
 
-def test_workers_give_the_same_numbers(whole, tmp_path):
+def test_workers_give_the_same_numbers_also_when_the_run_grows(whole, growing):
     distributed = pytest.importorskip("distributed")
-    path = tmp_path / "run"
-    shutil.copytree(whole[0], path)
-    run = looplens.open_run(path)
+    run, grow = growing
     with (
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
+        run.analyze(NAMES, client=client)
+        run = grow()
         results = run.analyze(client=client)
+    assert results.unreadable == {}
     for name, dataset in whole[1].items():
         assert_same(results[name], dataset)
     with pytest.raises(InputError, match=r"must be a distributed\.Client; got str"):

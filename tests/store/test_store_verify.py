@@ -119,3 +119,14 @@ def test_an_incomplete_run_reads_what_is_committed_and_is_whole_so_far(tmp_path,
     document["attributes"]["complete"] = True
     (path / "zarr.json").write_text(json.dumps(document))
     assert [str(d) for d in verify(path).damaged] == ["block 1: blocks/000001.json is missing"]
+
+
+def test_changed_attributes_are_found(tiny):
+    file = tiny.path / "zarr.json"
+    document = json.loads(file.read_text())
+    assert verify(tiny.path).ok
+    document["attributes"]["restart_seeds"][0] = 7
+    file.write_text(json.dumps(document))
+    report = verify(tiny.path)
+    assert not report.ok
+    assert "zarr.json has other attributes (model, seeds, settings, sizes)" in str(report)

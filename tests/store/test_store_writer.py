@@ -216,6 +216,6 @@ def test_only_a_run_is_ever_replaced(tiny, tmp_path):
 
 def test_a_full_disk_is_noticed_before_recording(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))
-    with pytest.raises(StoreError, match=r"The run needs .* GiB, but only 0\.0 GiB are free at"):
+    with pytest.raises(StoreError, match=r"The run needs .* MiB, but only 0\.0 MiB are free at"):
         RunWriter(tmp_path / "run", make_spec())
     RunWriter(tmp_path / "run", make_spec(), check_space=False)

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from looplens.analysis._coverage import Coverage, covered_tokens
-from looplens.analysis._engine import Block, Job, Wants, measure_run
+from looplens.analysis._engine import Block, Job, Wants, measure_run, nothing_read
 from looplens.errors import CorruptRunError
 
 if TYPE_CHECKING:
@@ -105,13 +105,22 @@ class Analyzer:
         return self.summarize(dataset, run)
 
     def compute(self, run: StoredRun, **parameters: Any) -> xr.Dataset:
-        """Compute this analysis alone, over all tokens that can be read; nothing is stored."""
-        source = Source(run=run, coverage=Coverage(run))
+        """Compute this analysis alone, over all tokens that can be read; nothing is stored.
+
+        Raises
+        ------
+        AnalysisError
+            If no token can be read.
+        """
+        coverage = Coverage(run)
+        source = Source(run=run, coverage=coverage)
         plan = self.plan(source, **parameters)
         arrays: dict[str, np.ndarray] = {}
         if self.measure is not None:
-            job = Job(analyzer=self, plan=plan, todo=source.coverage.known)
-            arrays = measure_run(run, [job], source.coverage)[self.name]
+            job = Job(analyzer=self, plan=plan, todo=coverage.known, coverage=coverage)
+            arrays = measure_run(run, [job]).get(self.name, {})
+            if not arrays:
+                raise nothing_read(run, coverage)
         return self.build(source, plan, arrays)
 
 

@@ -16,7 +16,7 @@ from looplens.analysis.analyzers._analyzer import (
     labelled,
     needs_iterations,
 )
-from looplens.errors import AnalysisError, CorruptRunError
+from looplens.errors import CorruptRunError
 
 if TYPE_CHECKING:
     from looplens.store import StoredRun
@@ -39,16 +39,14 @@ def build(source: Source, plan: None, arrays: dict[str, np.ndarray]) -> xr.Datas
     found: dict[int, np.ndarray] = {}
     for prompt in prompts:
         tokens = run.token_range(prompt)
-        # Patterns are committed with the block in which their prompt starts.
-        if not coverage.known[tokens.start]:
+        # Patterns are committed with the block in which their prompt starts, in files of their own.
+        if not coverage.recorded[tokens.start]:
             continue
         try:
             found[prompt] = _changes(run, prompt)
         except CorruptRunError as error:
             coverage.give_up(slice(tokens.start, tokens.stop), str(error))
-    if not found:
-        raise AnalysisError("Attention of no prompt can be read yet.")
-    heads = next(iter(found.values())).shape[-1]
+    heads = run.attrs["n_heads"]
     missing = np.full((*shape, heads), np.nan)
     change = [found.get(prompt, missing) for prompt in prompts]
     variable = labelled(

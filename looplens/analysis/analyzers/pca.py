@@ -7,7 +7,6 @@ is that of all states.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,14 +27,12 @@ from looplens.analysis.analyzers._analyzer import (
     labelled,
     needs_states,
 )
-from looplens.errors import CorruptRunError
+from looplens.analysis.analyzers._sample import STATE, sampled
 
 if TYPE_CHECKING:
     from looplens.store import StoredRun
 
-_PIECE = 2**24  # bytes of a piece of the sample: opening many small ones takes longer
 _TOGETHER = 2**13  # states to be added to a covariance at a time
-_STATE = -1  # where layers are numbered, the loop state
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,10 +62,10 @@ def plan(source: Source, *, n_components: int = 6, sample: int = 2**16) -> Bases
     whole_number(n_components, "n_components", least=1)
     whole_number(sample, "sample", least=1)
     run = source.run
-    numbers = [_STATE, *(run.recorded_layers if has_layers(run) else ())]
+    numbers = [STATE, *(run.recorded_layers if has_layers(run) else ())]
     covariances = {number: Covariance(run.width) for number in numbers}
     waiting: dict[int, list[np.ndarray]] = {number: [] for number in numbers}
-    for states in _sampled(source, numbers, sample):
+    for states in sampled(source, numbers, sample):
         for number in numbers:
             waiting[number].append(states[number].reshape(-1, run.width))
             # Many states at once: adding costs as much as so many states do.
@@ -93,42 +90,6 @@ def _basis(covariance: Covariance, n_components: int) -> Basis:
     )
 
 
-def _sampled(
-    source: Source, numbers: Sequence[int], states: int
-) -> Iterator[dict[int, np.ndarray]]:
-    """Yield the states of a sample by place; what cannot be read is counted, block by block."""
-    pending = _sample(source, states)
-    while pending:
-        tokens = pending.pop(0)
-        try:
-            yield {number: _read(source.run, tokens, number) for number in numbers}
-        except CorruptRunError as error:
-            parts = source.coverage.by_block(tokens)
-            if len(parts) > 1:
-                pending = parts + pending
-            else:
-                source.coverage.give_up(tokens, str(error))
-
-
-def _read(run: StoredRun, tokens: slice, number: int) -> np.ndarray:
-    """States of iterations 1..T at one place."""
-    if number == _STATE:
-        return run.state(tokens=tokens).values[:, :, first_iteration(run) :]
-    return run.site("resid_post", tokens=tokens, layer=number).values
-
-
-def _sample(source: Source, states: int) -> list[slice]:
-    """Choose evenly spaced pieces of a few chunks with at least this many states together."""
-    run = source.run
-    chunks = [piece for part in run.blocks(_PIECE) for piece in source.coverage.pieces(part)]
-    if not chunks:
-        return []
-    per_chunk = (chunks[0].stop - chunks[0].start) * run.restarts * len(run.kept_iterations)
-    wanted = min(len(chunks), -(-states // per_chunk))
-    chosen = np.unique(np.linspace(0, len(chunks) - 1, wanted).round().astype(int))
-    return [chunks[index] for index in chosen]
-
-
 def keep(source: Source, stored: xr.Dataset, *, sample: int = 2**16, **_: int) -> Bases | None:
     """Return the components of a stored result, if a larger run would be fitted to no more."""
     places = {}
@@ -138,7 +99,7 @@ def keep(source: Source, stored: xr.Dataset, *, sample: int = 2**16, **_: int) -
     counts = stored["components"].attrs.get("states", 0)
     if counts < sample:
         return None
-    places[_STATE] = Basis(
+    places[STATE] = Basis(
         components=stored["components"].values,
         mean=stored["mean"].values,
         shares=stored["explained_variance_ratio"].values,
@@ -156,19 +117,19 @@ def keep(source: Source, stored: xr.Dataset, *, sample: int = 2**16, **_: int) -
 
 
 def wants(run: StoredRun, plan: Bases) -> Wants:
-    """Ask for projections on the components, and on the mean for the variance about it."""
-    directions = {
-        number: np.concatenate([basis.components, basis.mean[None]])
-        for number, basis in plan.places.items()
-    }
-    return Wants(layers=has_layers(run), directions=directions)
+    """Ask for projections on the components, and for squares, about the mean."""
+    return Wants(
+        layers=has_layers(run),
+        directions={number: basis.components for number, basis in plan.places.items()},
+        origins={number: basis.mean for number, basis in plan.places.items()},
+    )
 
 
 def measure(block: Block, plan: Bases) -> dict[str, np.ndarray]:
     """Project, and sum up the variance along the components and altogether."""
     start = first_iteration(block.run)
     length = start + len(block.run.kept_iterations)
-    places, variance = _projected(block.state, block.shape, length, plan.places[_STATE], start)
+    places, variance = _projected(block.state, block.shape, length, plan.places[STATE], start)
     arrays = {"projection": places, "variance": variance}
     if block.layers:
         found = [
@@ -190,24 +151,22 @@ def _projected(
     The variances are summed over the iterations from index `start`: along each component, and in
     all directions.
     """
-    components, mean = basis.components, basis.mean
-    count, n = shape[0] * shape[1], len(components)
+    count, n = shape[0] * shape[1], len(basis.components)
     places = np.full((count, length, n), np.nan, dtype=np.float32)
     variance = np.full((count, n + 1), np.nan)
     for part in parts:
-        if part.projected is None:
+        if part.projected is None or part.from_origin2 is None:
             raise ValueError("these products were taken without projections")
-        centred = part.projected[..., :n] - components @ mean
-        places[part.rows] = centred
-        variance[part.rows, :n] = (centred[:, start:].astype(np.float64) ** 2).sum(1)
-        square = part.norm2 * part.scale[:, None] ** 2 - 2 * part.projected[..., n] + mean @ mean
-        variance[part.rows, n] = np.maximum(square[:, start:], 0.0).sum(1)
+        with np.errstate(over="ignore"):  # infinite where float32 ends
+            places[part.rows] = part.projected
+        variance[part.rows, :n] = (part.projected[:, start:] ** 2).sum(1)
+        variance[part.rows, n] = part.from_origin2[:, start:].sum(1)
     return places.reshape(*shape, length, n), variance.reshape(*shape, n + 1)
 
 
 def build(source: Source, plan: Bases, whole: dict[str, np.ndarray]) -> xr.Dataset:
     """Name the components, the variance of all states that they explain, and the projections."""
-    run, state = source.run, plan.places[_STATE]
+    run, state = source.run, plan.places[STATE]
     components, mean = _in_the_model(run, state)
     sums = ("restart", "token", "part")
     data = {
@@ -301,7 +260,7 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
 
 ANALYZER = Analyzer(
     name="pca",
-    version=2,
+    version=3,
     title="Principal components",
     needs=needs_states,
     plan=plan,

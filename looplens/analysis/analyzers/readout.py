@@ -69,14 +69,15 @@ def build(source: Source, plan: None, arrays: dict[str, np.ndarray]) -> xr.Datas
             "Kullback-Leibler divergence of the last prediction from this one, median",
             "nat",
         ),
-        "prediction_flips": labelled(pair, flips, "times that the best token changes"),
-        "prediction_settling": labelled(
+    }
+    if run.all_iterations:  # what happens between kept ones is not known
+        data["prediction_flips"] = labelled(pair, flips, "times that the best token changes")
+        data["prediction_settling"] = labelled(
             pair,
             settling,
             "first iteration from which on the best token is the last one",
             "iteration",
-        ),
-    }
+        )
     names = coordinates(run, "restart", "token", "iteration")
     if targets.any():
         correct = readout["target_rank"][:, targets] == 0
@@ -122,14 +123,17 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
 
     With targets: ``final_accuracy``, ``best_accuracy``, ``best_iteration`` (the first one to reach
     it), ``overthinking`` (best less final). Always: ``final_entropy``, ``final_kl_to_previous``,
-    ``median_prediction_settling`` and ``mean_prediction_flips`` over trajectories.
+    ``median_prediction_settling`` and ``mean_prediction_flips`` over trajectories, where runs keep
+    every iteration.
     """
     summary: Summary = {
         "final_entropy": float(dataset["entropy"].values[-1]),
         "final_kl_to_previous": float(dataset["kl_to_previous"].values[-1]),
-        "median_prediction_settling": over_known(np.median, dataset["prediction_settling"].values),
-        "mean_prediction_flips": over_known(np.mean, dataset["prediction_flips"].values),
     }
+    if "prediction_settling" in dataset:
+        settling, flips = dataset["prediction_settling"].values, dataset["prediction_flips"].values
+        summary["median_prediction_settling"] = over_known(np.median, settling)
+        summary["mean_prediction_flips"] = over_known(np.mean, flips)
     if "accuracy" in dataset:
         accuracy = dataset["accuracy"].values
         best = int(accuracy.argmax())

@@ -43,10 +43,11 @@ def worker_of(value: Any) -> tuple[int, int] | None:
         raise InputError(
             f"worker must be a number and a count such as '0/4' or (0, 4), got {value!r}"
         ) from None
-    if count < 1 or not 0 <= number < count:
+    if count < 1:
+        raise InputError(f"worker must be one of at least 1, such as '0/1', got {value!r}")
+    if not 0 <= number < count:
         raise InputError(
-            f"there is no worker {number} of {count}: workers are counted from 0 to "
-            f"{max(0, count - 1)}"
+            f"there is no worker {number} of {count}: workers are counted from 0 to {count - 1}"
         )
     return number, count
 

@@ -64,7 +64,12 @@ def attention(material: Material) -> Section | None:
     if "attention_change" not in material:
         return None
     run = material.run
-    prompt = telling_prompt(material, run.attention_prompts)
+    change = material["attention_change"]["change"]
+    known = np.isfinite(change.values).any(tuple(range(1, change.ndim)))
+    readable = tuple(int(prompt) for prompt in change["prompt"].values[known])
+    if not readable:  # what is lost is counted with the damage
+        return None
+    prompt = telling_prompt(material, readable)
     layer, last = run.recorded_layers[0], run.kept_iterations[-1]
     first = int(material["attention_change"]["iteration"].values[0])
     return Section(

@@ -19,13 +19,15 @@ def readout(material: Material) -> Section | None:
         return None
     results, value = material["readout"], material.number
     by = "difficulty" if "accuracy_by_difficulty" in results else None
-    facts = [
-        Fact(
-            label="Prediction settles, median",
-            value=number(value("readout", "median_prediction_settling")),
-            note="first iteration from which on the best token stays the same",
+    facts = []
+    if "prediction_settling" in results:
+        facts.append(
+            Fact(
+                label="Prediction settles, median",
+                value=number(value("readout", "median_prediction_settling")),
+                note="first iteration from which on the best token stays the same",
+            )
         )
-    ]
     if np.isfinite(value("readout", "final_accuracy")):
         facts += [
             Fact(

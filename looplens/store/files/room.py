@@ -212,10 +212,14 @@ def _check_space(target: Any, needed_bytes: int) -> None:
     free = target.free_bytes()
     if free is not None and needed_bytes > free:
         raise StoreError(
-            f"The run needs {needed_bytes / 2**30:.1f} GiB, but only {free / 2**30:.1f} GiB "
+            f"The run needs {_shown(needed_bytes)}, but only {_shown(free)} "
             f"are free at {target}. Record fewer prompts, tokens, iterations, layers, restarts or "
             "sites, reduce the states, store float16, or pass check_space=False."
         )
+
+
+def _shown(nbytes: int) -> str:
+    return f"{nbytes / 2**30:.1f} GiB" if nbytes >= 2**30 else f"{nbytes / 2**20:.1f} MiB"
 
 
 def _remove_leftover(files: Any) -> None:

@@ -126,17 +126,31 @@ def _digest(text: str) -> str:
 
 
 def _only_what_differs(there: str, here: str) -> tuple[str, str]:
-    """Of two JSON objects keep the entries that are not the same."""
+    """Of two JSON texts keep what is not the same, down to the innermost entry that holds it."""
     try:
         old, new = json.loads(there), json.loads(here)
     except ValueError:
         return there, here
-    if not (isinstance(old, dict) and isinstance(new, dict)):
+    if not isinstance(old, dict | list) or type(old) is not type(new):
         return there, here
-    keys = [key for key in {**new, **old} if old.get(key) != new.get(key)]
-    return tuple(  # type: ignore[return-value]
-        _json({key: values[key] for key in keys if key in values}) for values in (old, new)
-    )
+    old, new = _innermost(old, new)
+    return _json(old), _json(new)
+
+
+def _innermost(old: Any, new: Any) -> tuple[Any, Any]:
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = [_innermost(a, b) for a, b in zip(old, new, strict=True) if a != b]
+        return [a for a, _ in pairs], [b for _, b in pairs]
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return old, new
+    kept: tuple[dict[str, Any], dict[str, Any]] = {}, {}
+    for key in {**old, **new}:
+        if key in old and key in new:
+            if old[key] != new[key]:
+                kept[0][key], kept[1][key] = _innermost(old[key], new[key])
+        else:
+            kept[key in new][key] = (new if key in new else old)[key]
+    return kept
 
 
 def _cut(text: str) -> str:

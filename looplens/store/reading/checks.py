@@ -6,6 +6,9 @@ read here; whether the numbers themselves are there is checked when they are rea
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from looplens.errors import CorruptRunError, LoopLensError, SchemaVersionError
@@ -16,6 +19,7 @@ from looplens.store.format.schema import SCHEMA_VERSION, SITES, looplens_version
 from looplens.store.format.validation import STORE_DTYPES
 from looplens.store.reading.arrays import StoredArray
 
+_CHANGING = frozenset({"complete", "non_finite", "created", "digest"})
 _REQUIRED = {
     "complete": bool,
     "model": dict,
@@ -114,6 +118,15 @@ def read_layout(location: RunLocation, attributes: dict[str, Any]) -> Layout:
         width=attributes.get("width"),
         block_tokens=attributes["block_tokens"],
     )
+
+
+def attributes_digest(attributes: Mapping[str, Any]) -> str:
+    """Return a digest of what the attributes of a run say for good: model, seeds, settings, sizes.
+
+    Without what changes while the run is recorded, and the digest itself.
+    """
+    fixed = {name: value for name, value in attributes.items() if name not in _CHANGING}
+    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def check_arrays(location: RunLocation, layout: Layout) -> None:

@@ -15,7 +15,7 @@ from looplens.store.files.shard_reading import DamagedChunkError
 from looplens.store.format.blocks import committed_blocks, read_record
 from looplens.store.format.layout import Layout
 from looplens.store.reading.arrays import StoredArray
-from looplens.store.reading.checks import check_arrays, read_layout
+from looplens.store.reading.checks import attributes_digest, check_arrays, read_layout
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,6 +120,9 @@ def verify(
     attributes = location.root_attributes()
     layout = read_layout(location, attributes)
     damaged = _creation_damage(location, layout)
+    if attributes.get("digest") != attributes_digest(attributes):
+        what = "has other attributes (model, seeds, settings, sizes) than were written"
+        damaged.append(Damage(block=None, file="zarr.json", what=what))
     committed = committed_blocks(location)
     every = range(layout.n_blocks)
     nbytes = 0

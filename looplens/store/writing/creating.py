@@ -11,7 +11,7 @@ from looplens.store.files.location import RunLocation
 from looplens.store.format.fingerprint import differences
 from looplens.store.format.schema import SCHEMA_VERSION, looplens_version
 from looplens.store.format.spec import RunSpec
-from looplens.store.reading.checks import read_layout
+from looplens.store.reading.checks import attributes_digest, read_layout
 from looplens.store.writing.column import whole
 from looplens.store.writing.tables import write_tables
 
@@ -34,7 +34,7 @@ def create_run(location: RunLocation, spec: RunSpec) -> bool:
         **spec.attributes(),
         "fingerprint": spec.fingerprint(),
     }
-    location.create_group("", attributes)
+    location.create_group("", {**attributes, "digest": attributes_digest(attributes)})
     groups = {"prompts", "tokens", "analysis"}
     groups |= {"vocabulary"} if spec.vocabulary else set()
     for key in variables:
