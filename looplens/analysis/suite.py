@@ -37,6 +37,8 @@ class Results(dict[str, xr.Dataset]):
     ----------
     skipped : dict of str to str
         Reason by name.
+    failed : dict of str to str
+        Reason by name, of those of the skipped ones of which nothing could be read.
     unreadable : dict of int to str
         What is wrong with blocks that could not be read, by their numbers.
     not_recorded : int
@@ -46,6 +48,7 @@ class Results(dict[str, xr.Dataset]):
     def __init__(self) -> None:
         super().__init__()
         self.skipped: dict[str, str] = {}
+        self.failed: dict[str, str] = {}
         self.unreadable: dict[int, str] = {}
         self.not_recorded = 0
 
@@ -139,7 +142,14 @@ def analyze(
                 )
     if errors and (names is not None or not found):
         raise next(iter(errors.values()))
-    results.skipped |= {name: str(error) for name, error in errors.items()}
+    results.failed = {name: str(error) for name, error in errors.items()}
+    results.skipped |= results.failed
+    if results.failed:
+        warnings.warn(
+            f"These analyses could not be made: {', '.join(results.failed)}. "
+            f"{next(iter(results.failed.values()))}",
+            stacklevel=2,
+        )
     for analyzer in possible:
         if analyzer.name in found:
             dataset = results[analyzer.name] = found[analyzer.name]

@@ -136,6 +136,8 @@ def analyze(
         for key, value in values.items():
             table.add_row(name, key, _short(value))
     Console().print(table)
+    if found.failed:  # which, and why, has been said in a warning
+        raise typer.Exit(2)
 
 
 def report(

@@ -226,7 +226,7 @@ def test_a_damaged_file_costs_only_those_that_read_it(copied):
 def test_unreadable_blocks_are_tried_again_and_never_silent(whole, copied, reads, monkeypatch):
     restore = damage(copied, "loop/state", 1)
     run = looplens.open_run(copied)
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="1 of 3"):
         run.analyze(NAMES)
     reads.clear()
     monkeypatch.setattr(type(run), "write_analysis", None)  # nothing new: nothing to write

@@ -163,7 +163,7 @@ def _median_with_never(settling: np.ndarray) -> float | None:
 
 ANALYZER = Analyzer(
     name="convergence",
-    version=2,
+    version=3,
     title="How tokens settle",
     needs=needs_iterations,
     plan=plan,
