@@ -200,6 +200,7 @@ def test_what_is_known_stays_when_all_that_is_left_is_damaged(growing, grows):
 
 
 @pytest.mark.filterwarnings("ignore:.*could not be read:UserWarning")
+@pytest.mark.filterwarnings("ignore:These analyses could not be made")
 def test_a_damaged_file_costs_only_those_that_read_it(copied):
     restore = damage(copied, "loop/state", 0)
     damage(copied, "states/resid_post", 1)
