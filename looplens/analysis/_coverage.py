@@ -7,16 +7,19 @@ counted and named, so that nothing is missing without a word.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from looplens.errors import CorruptRunError
+
 if TYPE_CHECKING:
     from looplens.store import StoredRun
 
+T = TypeVar("T")
 NOT_RECORDED, UNREADABLE = "not recorded", "unreadable"
 
 
@@ -88,6 +91,27 @@ class Coverage:
     def pieces(self, tokens: slice) -> Iterator[slice]:
         """Yield the runs of known tokens of a slice."""
         return pieces_of(self.known, tokens)
+
+    def readable(
+        self, pieces: Iterable[slice], read: Callable[[slice], T]
+    ) -> Iterator[tuple[slice, T]]:
+        """Yield pieces with what was read of them; by block, where they cannot be read at once.
+
+        Blocks that cannot be read are counted as unreadable.
+        """
+        pending = list(pieces)
+        while pending:
+            tokens = pending.pop(0)
+            try:
+                found = read(tokens)
+            except CorruptRunError as error:
+                parts = self.by_block(tokens)
+                if len(parts) > 1:
+                    pending = parts + pending
+                else:
+                    self.give_up(tokens, str(error))
+            else:
+                yield tokens, found
 
     def by_block(self, tokens: slice) -> list[slice]:
         """Cut a slice at the edges of blocks."""

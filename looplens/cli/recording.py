@@ -133,7 +133,7 @@ def record(
         plan = looplens.record(loaded, given, **settings, plan_only=True)
         console.print(str(plan), highlight=False, markup=False, soft_wrap=True)
         return
-    before = _complete_since(out)
+    before = _complete_since(out) if resume or worker else None
     with options.dask_client(scheduler) as client:
         run = looplens.record(
             loaded,

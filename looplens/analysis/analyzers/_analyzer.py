@@ -15,7 +15,6 @@ import xarray as xr
 
 from looplens.analysis._coverage import Coverage, covered_tokens
 from looplens.analysis._engine import Block, Job, Wants, measure_run, nothing_read
-from looplens.errors import CorruptRunError
 
 if TYPE_CHECKING:
     from looplens.store import StoredRun
@@ -232,15 +231,10 @@ def readouts(
         Where on an axis that some of them have, such as ``rank=0``.
     """
     run, coverage = source.run, source.coverage
-    pending = [piece for tokens in run.blocks() for piece in coverage.pieces(tokens)]
-    while pending:
-        tokens = pending.pop(0)
-        try:
-            part = run.readout[list(names)].isel({"token": tokens, **place}, missing_dims="ignore")
-            yield tokens, {name: part[name].values for name in names}
-        except CorruptRunError as error:
-            parts = coverage.by_block(tokens)
-            if len(parts) > 1:
-                pending = parts + pending
-            else:
-                coverage.give_up(tokens, str(error))
+
+    def read(tokens: slice) -> dict[str, np.ndarray]:
+        part = run.readout[list(names)].isel({"token": tokens, **place}, missing_dims="ignore")
+        return {name: part[name].values for name in names}
+
+    pieces = [piece for tokens in run.blocks() for piece in coverage.pieces(tokens)]
+    yield from coverage.readable(pieces, read)

@@ -9,7 +9,6 @@ import numpy as np
 
 from looplens.analysis._engine import first_iteration
 from looplens.analysis.analyzers._analyzer import Source
-from looplens.errors import CorruptRunError
 
 if TYPE_CHECKING:
     from looplens.store import StoredRun
@@ -20,17 +19,12 @@ _PIECE = 2**24  # bytes of a piece: opening many small ones takes longer
 
 def sampled(source: Source, numbers: Sequence[int], states: int) -> Iterator[dict[int, np.ndarray]]:
     """Yield the states of a sample by place; what cannot be read is counted, block by block."""
-    pending = _sample(source, states)
-    while pending:
-        tokens = pending.pop(0)
-        try:
-            yield {number: _read(source.run, tokens, number) for number in numbers}
-        except CorruptRunError as error:
-            parts = source.coverage.by_block(tokens)
-            if len(parts) > 1:
-                pending = parts + pending
-            else:
-                source.coverage.give_up(tokens, str(error))
+
+    def read(tokens: slice) -> dict[int, np.ndarray]:
+        return {number: _read(source.run, tokens, number) for number in numbers}
+
+    for _, found in source.coverage.readable(_sample(source, states), read):
+        yield found
 
 
 def _read(run: StoredRun, tokens: slice, number: int) -> np.ndarray:

@@ -102,11 +102,6 @@ class Layout:
         """How many blocks the tokens make."""
         return -(-self.n_tokens // self.block_tokens)
 
-    @property
-    def token_block(self) -> int:
-        """How many tokens one chunk of states holds."""
-        return min(self._state_chunk, self.block_tokens, self.n_tokens)
-
     def variables(self) -> dict[str, VariableSpec]:
         """Return every array of states, readouts, attention and the reduction, by path."""
         found = [self._state(), *map(self._site, self.sites)]
