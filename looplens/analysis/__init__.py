@@ -15,20 +15,20 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from looplens.analysis._attention import attention_change
-from looplens.analysis._convergence import Convergence, convergence
-from looplens.analysis._cycle import Cycle, cycle
-from looplens.analysis._kneedle import Knee, kneedle
-from looplens.analysis._path_independence import PathIndependence, path_independence
-from looplens.analysis._pca import PCAResult, pca
-from looplens.analysis._readout import prediction_flips, prediction_settling
-from looplens.analysis._regimes import (
+from looplens.analysis.measures.attention import attention_change
+from looplens.analysis.measures.convergence import Convergence, convergence
+from looplens.analysis.measures.cycle import Cycle, cycle
+from looplens.analysis.measures.kneedle import Knee, kneedle
+from looplens.analysis.measures.loop_span import LoopSpan, angular_distance, choose_loop_span
+from looplens.analysis.measures.path_independence import PathIndependence, path_independence
+from looplens.analysis.measures.pca import PCAResult, pca
+from looplens.analysis.measures.readout import prediction_flips, prediction_settling
+from looplens.analysis.regimes.classifying import (
     REGIMES,
     Regimes,
     RegimeThresholds,
     classify,
 )
-from looplens.analysis.loop_span import LoopSpan, angular_distance, choose_loop_span
 
 if TYPE_CHECKING:
     from looplens.analysis.registry import ANALYZERS as ANALYZERS

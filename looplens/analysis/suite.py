@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from looplens.analysis._coverage import unreadable_blocks
-from looplens.analysis._engine import Tell
-from looplens.analysis._incremental import computed, current
 from looplens.analysis.analyzers._analyzer import Analyzer, Summary
 from looplens.analysis.registry import ANALYZERS
+from looplens.analysis.running.coverage import unreadable_blocks
+from looplens.analysis.running.engine import Tell
+from looplens.analysis.running.incremental import computed, current
 from looplens.errors import AnalysisError, InputError, near_matches
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ def analyze(
     run : StoredRun
         The run.
     names : str or iterable of str, optional
-        Which analyses; by default all that the run holds the data for.
+        Which analyses; by default all standard ones that the run holds the data for, and those that
+        are stored in it already. ``"all"`` takes the costly ones too.
     progress : bool or callable, optional
         True shows a progress bar; a callable gets ``(done, total)``: parts of the run that were
         read, all analyses together.
@@ -103,7 +104,11 @@ def analyze(
     components of `pca` are kept if they were fitted to a full sample, and fitted again otherwise.
     A damaged file takes its tokens from those analyses only that read it.
     """
+    everything = names == "all"
+    names = None if everything else names
     chosen = _chosen(names)
+    if names is None and not everything:
+        chosen = [analyzer for analyzer in chosen if analyzer.expected(run)]
     _check_parameters(chosen, parameters)
     results = Results()
     possible = []
@@ -211,7 +216,7 @@ def summary(run: StoredRun) -> dict[str, Summary]:
     """
     found = {}
     for name, analyzer in ANALYZERS.items():
-        if analyzer.needs(run) is None:
+        if analyzer.expected(run) and analyzer.needs(run) is None:
             with contextlib.suppress(AnalysisError):  # no token of it can be read
                 found[name] = analyzer.summary(get(run, name), run)
     return found

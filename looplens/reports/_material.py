@@ -41,6 +41,8 @@ class Material:
         self.reasons: dict[str, str] = {}
         self.summary: dict[str, Mapping[str, Any]] = {}
         for name, analyzer in analysis.ANALYZERS.items():
+            if not analyzer.expected(run):
+                continue
             reason = analyzer.needs(run)
             if reason is None:
                 try:

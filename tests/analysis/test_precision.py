@@ -5,7 +5,7 @@ import pytest
 
 import looplens
 from looplens.analysis import convergence
-from looplens.analysis._compiled import compiled
+from looplens.analysis.algebra.compiled import compiled
 from looplens.prompts import Prompt
 from looplens.store import RunSpec, RunWriter
 

@@ -181,7 +181,7 @@ def test_each_trajectory_is_judged_alone(monkeypatch):
     systems = [system for kind in KINDS for system in draws(kind, count=2, snr_db=40)]
     states = states_of(systems)
     whole = classify(states)
-    monkeypatch.setattr("looplens.analysis._moments._BYTES_PER_GROUP", 1)
+    monkeypatch.setattr("looplens.analysis.algebra.moments._BYTES_PER_GROUP", 1)
     alone = classify(states[::-1])
     np.testing.assert_array_equal(whole.regime, alone.regime[::-1])
     np.testing.assert_array_equal(whole.reason, alone.reason[::-1])

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from looplens.analysis._coverage import Coverage, covered_tokens
-from looplens.analysis._engine import Block, Job, Wants, measure_run, nothing_read
+from looplens.analysis.running.coverage import Coverage, covered_tokens
+from looplens.analysis.running.engine import Block, Job, Wants, measure_run, nothing_read
 
 if TYPE_CHECKING:
     from looplens.store import StoredRun
@@ -78,6 +78,9 @@ class Analyzer:
         Names of the parameters that `plan` takes.
     token_axis : int
         Which axis of the arrays of `measure` is the token.
+    standard : bool
+        Whether it is among the analyses that are computed when none is named. One that costs much
+        more than reading the run is computed only by name, and read where it is stored.
     keep : callable
         ``keep(source, stored, **parameters)``: the plan of a stored result if new blocks can be
         added to it, else None.
@@ -94,7 +97,12 @@ class Analyzer:
     measure: Callable[[Block, Any], dict[str, np.ndarray]] | None = None
     parameters: tuple[str, ...] = ()
     token_axis: int = 1
+    standard: bool = True
     keep: Callable[..., Any] | None = None
+
+    def expected(self, run: StoredRun) -> bool:
+        """Whether a report or summary asks for it: always, or where it was asked for before."""
+        return self.standard or self.name in run.analyses
 
     def summary(self, dataset: xr.Dataset, run: StoredRun) -> Summary:
         """Return a few numbers of a result: of the tokens that it is of, and of no others."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from looplens.analysis._engine import first_iteration
 from looplens.analysis.analyzers._analyzer import Source
+from looplens.analysis.running.engine import first_iteration
 
 if TYPE_CHECKING:
     from looplens.store import StoredRun

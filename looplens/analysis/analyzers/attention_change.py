@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from looplens.analysis._attention import attention_change
 from looplens.analysis.analyzers._analyzer import (
     Analyzer,
     Source,
@@ -16,6 +15,7 @@ from looplens.analysis.analyzers._analyzer import (
     labelled,
     needs_iterations,
 )
+from looplens.analysis.measures.attention import attention_change
 from looplens.errors import CorruptRunError
 
 if TYPE_CHECKING:

@@ -8,17 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from looplens.analysis._engine import Block, Wants
-from looplens.analysis._regimes import (
-    NON_FINITE,
-    REGIMES,
-    SCORES,
-    UNRESOLVED,
-    RegimeThresholds,
-    regimes_of,
-    window_points,
-)
-from looplens.analysis._thresholds import ROUNDING_STEP, rounding_step
 from looplens.analysis.analyzers._analyzer import (
     Analyzer,
     Source,
@@ -28,6 +17,17 @@ from looplens.analysis.analyzers._analyzer import (
     labelled,
     needs_iterations,
 )
+from looplens.analysis.regimes.classifying import (
+    NON_FINITE,
+    REGIMES,
+    SCORES,
+    UNRESOLVED,
+    RegimeThresholds,
+    regimes_of,
+    window_points,
+)
+from looplens.analysis.regimes.thresholds import ROUNDING_STEP, rounding_step
+from looplens.analysis.running.engine import Block, Wants
 
 if TYPE_CHECKING:
     from looplens.store import StoredRun

@@ -7,15 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from looplens.analysis._convergence import (
-    CURVES,
-    array_rounding,
-    check_tolerance,
-    convergence_of,
-    settling_iteration,
-)
-from looplens.analysis._engine import Block, Wants
-from looplens.analysis._products import Moments
+from looplens.analysis.algebra.products import Moments
 from looplens.analysis.analyzers._analyzer import (
     Analyzer,
     Source,
@@ -29,6 +21,14 @@ from looplens.analysis.analyzers._analyzer import (
     over_known,
     token_columns,
 )
+from looplens.analysis.measures.convergence import (
+    CURVES,
+    array_rounding,
+    check_tolerance,
+    convergence_of,
+    settling_iteration,
+)
+from looplens.analysis.running.engine import Block, Wants
 
 if TYPE_CHECKING:
     from looplens.store import StoredRun

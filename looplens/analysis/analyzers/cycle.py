@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from looplens.analysis._cycle import cycle_of
-from looplens.analysis._engine import Block, Wants
 from looplens.analysis.analyzers._analyzer import (
     Analyzer,
     Source,
@@ -20,6 +18,8 @@ from looplens.analysis.analyzers._analyzer import (
     needs_states,
     over_known,
 )
+from looplens.analysis.measures.cycle import cycle_of
+from looplens.analysis.running.engine import Block, Wants
 
 if TYPE_CHECKING:
     from looplens.store import StoredRun

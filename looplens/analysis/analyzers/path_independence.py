@@ -7,11 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from looplens.analysis._convergence import array_rounding
-from looplens.analysis._coverage import NOT_RECORDED, UNREADABLE
-from looplens.analysis._engine import Block
-from looplens.analysis._path_independence import path_independence_of
-from looplens.analysis._regimes import NON_FINITE
 from looplens.analysis.analyzers._analyzer import (
     Analyzer,
     Source,
@@ -23,6 +18,11 @@ from looplens.analysis.analyzers._analyzer import (
     pairs_that_agree,
     readouts,
 )
+from looplens.analysis.measures.convergence import array_rounding
+from looplens.analysis.measures.path_independence import path_independence_of
+from looplens.analysis.regimes.classifying import NON_FINITE
+from looplens.analysis.running.coverage import NOT_RECORDED, UNREADABLE
+from looplens.analysis.running.engine import Block
 
 if TYPE_CHECKING:
     from looplens.store import StoredRun

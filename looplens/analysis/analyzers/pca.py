@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from looplens.analysis._engine import Block, Wants, first_iteration
-from looplens.analysis._gram import Floats
-from looplens.analysis._inputs import whole_number
-from looplens.analysis._pca import Covariance
-from looplens.analysis._products import Moments
+from looplens.analysis.algebra.gram import Floats
+from looplens.analysis.algebra.inputs import whole_number
+from looplens.analysis.algebra.products import Moments
 from looplens.analysis.analyzers._analyzer import (
     Analyzer,
     Source,
@@ -28,6 +26,8 @@ from looplens.analysis.analyzers._analyzer import (
     needs_states,
 )
 from looplens.analysis.analyzers._sample import STATE, sampled
+from looplens.analysis.measures.pca import Covariance
+from looplens.analysis.running.engine import Block, Wants, first_iteration
 
 if TYPE_CHECKING:
     from looplens.store import StoredRun

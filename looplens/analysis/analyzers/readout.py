@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from looplens.analysis._readout import prediction_flips, prediction_settling
 from looplens.analysis.analyzers._analyzer import (
     Analyzer,
     Source,
@@ -19,6 +18,7 @@ from looplens.analysis.analyzers._analyzer import (
     readouts,
     token_columns,
 )
+from looplens.analysis.measures.readout import prediction_flips, prediction_settling
 
 if TYPE_CHECKING:
     from looplens.store import StoredRun

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from looplens.analysis._gram import Floats
+from looplens.analysis.algebra.gram import Floats
 from looplens.errors import InputError
 
 

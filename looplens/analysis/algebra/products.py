@@ -1,6 +1,6 @@
 """What products of trajectories there are, and what can be done with them without the states.
 
-`_moments` takes them from states. Nothing is judged here.
+`moments` takes them from states. Nothing is judged here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from looplens.analysis._gram import TINY, Floats
+from looplens.analysis.algebra.gram import TINY, Floats
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,7 +1,7 @@
 """Compiled passes over states: each trajectory is gone through twice, while it lies in the cache.
 
 Sums are taken in the dtype of the states, in the many parts that the lanes of a processor make of
-them, and kept in float64. `_moments` says what they are for.
+them, and kept in float64. `moments` says what they are for.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from looplens.analysis._compiled import compiled
+from looplens.analysis.algebra.compiled import compiled
 
 Floats = NDArray[np.float64]
 States = NDArray[np.floating]

@@ -14,13 +14,13 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from looplens.analysis._convergence import array_rounding, signal_rate
-from looplens.analysis._gram import TINY, Floats
-from looplens.analysis._inputs import as_array
-from looplens.analysis._moments import moments_of
-from looplens.analysis._products import Moments
-from looplens.analysis._threads import in_threads
-from looplens.analysis._trajectories import tail_points
+from looplens.analysis.algebra.gram import TINY, Floats
+from looplens.analysis.algebra.inputs import as_array
+from looplens.analysis.algebra.moments import moments_of
+from looplens.analysis.algebra.products import Moments
+from looplens.analysis.algebra.threads import in_threads
+from looplens.analysis.algebra.trajectories import tail_points
+from looplens.analysis.measures.convergence import array_rounding, signal_rate
 from looplens.errors import InputError
 
 _BYTES_PER_STEP = 2**20  # what is differenced at a time stays in the cache

@@ -12,10 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from looplens.analysis._gram import Floats
-from looplens.analysis._periodic import PeriodicFit, Remainder, fold, harmonic, more_harmonics
-from looplens.analysis._thresholds import RegimeThresholds
-from looplens.analysis._window import Window, end_motion_beside, recurrence_lag
+from looplens.analysis.algebra.gram import Floats
+from looplens.analysis.regimes.periodic import (
+    PeriodicFit,
+    Remainder,
+    fold,
+    harmonic,
+    more_harmonics,
+)
+from looplens.analysis.regimes.thresholds import RegimeThresholds
+from looplens.analysis.regimes.window import Window, end_motion_beside, recurrence_lag
 
 # Below one part in a thousand all models are equally good; more parameters count against one.
 _EQUALLY_GOOD = 1e-3

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from looplens.analysis._gram import TINY, Floats
-from looplens.analysis._inputs import as_array
-from looplens.analysis._moments import moments_of
-from looplens.analysis._products import Moments
-from looplens.analysis._trajectories import tail_points
+from looplens.analysis.algebra.gram import TINY, Floats
+from looplens.analysis.algebra.inputs import as_array
+from looplens.analysis.algebra.moments import moments_of
+from looplens.analysis.algebra.products import Moments
+from looplens.analysis.algebra.trajectories import tail_points
 
 _SMALLEST_MOVEMENT = float(np.finfo(np.float32).eps)  # movement below rounding is not known better
 

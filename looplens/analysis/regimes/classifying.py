@@ -18,15 +18,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from looplens.analysis._gram import TINY, Floats
-from looplens.analysis._moments import moments_of
-from looplens.analysis._products import Moments
-from looplens.analysis._reasons import describe, describe_converged
-from looplens.analysis._tail import Tail, amplitude_of, has_converged, tail_of, unit_tail_of
-from looplens.analysis._threads import in_threads
-from looplens.analysis._thresholds import RegimeThresholds, rounding_step
-from looplens.analysis._trajectories import as_trajectories
-from looplens.analysis._verdict import (
+from looplens.analysis.algebra.gram import TINY, Floats
+from looplens.analysis.algebra.moments import moments_of
+from looplens.analysis.algebra.products import Moments
+from looplens.analysis.algebra.threads import in_threads
+from looplens.analysis.algebra.trajectories import as_trajectories
+from looplens.analysis.regimes.reasons import describe, describe_converged
+from looplens.analysis.regimes.tail import Tail, amplitude_of, has_converged, tail_of, unit_tail_of
+from looplens.analysis.regimes.thresholds import RegimeThresholds, rounding_step
+from looplens.analysis.regimes.verdict import (
     FIXED_POINT,
     ORBIT,
     REGIMES,
@@ -36,7 +36,7 @@ from looplens.analysis._verdict import (
     agree,
     find,
 )
-from looplens.analysis._window import measure
+from looplens.analysis.regimes.window import measure
 
 __all__ = [
     "FIXED_POINT",

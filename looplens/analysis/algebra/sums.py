@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from looplens.analysis._compiled import compiled
+from looplens.analysis.algebra.compiled import compiled
 
 Floats = NDArray[np.float64]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from looplens.analysis._inputs import real_number, whole_number
+from looplens.analysis.algebra.inputs import real_number, whole_number
 from looplens.errors import InputError, near_matches
 
 # Relative step |s_t - s_{t-1}| / |s_t| of a settled trajectory whose motion is rounding only:

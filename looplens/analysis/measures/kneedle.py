@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from looplens.analysis._gram import Floats
+from looplens.analysis.algebra.gram import Floats
 from looplens.errors import InputError
 
 

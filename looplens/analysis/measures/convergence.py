@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from looplens.analysis._gram import TINY, Floats
-from looplens.analysis._inputs import real_number
-from looplens.analysis._moments import moments_of
-from looplens.analysis._products import Moments
-from looplens.analysis._thresholds import ROUNDING_STEP
-from looplens.analysis._trajectories import as_trajectories, tail_points
+from looplens.analysis.algebra.gram import TINY, Floats
+from looplens.analysis.algebra.inputs import real_number
+from looplens.analysis.algebra.moments import moments_of
+from looplens.analysis.algebra.products import Moments
+from looplens.analysis.algebra.trajectories import as_trajectories, tail_points
+from looplens.analysis.regimes.thresholds import ROUNDING_STEP
 from looplens.errors import InputError
 
 _FLOOR_MULTIPLE = 3.0

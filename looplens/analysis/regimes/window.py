@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from looplens.analysis._gram import (
+from looplens.analysis.algebra.gram import (
     TINY,
     Floats,
     column_lag_sums,
@@ -25,8 +25,8 @@ from looplens.analysis._gram import (
     project_out,
     whiteness,
 )
-from looplens.analysis._periodic import PeriodicFit
-from looplens.analysis._tail import Tail, has_converged, spread2
+from looplens.analysis.regimes.periodic import PeriodicFit
+from looplens.analysis.regimes.tail import Tail, has_converged, spread2
 
 # What a model leaves over is measurement noise only if it is this white and fills this share of
 # the dimensions that noise would; the regimes have thresholds of their own for the same numbers.

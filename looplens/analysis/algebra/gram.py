@@ -81,10 +81,12 @@ class Leftover:
 
 def leftover(gram: Floats) -> Leftover:
     """Take the sums of Gram matrices (b, n, n)."""
-    from looplens.analysis import _sums  # numba takes a while to load, and viewers need none of it
+    from looplens.analysis.algebra import (
+        sums,  # numba takes a while to load, and viewers need none of it
+    )
 
     found = np.empty((len(gram), 7))
-    _sums.sums(np.ascontiguousarray(gram), found)
+    sums.sums(np.ascontiguousarray(gram), found)
     return Leftover(
         points=gram.shape[-1],
         lags=found[:, :4],

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from looplens.analysis._gram import Floats
-from looplens.analysis._inputs import as_array, whole_number
+from looplens.analysis.algebra.gram import Floats
+from looplens.analysis.algebra.inputs import as_array, whole_number
 from looplens.errors import InputError
 
 _LARGEST = 1e150  # squares of larger numbers overflow

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from looplens.analysis._gram import Floats
-from looplens.analysis._products import Moments, TailGram, chosen, divided, unit_offset
-from looplens.analysis._threads import in_threads
-from looplens.analysis._trajectories import tail_points
+from looplens.analysis.algebra.gram import Floats
+from looplens.analysis.algebra.products import Moments, TailGram, chosen, divided, unit_offset
+from looplens.analysis.algebra.threads import in_threads
+from looplens.analysis.algebra.trajectories import tail_points
 
 _BYTES_PER_GROUP = 2**20  # of Gram matrices
 _BYTES_OF_STATES = 2**24
@@ -132,7 +132,7 @@ def _placed(
     wanted: _Wanted,
 ) -> Moments:
     """Add what is asked for of the states about the origin; `rows` are those of the products."""
-    from looplens.analysis import _passes
+    from looplens.analysis.algebra import passes
 
     if wanted.directions is None:
         return part
@@ -140,13 +140,13 @@ def _placed(
         states = states[rows]
     projected = np.empty((*states.shape[:2], len(wanted.directions)))
     square = np.empty(states.shape[:2])
-    _passes.about_an_origin(states, wanted.origin, wanted.directions, projected, square)
+    passes.about_an_origin(states, wanted.origin, wanted.directions, projected, square)
     return dataclasses.replace(part, projected=projected, from_origin2=square)
 
 
 def _products(states: NDArray[np.floating], rows: NDArray[np.int64], wanted: _Wanted) -> Moments:
     """Moments of trajectories whose squares are all normal numbers."""
-    from looplens.analysis import _passes  # numba takes a while to load
+    from looplens.analysis.algebra import passes  # numba takes a while to load
 
     count, length, d_model = states.shape
     work = states.dtype
@@ -157,7 +157,7 @@ def _products(states: NDArray[np.floating], rows: NDArray[np.int64], wanted: _Wa
     along = np.empty((count, length - wanted.skip))
     across = np.empty((count, points, d_model), dtype=work)
     start = length - points if points else -1
-    _passes.through(
+    passes.through(
         states,
         work.type(0),
         wanted.limit_points,

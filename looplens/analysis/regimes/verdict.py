@@ -12,10 +12,10 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from looplens.analysis._gram import Floats
-from looplens.analysis._thresholds import RegimeThresholds
-from looplens.analysis._turning import turning_of
-from looplens.analysis._window import Window
+from looplens.analysis.algebra.gram import Floats
+from looplens.analysis.regimes.thresholds import RegimeThresholds
+from looplens.analysis.regimes.turning import turning_of
+from looplens.analysis.regimes.window import Window
 
 FIXED_POINT, ORBIT, SLIDER, UNRESOLVED = "fixed_point", "orbit", "slider", "unresolved"
 REGIMES = (FIXED_POINT, ORBIT, SLIDER, UNRESOLVED)

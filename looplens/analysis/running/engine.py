@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from looplens.analysis._coverage import Coverage, by_block, pieces_of
-from looplens.analysis._moments import moments_of
-from looplens.analysis._products import Moments
-from looplens.analysis._threads import threads
+from looplens.analysis.algebra.moments import moments_of
+from looplens.analysis.algebra.products import Moments
+from looplens.analysis.algebra.threads import threads
+from looplens.analysis.running.coverage import Coverage, by_block, pieces_of
 from looplens.errors import AnalysisError, CorruptRunError, InputError
 
 if TYPE_CHECKING:
@@ -46,8 +46,9 @@ class Wants:
         Directions to project on, by number of the layer; -1 is the loop state.
     origins : dict of int to ndarray (width,)
         What is subtracted from the states before that, by the same numbers.
-    origins : dict of int to ndarray (width,)
-        What is subtracted from the states before that, by the same numbers.
+    values : bool
+        Whether it looks at the residual stream itself, and not only at its products: `Block.values`
+        then holds all layers, which takes as much memory as the products save.
     """
 
     state: bool = True
@@ -55,6 +56,7 @@ class Wants:
     window: int | None = None
     directions: dict[int, NDArray[np.floating]] = field(default_factory=dict)
     origins: dict[int, NDArray[np.floating]] = field(default_factory=dict)
+    values: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +87,8 @@ class Block:
         Those of the residual stream, for each recorded layer.
     layer_dtype : dtype
         In which the layers are stored.
+    values : ndarray or None, shape (restart, token, layer, iteration, width)
+        The residual stream after each recorded layer, where an analysis wants the values.
     """
 
     run: StoredRun
@@ -93,6 +97,7 @@ class Block:
     state: list[Moments]
     layers: list[list[Moments]]
     layer_dtype: np.dtype
+    values: np.ndarray | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -258,13 +263,23 @@ def _read(run: StoredRun, jobs: Sequence[Job], tokens: slice) -> Block:
         states = run.state(tokens=tokens).values
         skip = first_iteration(run)
         state = moments_of(_flat(states), points=points, skip=skip, **projection(-1))
-    if any(want.layers for want in wants):
-        for number in run.recorded_layers:
-            values = run.site("resid_post", tokens=tokens, layer=number).values
-            dtype = values.dtype
+    kept: list[np.ndarray] = []
+    multiplied, looked_at = any(want.layers for want in wants), any(want.values for want in wants)
+    for number in run.recorded_layers if multiplied or looked_at else ():
+        values = run.site("resid_post", tokens=tokens, layer=number).values
+        dtype = values.dtype
+        if multiplied:
             layers.append(moments_of(_flat(values), points=points, **projection(number)))
+        if looked_at:
+            kept.append(values)
     return Block(
-        run=run, tokens=tokens, states=states, state=state, layers=layers, layer_dtype=dtype
+        run=run,
+        tokens=tokens,
+        states=states,
+        state=state,
+        layers=layers,
+        layer_dtype=dtype,
+        values=np.stack(kept, axis=2) if kept else None,
     )
 
 

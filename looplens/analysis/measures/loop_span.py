@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from looplens.analysis._gram import Floats
-from looplens.analysis._kneedle import Knee, kneedle
+from looplens.analysis.algebra.gram import Floats
+from looplens.analysis.measures.kneedle import Knee, kneedle
 from looplens.errors import AnalysisError, InputError
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from looplens.analysis._gram import Floats
-from looplens.analysis._inputs import as_array
+from looplens.analysis.algebra.gram import Floats
+from looplens.analysis.algebra.inputs import as_array
 
 
 def attention_change(patterns: ArrayLike) -> Floats:

@@ -16,9 +16,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from looplens.analysis._coverage import Coverage, unreadable_blocks
-from looplens.analysis._engine import Job, Tell, measure_run, nothing_read, unknown
 from looplens.analysis.analyzers._analyzer import Analyzer, Source
+from looplens.analysis.running.coverage import Coverage, unreadable_blocks
+from looplens.analysis.running.engine import Job, Tell, measure_run, nothing_read, unknown
 from looplens.errors import AnalysisError, CorruptRunError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def computed(
     complete : bool
         Take the parameters of a stored result, where no other ones are given.
     client, tell
-        See `looplens.analysis._engine.measure_run`.
+        See `looplens.analysis.running.engine.measure_run`.
 
     Yields
     ------

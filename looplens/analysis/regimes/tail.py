@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from looplens.analysis._gram import TINY, Floats
-from looplens.analysis._products import Moments, unit_offset
+from looplens.analysis.algebra.gram import TINY, Floats
+from looplens.analysis.algebra.products import Moments, unit_offset
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

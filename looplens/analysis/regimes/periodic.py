@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from looplens.analysis._gram import (
+from looplens.analysis.algebra.gram import (
     TINY,
     Floats,
     Leftover,
@@ -91,7 +91,7 @@ def fold(gram: Floats, detrended: Floats, d_model: int, below: float) -> Periodi
     4, 6, .. 22 for an exact alternation. What is left over is only looked at where it is less than
     the share `below`; elsewhere it counts as neither white nor fading.
     """
-    from looplens.analysis import _sums  # see `leftover`
+    from looplens.analysis.algebra import sums  # see `leftover`
 
     b, n, _ = gram.shape
     periods, share, slope, amplitude, removed = _folding(n)
@@ -113,7 +113,7 @@ def fold(gram: Floats, detrended: Floats, d_model: int, below: float) -> Periodi
     if len(rows):
         turns = periods[best[rows]]
         rest = detrended[rows]
-        _sums.fold_out(rest, turns)
+        sums.fold_out(rest, turns)
         left = leftover(rest)
         white[rows] = whiteness(left, removed[best[rows]])
         full[rows] = isotropy(left, d_model, n - 1 - turns)
@@ -147,14 +147,14 @@ def harmonic(detrended: Floats, d_model: int) -> tuple[PeriodicFit, Remainder]:
     Its frequency is the peak of the zero-padded spectrum, refined by least squares together with
     the damping.
     """
-    from looplens.analysis import _kernels  # see `leftover`
+    from looplens.analysis.regimes import kernels  # see `leftover`
 
     b, n, _ = detrended.shape
     total = np.maximum(np.trace(detrended, axis1=1, axis2=2), TINY)
     left, basis = detrended.copy(), np.empty((b, 4, n))
     basis[:, :2] = polynomials(n)[:, :2].T
     omega, damping = np.empty(b), np.empty(b)
-    _kernels.first_harmonic(left, basis, *_cosines(n), _DAMPINGS / n, omega, damping)
+    kernels.first_harmonic(left, basis, *_cosines(n), _DAMPINGS / n, omega, damping)
     rest = Remainder(left=left, basis=basis, total=total)
     return _report(rest, d_model, 2 * np.pi / omega, -damping), rest
 
@@ -164,13 +164,13 @@ def more_harmonics(rest: Remainder, first: PeriodicFit, d_model: int) -> Periodi
 
     The frequency of each is refined by least squares; period and growth stay those of the first.
     """
-    from looplens.analysis import _kernels  # see `leftover`
+    from looplens.analysis.regimes import kernels  # see `leftover`
 
     b, fitted, n = rest.basis.shape
     left = rest.left.copy()
     basis = np.empty((b, 2 + 2 * min(HARMONICS, n // 3 - 1), n))
     basis[:, :fitted] = rest.basis
-    _kernels.further_harmonics(left, basis, fitted, *_cosines(n))
+    kernels.further_harmonics(left, basis, fitted, *_cosines(n))
     rest = Remainder(left=left, basis=basis, total=rest.total)
     return _report(rest, d_model, first.period, first.growth)
 

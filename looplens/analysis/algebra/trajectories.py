@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from looplens.analysis._inputs import as_array
+from looplens.analysis.algebra.inputs import as_array
 
 
 def as_trajectories(

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from looplens.analysis._gram import Floats
-from looplens.analysis._thresholds import RegimeThresholds
-from looplens.analysis._verdict import (
+from looplens.analysis.algebra.gram import Floats
+from looplens.analysis.regimes.thresholds import RegimeThresholds
+from looplens.analysis.regimes.verdict import (
     FIXED_POINT,
     REGIME_OF,
     REGIMES,
@@ -20,7 +20,7 @@ from looplens.analysis._verdict import (
     Seen,
     rates_differ,
 )
-from looplens.analysis._window import Window
+from looplens.analysis.regimes.window import Window
 
 
 def describe_converged(amplitude: Floats, floor: float) -> list[str]:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from looplens.analysis._compiled import compiled
-from looplens.analysis._trials import TRIALS, VANISHES, columns_of, refined, share_of, turns
+from looplens.analysis.algebra.compiled import compiled
+from looplens.analysis.regimes.trials import TRIALS, VANISHES, columns_of, refined, share_of, turns
 
 Floats = NDArray[np.float64]
 

@@ -1,0 +1,1 @@
+"""Products of trajectories, and the sums over them that every measure is made of."""

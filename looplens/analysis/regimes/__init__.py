@@ -1,0 +1,1 @@
+"""Which trajectories settle, orbit or drift: measurements of windows, verdicts, reasons."""

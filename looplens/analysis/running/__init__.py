@@ -1,0 +1,1 @@
+"""Reading a run once for all analyses, here or on a cluster, and only what is missing."""
