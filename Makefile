@@ -7,7 +7,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 INSTALLED := $(VENV)/.installed
 RUN ?= runs/demo
 
-.PHONY: setup demo test check format bench soak app docs clean
+.PHONY: setup demo test check format bench bench-regimes soak app docs clean
 
 setup: $(INSTALLED)
 
@@ -38,6 +38,9 @@ format: setup
 bench: setup  ## measurements, as ratios taken side by side
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks
+
+bench-regimes: setup  ## how often the regimes are right, against other rules; writes docs/analysis/calibration.md
+	$(BIN)/python -m benchmarks.regimes
 
 soak: setup  ## kill recordings at random moments, 200 times; every one must end with the same bytes
 	cd tests/recording && ../../$(BIN)/python crashing.py 200

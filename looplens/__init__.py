@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 _SUBMODULES = (
     "analysis",
+    "dynamics",
     "errors",
     "loops",
     "models",
@@ -47,9 +48,14 @@ _NAMES = {
     "trace": "looplens.recording",
     "verify": "looplens.store",
     "VerifyReport": "looplens.store",
+    "adversarial_restart": "looplens.dynamics",
+    "certificate": "looplens.dynamics",
+    "kv_sharing": "looplens.dynamics",
+    "lens": "looplens.dynamics",
 }
 
 if TYPE_CHECKING:
+    from looplens.dynamics import adversarial_restart as adversarial_restart
     from looplens.models import LoopedConfig as LoopedConfig
     from looplens.models import LoopedTransformer as LoopedTransformer
     from looplens.models import bundled_models as bundled_models

@@ -9,11 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from looplens.analysis import ANALYZERS
+
 DOCS = Path(__file__).parents[1] / "docs"
 EXAMPLE = re.compile(r"```python\n(?P<code>.*?)```\n+```text\n(?P<shown>.*?)```", re.DOTALL)
 EXAMPLES = [
-    pytest.param(found["code"], found["shown"], id=f"{page.stem}-{number}")
-    for page in sorted(DOCS.glob("*.md"))
+    pytest.param(
+        found["code"], found["shown"], id=f"{page.relative_to(DOCS).with_suffix('')}-{number}"
+    )
+    for page in sorted(DOCS.glob("**/*.md"))
     for number, found in enumerate(EXAMPLE.finditer(page.read_text(encoding="utf-8")))
 ]
 
@@ -28,3 +32,18 @@ def test_examples_print_what_is_shown_below_them(code: str, shown: str) -> None:
 
 def test_there_are_examples() -> None:
     assert EXAMPLES
+
+
+def test_every_page_on_an_analysis_is_in_the_list() -> None:
+    index = (DOCS / "analysis" / "index.md").read_text(encoding="utf-8")
+    for page in (DOCS / "analysis").glob("*.md"):
+        assert page.name == "index.md" or f"({page.name})" in index, page.name
+    for name in ANALYZERS:
+        assert f"`{name}`" in index, name
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("**/*.md")), ids=lambda page: page.stem)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    targets = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text)
+    assert [target for target in targets if not (page.parent / target).exists()] == []

@@ -15,15 +15,60 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from looplens.analysis.measures.attention import attention_change
+from looplens.analysis.measures.attention import (
+    AttentionSettling,
+    attention_change,
+    attention_settling,
+)
+from looplens.analysis.measures.attention_bound import AttentionBound, attention_bound
+from looplens.analysis.measures.basins import Basins, basins
+from looplens.analysis.measures.change_points import ChangePoints, change_points
+from looplens.analysis.measures.collapse import TokenCollapse, token_collapse
 from looplens.analysis.measures.convergence import Convergence, convergence
 from looplens.analysis.measures.cycle import Cycle, cycle
+from looplens.analysis.measures.dmd import DMD, dmd
+from looplens.analysis.measures.exit_signals import (
+    gate_signals,
+    readout_signals,
+    state_signals,
+)
+from looplens.analysis.measures.exits import EXIT_RULES, exit_iteration, pareto_front
+from looplens.analysis.measures.flops import Flops, flops
+from looplens.analysis.measures.input_dependence import InputDependence, input_dependence
 from looplens.analysis.measures.kneedle import Knee, kneedle
 from looplens.analysis.measures.loop_span import LoopSpan, angular_distance, choose_loop_span
 from looplens.analysis.measures.path_independence import PathIndependence, path_independence
 from looplens.analysis.measures.pca import PCAResult, pca
-from looplens.analysis.measures.readout import prediction_flips, prediction_settling
+from looplens.analysis.measures.power import Power, power_of
+from looplens.analysis.measures.readout import (
+    Overthinking,
+    agreement_matrix,
+    last_right,
+    overthinking,
+    prediction_flips,
+    prediction_settling,
+)
+from looplens.analysis.measures.recurrence import (
+    Recurrence,
+    dominant_frequency,
+    recurrence,
+    recurrence_matrix,
+)
+from looplens.analysis.measures.similarity import (
+    DepthSimilarity,
+    attention_distance,
+    band_contrast,
+    depth_similarity,
+)
+from looplens.analysis.measures.stages import (
+    AttentionStages,
+    attention_stages,
+    matrix_entropy,
+    sink_rate,
+)
+from looplens.analysis.measures.steps import Geometry, geometry, two_scale_ratio
 from looplens.analysis.regimes.classifying import (
+    KINDS_OF_REGIMES,
     REGIMES,
     Regimes,
     RegimeThresholds,
@@ -31,8 +76,13 @@ from looplens.analysis.regimes.classifying import (
 )
 
 if TYPE_CHECKING:
+    from looplens.analysis.comparing.compare import compare as compare
+    from looplens.analysis.comparing.comparison import Comparison as Comparison
+    from looplens.analysis.feed_forward import compare_stages as compare_stages
+    from looplens.analysis.grouping import group_by as group_by
     from looplens.analysis.registry import ANALYZERS as ANALYZERS
     from looplens.analysis.registry import Analyzer as Analyzer
+    from looplens.analysis.selecting import select as select
     from looplens.analysis.suite import analyze as analyze
     from looplens.analysis.suite import get as get
     from looplens.analysis.suite import summary as summary
@@ -41,6 +91,11 @@ if TYPE_CHECKING:
 _LABELLED = {
     "ANALYZERS": "registry",
     "Analyzer": "registry",
+    "Comparison": "comparing.comparison",
+    "compare": "comparing.compare",
+    "group_by": "grouping",
+    "select": "selecting",
+    "compare_stages": "feed_forward",
     "analyze": "suite",
     "get": "suite",
     "summary": "suite",
@@ -48,30 +103,78 @@ _LABELLED = {
 
 __all__ = [
     "ANALYZERS",
+    "DMD",
+    "EXIT_RULES",
+    "KINDS_OF_REGIMES",
     "REGIMES",
     "Analyzer",
+    "AttentionBound",
+    "AttentionSettling",
+    "AttentionStages",
+    "Basins",
+    "ChangePoints",
     "Convergence",
     "Cycle",
+    "DepthSimilarity",
+    "Flops",
+    "Geometry",
+    "InputDependence",
     "Knee",
     "LoopSpan",
+    "Overthinking",
     "PCAResult",
     "PathIndependence",
+    "Power",
+    "Recurrence",
     "RegimeThresholds",
     "Regimes",
+    "TokenCollapse",
+    "agreement_matrix",
     "analyze",
     "angular_distance",
+    "attention_bound",
     "attention_change",
+    "attention_distance",
+    "attention_settling",
+    "attention_stages",
+    "band_contrast",
+    "basins",
+    "change_points",
     "choose_loop_span",
     "classify",
+    "compare",
+    "compare_stages",
     "convergence",
     "cycle",
+    "depth_similarity",
+    "dmd",
+    "dominant_frequency",
+    "exit_iteration",
+    "flops",
+    "gate_signals",
+    "geometry",
     "get",
+    "group_by",
+    "input_dependence",
     "kneedle",
+    "last_right",
+    "matrix_entropy",
+    "overthinking",
+    "pareto_front",
     "path_independence",
     "pca",
+    "power_of",
     "prediction_flips",
     "prediction_settling",
+    "readout_signals",
+    "recurrence",
+    "recurrence_matrix",
+    "select",
+    "sink_rate",
+    "state_signals",
     "summary",
+    "token_collapse",
+    "two_scale_ratio",
 ]
 
 

@@ -7,13 +7,25 @@ done with them (storing, fetching, summing up) is in `looplens.analysis.suite`.
 from __future__ import annotations
 
 from looplens.analysis.analyzers import (
+    attention_bound,
     attention_change,
+    basins,
+    change_points,
     classify,
     convergence,
     cycle,
+    dmd,
+    exits,
+    geometry,
+    input_dependence,
+    lens,
     path_independence,
     pca,
     readout,
+    recurrence,
+    similarity,
+    stages,
+    token_collapse,
 )
 from looplens.analysis.analyzers._analyzer import Analyzer
 
@@ -22,11 +34,23 @@ ANALYZERS: dict[str, Analyzer] = {
     analyzer.name: analyzer
     for analyzer in (
         convergence.ANALYZER,
+        geometry.ANALYZER,
+        recurrence.ANALYZER,
+        change_points.ANALYZER,
+        dmd.ANALYZER,
+        token_collapse.ANALYZER,
         pca.ANALYZER,
         classify.ANALYZER,
         path_independence.ANALYZER,
+        basins.ANALYZER,
+        input_dependence.ANALYZER,
         cycle.ANALYZER,
+        similarity.ANALYZER,
         attention_change.ANALYZER,
+        attention_bound.ANALYZER,
+        stages.ANALYZER,
         readout.ANALYZER,
+        lens.ANALYZER,
+        exits.ANALYZER,
     )
 }

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 import looplens
-from looplens.cli import making, recording, viewing
+from looplens.cli import comparing, making, recording, viewing
 from looplens.errors import LoopLensError
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ for command in (
     viewing.verify,
     viewing.analyze,
     viewing.report,
+    comparing.compare,
     viewing.app,
 ):
     app.command()(command)

@@ -113,15 +113,22 @@ def analyze(
     only: Annotated[
         list[str] | None, typer.Option(help="Name of an analysis; may be repeated.")
     ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(help="Column of the tokens or prompts to sum the results up in groups of."),
+    ] = None,
     scheduler: Scheduler = None,
 ) -> None:
     """Run the analyses and write their results into the run.
 
-    Example: `looplens analyze runs/demo --only classify`
+    Example: `looplens analyze runs/demo --only classify --by difficulty`
     """
     import looplens
+    from looplens.analysis.grouping import group_tokens
 
     opened = looplens.open_run(run)
+    if by is not None:
+        group_tokens(opened, by)  # a misspelt column is said before the work
     with dask_client(scheduler) as client:
         found = opened.analyze(only, progress=True, client=client)
     if found.not_recorded:
@@ -133,11 +140,38 @@ def analyze(
     for name, values in opened.summary().items():
         if only and name not in only:
             continue
-        for key, value in values.items():
-            table.add_row(name, key, _short(value))
+        for place, (key, value) in enumerate(values.items()):
+            table.add_row("" if place else f"[bold]{name}[/]", key, _short(value))
+        table.add_section()
     Console().print(table)
+    if by is not None:
+        _print_groups(opened, list(found), by)
     if found.failed:  # which, and why, has been said in a warning
         raise typer.Exit(2)
+
+
+def _print_groups(run: Run, names: Iterable[str], by: str) -> None:
+    """Print the numbers and words of which every token has one, in each group of tokens."""
+    from rich.table import Column
+
+    from looplens.analysis.grouping import group_by, group_tokens, single_values
+    from looplens.errors import AnalysisError
+
+    labels = group_tokens(run, by).labels
+    table = Table(Column(f"median or share by {by}", overflow="fold"), *labels)
+    counts: list[str] = []
+    for name in names:
+        try:
+            found = group_by(run, name, by)
+        except AnalysisError:  # nothing in it is of single tokens
+            continue
+        counts = [str(count) for count in found["count"].values]
+        for key, values in single_values(found).items():
+            table.add_row(f"{name}.{key}", *(_short(float(value)) for value in values))
+        table.add_section()
+    if counts:
+        table.add_row("tokens", *counts)
+    Console().print(table)
 
 
 def report(

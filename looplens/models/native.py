@@ -73,6 +73,7 @@ class NativeLoop:
         self.n_kv_heads: int | None = model.cfg.n_kv_heads
         self.d_head: int | None = model.cfg.d_head
         self.injects: bool = model.cfg.injection != "none"
+        self.has_gate: bool = model.cfg.exit_gate
 
     @property
     def model_name(self) -> str:
@@ -184,6 +185,6 @@ class NativeLoop:
 
     def gate(self, state: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos"] | None:
         """Return the exit logit of a state, where the model has an exit gate."""
-        if not getattr(self.model.cfg, "exit_gate", False):
+        if not self.has_gate:
             return None
         return self.model.gate(state).float()

@@ -3,7 +3,8 @@
 Every function takes an opened run, fetches what it needs from :mod:`looplens.analysis` (computing
 it in memory when the run does not hold it yet) and draws it. Beside each stands a ``..._figure``
 function that draws labelled arrays and needs no run. A figure never computes a number of its own.
-:func:`loop_span` alone draws no run but a result of :func:`looplens.analysis.choose_loop_span`.
+:func:`loop_span` draws no run but a result of :func:`looplens.analysis.choose_loop_span`, and
+``compare_...`` a result of :func:`looplens.analysis.compare`.
 
 Figures are :class:`Figure` objects, which carry :data:`CONFIG` wherever they are shown; pass it
 to ``dcc.Graph(config=plots.CONFIG)`` in Dash.
@@ -14,31 +15,80 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from looplens.plots._answers import (
+    prediction_agreement,
+    prediction_agreement_figure,
+    target_ranks,
+    target_ranks_figure,
+)
 from looplens.plots._attention import attention, attention_change, attention_figure
+from looplens.plots._attention_bound import attention_bound, attention_bound_figure
+from looplens.plots._basins import basins, basins_figure
+from looplens.plots._certificate import certificate_figure
+from looplens.plots._collapse import token_collapse, token_collapse_figure
+from looplens.plots._compare import compare_curve, compare_forest, compare_words
 from looplens.plots._convergence_heatmap import (
     convergence_heatmap,
     convergence_heatmap_figure,
 )
 from looplens.plots._cycle import cycle, cycle_figure
+from looplens.plots._dmd import dmd, dmd_figure
+from looplens.plots._exits import exits, exits_figure
+from looplens.plots._geometry import (
+    geometry,
+    geometry_figure,
+    step_cosines,
+    step_cosines_figure,
+)
+from looplens.plots._grouped import grouped, grouped_figure
+from looplens.plots._input_dependence import input_dependence, input_dependence_figure
+from looplens.plots._kv_sharing import kv_sharing_figure
+from looplens.plots._lens import lens, lens_figure, lens_ranks, lens_ranks_figure
 from looplens.plots._loop_span import loop_span
 from looplens.plots._marks import CURSOR
 from looplens.plots._readout import readout, readout_figure
+from looplens.plots._recurrence import recurrence, recurrence_figure
 from looplens.plots._regimes import regime_examples, regimes, regimes_figure
 from looplens.plots._restarts import restarts, restarts_figure
 from looplens.plots._settling import settling, settling_figure
+from looplens.plots._similarity import similarity, similarity_figure
+from looplens.plots._stages import (
+    compare_stages,
+    compare_stages_figure,
+    stages,
+    stages_figure,
+)
 from looplens.plots._theme import CONFIG, PALETTES, REGIMES, Figure, Palette, RegimeStyle, palette
 from looplens.plots._trajectory import trajectory, trajectory_figure
+from looplens.plots._verdict import verdict, verdict_figure
 
 FIGURES: dict[str, Callable[..., Any]] = {
     "convergence_heatmap": convergence_heatmap,
+    "geometry": geometry,
+    "step_cosines": step_cosines,
+    "recurrence": recurrence,
+    "dmd": dmd,
+    "token_collapse": token_collapse,
     "trajectory": trajectory,
     "restarts": restarts,
+    "basins": basins,
+    "input_dependence": input_dependence,
     "cycle": cycle,
     "attention": attention,
     "attention_change": attention_change,
+    "attention_bound": attention_bound,
+    "similarity": similarity,
     "regimes": regimes,
+    "verdict": verdict,
+    "stages": stages,
     "readout": readout,
+    "prediction_agreement": prediction_agreement,
+    "target_ranks": target_ranks,
+    "exits": exits,
     "settling": settling,
+    "grouped": grouped,
+    "lens": lens,
+    "lens_ranks": lens_ranks,
 }
 """Every figure of a run, by name."""
 
@@ -52,16 +102,45 @@ __all__ = [
     "Palette",
     "RegimeStyle",
     "attention",
+    "attention_bound",
+    "attention_bound_figure",
     "attention_change",
     "attention_figure",
+    "basins",
+    "basins_figure",
+    "certificate_figure",
+    "compare_curve",
+    "compare_forest",
+    "compare_stages",
+    "compare_stages_figure",
+    "compare_words",
     "convergence_heatmap",
     "convergence_heatmap_figure",
     "cycle",
     "cycle_figure",
+    "dmd",
+    "dmd_figure",
+    "exits",
+    "exits_figure",
+    "geometry",
+    "geometry_figure",
+    "grouped",
+    "grouped_figure",
+    "input_dependence",
+    "input_dependence_figure",
+    "kv_sharing_figure",
+    "lens",
+    "lens_figure",
+    "lens_ranks",
+    "lens_ranks_figure",
     "loop_span",
     "palette",
+    "prediction_agreement",
+    "prediction_agreement_figure",
     "readout",
     "readout_figure",
+    "recurrence",
+    "recurrence_figure",
     "regime_examples",
     "regimes",
     "regimes_figure",
@@ -69,6 +148,18 @@ __all__ = [
     "restarts_figure",
     "settling",
     "settling_figure",
+    "similarity",
+    "similarity_figure",
+    "stages",
+    "stages_figure",
+    "step_cosines",
+    "step_cosines_figure",
+    "target_ranks",
+    "target_ranks_figure",
+    "token_collapse",
+    "token_collapse_figure",
     "trajectory",
     "trajectory_figure",
+    "verdict",
+    "verdict_figure",
 ]

@@ -1,7 +1,7 @@
 """Attention: the map at one iteration, and how far the maps still change from one to the next.
 
 The map is what was recorded (the mean over heads is the only arithmetic here); the change between
-iterations is the analysis ``attention_change``.
+iterations, and when a head settles, are the analysis ``attention_change``.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def attention_change(
     Returns
     -------
     Figure
-        Heads of all layers by iteration, logarithmic colour.
+        Heads of all layers by iteration, logarithmic colour; a ring where a head settles.
 
     Raises
     ------
@@ -208,18 +208,17 @@ def attention_change(
         raise AnalysisError(
             f"The attention of prompt {prompt} was not recorded (recorded: {listed})."
         )
-    change = analysis.get(run, "attention_change")["change"]
-    change = change.isel(prompt=recorded.index(prompt), restart=restart)
-    change = change.transpose("layer", "head", "iteration")
+    found = analysis.get(run, "attention_change")
+    found = found.isel(prompt=recorded.index(prompt), restart=restart)
+    change = found["change"].transpose("layer", "head", "iteration")
     heads, iterations = change.shape[1:]
-    return _heatmap.log_heatmap(
+    rows = [
+        f"layer {layer}, head {head}" for layer in change["layer"].values for head in range(heads)
+    ]
+    made = _heatmap.log_heatmap(
         change.values.reshape(-1, iterations),
         change["iteration"].values,
-        [
-            f"layer {layer}, head {head}"
-            for layer in change["layer"].values
-            for head in range(heads)
-        ],
+        rows,
         value_title="total variation",
         row_title="",
         title="Change of attention from the iteration before",
@@ -228,3 +227,18 @@ def attention_change(
         ),
         theme=theme,
     )
+    settling = found["settling_iteration"]
+    tolerance = _labels.number(settling.attrs["tolerance"])
+    when = settling.transpose("layer", "head").values.ravel()
+    # The first map has no change: a head that is settled from the start is marked at its edge.
+    _heatmap.add_row_markers(
+        made,
+        np.maximum(when, change["iteration"].values[0]),
+        name=f"settles: stays within {tolerance} of its limit",
+        theme=theme,
+        hover=[
+            f"{row}<br>settles at iteration {_labels.number(at)}"
+            for row, at in zip(rows, when, strict=True)
+        ],
+    )
+    return made

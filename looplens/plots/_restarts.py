@@ -99,8 +99,9 @@ def restarts_figure(
     explained : DataArray (component)
         Share of the variance that each component explains.
     independence : Dataset
-        ``gap`` (iteration) and, where they are known, ``gap_max`` (iteration), ``gap_floor``,
-        ``gap_rate`` and ``token_aa`` of that token.
+        ``gap`` (iteration) and, where they are known, ``gap_max`` (iteration), ``final_gap``,
+        ``gap_floor``, ``gap_rate`` with ``gap_rate_error`` and ``gap_fit_end``, and ``token_aa`` of
+        that token.
     seeds : list
         Seed of each restart, for the legend.
     label, subtitle, theme
@@ -156,8 +157,18 @@ def _verdict(independence: xr.Dataset) -> str:
         parts.append(f"cosine of the limits {_labels.cosine(float(independence['token_aa']))}")
     rate = float(independence["gap_rate"]) if "gap_rate" in independence else np.nan
     if np.isfinite(rate):
-        parts.append(f"distance changes by ×{_labels.number(rate)} an iteration")
+        error = float(independence["gap_rate_error"])
+        parts.append(
+            f"distance changes by ×{_labels.number(rate)} ± {_labels.number(error, digits=1)} an "
+            f"iteration (fitted up to {float(independence['gap_fit_end']):g})"
+        )
     return ", ".join(parts)
+
+
+def _floor_name(independence: xr.Dataset, floor: float) -> str:
+    """Return "floor", unless the distance still falls: then it has not been reached."""
+    falls = "final_gap" in independence and float(independence["final_gap"]) < 0.67 * floor
+    return "last quarter, still falling:" if falls else "floor"
 
 
 def _add_gap(made: _theme.Figure, independence: xr.Dataset, colours: _theme.Palette) -> None:
@@ -195,18 +206,18 @@ def _add_gap(made: _theme.Figure, independence: xr.Dataset, colours: _theme.Pale
     floor = float(independence["gap_floor"]) if "gap_floor" in independence else np.nan
     low, high = np.log10(positive.min()), np.log10(positive.max())
     if np.isfinite(floor) and floor > 0:
-        low = min(low, np.log10(floor))
+        low, name = min(low, np.log10(floor)), _floor_name(independence, floor)
         made.add_hline(
             y=floor, line={"color": colours.accent, "width": 1.5, "dash": "dash"}, row=1, col=2
         )
         made.add_annotation(
-            text=f"floor {_labels.number(floor)}",
-            x=1,
+            text=f"{name} {_labels.number(floor)}",
+            x=1 if name == "floor" else 0,
             xref="x2 domain",
             y=np.log10(floor),
             yref="y2",
-            xanchor="right",
-            yanchor="top",  # the curve lies above its floor
+            xanchor="right" if name == "floor" else "left",
+            yanchor="top",  # a curve lies above its floor, and one that falls ends below
             showarrow=False,
             font={"color": colours.accent},
         )

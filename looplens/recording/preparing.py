@@ -18,11 +18,13 @@ from looplens.models.inputs import whole_number
 from looplens.models.native import as_looped
 from looplens.models.protocol import LoopedModel
 from looplens.prompts import Prompt
+from looplens.recording.attention_kappa import attention_kappa
 from looplens.recording.changing.applying import applied, check_interventions
 from looplens.recording.changing.interventions import Intervention
 from looplens.recording.early_exit import annotated, iterations_run
 from looplens.recording.keeping.choices import (
     attention_prompts,
+    has_exit_gate,
     readout_size,
     site_families,
     starts_of,
@@ -155,6 +157,8 @@ def prepare(
     described = looped.describe()
     if not only_plan and (digest := weights_digest(looped)) is not None:
         described = {**described, "weights_digest": digest}
+    if maps and not only_plan and (kappa := attention_kappa(looped)) is not None:
+        described = {**described, "attention_kappa": kappa}
     settings: dict[str, Any] = {"batch_size": batch_size, "initial_state_scale": starts[0].scale}
     changes = check_interventions(request.interventions, model, asked)
     if changes:
@@ -204,6 +208,7 @@ def prepare(
         inject=looped.injects,
         attention_prompts=maps,
         readout_top_k=top_k,
+        exit_gate=bool(top_k) and has_exit_gate(looped),
         dtype=request.dtype,
         source_dtype=str(looped.dtype).removeprefix("torch."),
         model=described,

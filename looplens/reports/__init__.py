@@ -6,6 +6,11 @@ could not be concluded and why.
 
 from __future__ import annotations
 
+from looplens.analysis.measures.power import (
+    chance_of_seeing,
+    largest_rate_unseen,
+    tokens_needed,
+)
 from looplens.reports import conditions
 from looplens.reports._build import (
     FORMATS,
@@ -15,8 +20,8 @@ from looplens.reports._build import (
     write_report,
     write_text,
 )
-from looplens.reports._power import chance_of_seeing, largest_rate_unseen, tokens_needed
 from looplens.reports._report import Fact, Picture, Report, Section, Statement, Table
+from looplens.reports.comparing import build_comparison, write_comparison
 from looplens.reports.conditions import Condition, Failure, check, parse_condition
 
 __all__ = [
@@ -30,6 +35,7 @@ __all__ = [
     "Statement",
     "Table",
     "build",
+    "build_comparison",
     "chance_of_seeing",
     "check",
     "check_target",
@@ -38,6 +44,7 @@ __all__ = [
     "largest_rate_unseen",
     "parse_condition",
     "tokens_needed",
+    "write_comparison",
     "write_report",
     "write_text",
 ]

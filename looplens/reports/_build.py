@@ -19,10 +19,18 @@ from looplens.reports._report import Report, Section
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     _sections.convergence,
     _sections.regimes,
+    _sections.geometry,
     _sections.path_independence,
+    _sections.basins,
+    _sections.input_dependence,
     _sections.readout,
+    _sections.exits,
+    _sections.lens,
+    _sections.groups,
     _sections.cycle,
     _sections.attention,
+    _sections.attention_bound,
+    _sections.stages,
 )
 FORMATS: dict[str, Callable[[Report], str]] = {
     "html": Report.to_html,

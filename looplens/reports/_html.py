@@ -14,8 +14,21 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from looplens.plots import Figure
-from looplens.reports._report import Report
+from looplens.reports._report import Report, Section
 
+# Headings of the list of contents; sections that are in none come last.
+_PARTS = {
+    "How it settles": (
+        "convergence",
+        "regimes",
+        "geometry",
+        "path_independence",
+        "basins",
+        "input_dependence",
+    ),
+    "What it answers": ("readout", "exits", "lens", "groups"),
+    "Inside the loop": ("cycle", "similarity", "attention", "attention_bound", "stages"),
+}
 _UPLOAD_ADDRESS = "https://cloud.plotly.com/newchart"
 
 
@@ -38,6 +51,7 @@ def to_html(report: Report) -> str:
         .get_template("report.html.j2")
         .render(
             report=report,
+            contents=contents(report),
             subtitle=metadata["described"],
             footer=f"Made by looplens {metadata['report_looplens_version']} "
             f"on {metadata['report_created'][:16].replace('T', ' ')} UTC. Every number comes from "
@@ -51,6 +65,22 @@ def to_html(report: Report) -> str:
             },
         )
     )
+
+
+def contents(report: Report) -> list[tuple[str, list[Section]]]:
+    """Return the sections under headings, in the order of the page.
+
+    A heading is only written before its first section, so the order of the list is that of the
+    page, whatever it is.
+    """
+    heading_of = {key: heading for heading, keys in _PARTS.items() for key in keys}
+    found: list[tuple[str, list[Section]]] = []
+    for section in report.sections:
+        heading = heading_of.get(section.key, "")
+        if not found or found[-1][0] != heading:
+            found.append((heading, []))
+        found[-1][1].append(section)
+    return found
 
 
 def _figure(name: str, figure: Figure) -> str:

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from looplens.analysis.measures import power
 from looplens.plots._labels import percent
 from looplens.plots._select import listed
-from looplens.reports import _power
 from looplens.reports._material import Material
 from looplens.reports._recorded import plural, tokens_run
 from looplens.reports._report import Statement
@@ -181,13 +181,13 @@ def _orbits(material: Material) -> Iterator[Statement]:
         return
     tokens = int((regime != "unresolved").any(0).sum())
     needed = "; ".join(
-        f"{plural(_power.tokens_needed(rate), 'token')} where {percent(rate)} do not settle "
-        f"({source}; chance with this run: {percent(_power.chance_of_seeing(rate, tokens))})"
-        for rate, source in _power.BASE_RATES
+        f"{plural(power.tokens_needed(rate), 'token')} where {percent(rate)} do not settle "
+        f"({source}; chance with this run: {percent(power.chance_of_seeing(rate, tokens))})"
+        for rate, source in power.BASE_RATES
     )
     found = f"No orbit was found among {plural(tokens, 'token')} with a regime"
     if tokens:
-        excluded = percent(_power.largest_rate_unseen(tokens))
+        excluded = percent(power.largest_rate_unseen(tokens))
         found += f", which rules out (at 95 %) only orbits in more than {excluded} of the tokens"
     yield Statement(
         key="orbits",

@@ -49,6 +49,7 @@ def synthetic_run(
     d_model: int = 16,
     seed: int = 0,
     attention: bool = True,
+    exit_gate: bool = False,
     overwrite: bool = False,
 ) -> Path:
     """Write a run of closed-form trajectories and return its path.
@@ -69,6 +70,8 @@ def synthetic_run(
         Of all directions and initial states.
     attention : bool
         Whether attention patterns (2 heads) are written.
+    exit_gate : bool
+        Whether gate logits are written; the gate opens as the steps of a token shrink.
     overwrite : bool
         Replace a run that is there.
 
@@ -97,6 +100,7 @@ def synthetic_run(
         inject=True,
         attention_prompts=tuple(range(prompts)) if attention else (),
         readout_top_k=5,
+        exit_gate=exit_gate,
         model=model,
         seed=seed,
     )
@@ -110,6 +114,8 @@ def synthetic_run(
                 "states/resid_post": _layers(states, shifts),
                 **_readout(logits, np.array(prompt.targets), spec.readout_top_k),
             }
+            if exit_gate:
+                arrays["readout/exit_gate"] = _gate(states)
             writer.write(number * tokens, (number + 1) * tokens, arrays)
             if attention:
                 pattern = _attention(rng, restarts, n_layers, iterations, tokens)
@@ -204,6 +210,13 @@ def _readout(logits: np.ndarray, targets: np.ndarray, top_k: int) -> dict[str, n
 def _kl(p: np.ndarray, log_p: np.ndarray, log_q: np.ndarray) -> np.ndarray:
     # Rounding makes the divergence of equal distributions a tiny number of either sign.
     return np.maximum((p * (log_p - log_q)).sum(-1), 0)
+
+
+def _gate(states: np.ndarray) -> np.ndarray:
+    """Return gate logits (restart, token, iteration 1..T) that rise as relative steps shrink."""
+    step = np.linalg.norm(np.diff(states, axis=2), axis=-1)
+    step /= np.linalg.norm(states, axis=-1)[..., 1:]
+    return -2 - 2 * np.log10(step + 1e-6)
 
 
 def _attention(

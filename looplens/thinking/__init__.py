@@ -3,6 +3,7 @@
 from looplens.thinking.cache import CacheStrategy, LoopedCache, caching
 from looplens.thinking.exits import (
     EXIT_RULES,
+    Acceleration,
     ActHalting,
     ActRouter,
     ArgmaxStability,
@@ -30,6 +31,7 @@ from looplens.thinking.generation import Generation
 
 __all__ = [
     "EXIT_RULES",
+    "Acceleration",
     "ActHalting",
     "ActRouter",
     "ArgmaxStability",

@@ -21,7 +21,7 @@ from looplens.errors import InputError, LoopLensError, near_matches
 from looplens.models import LoopedTransformer
 from looplens.models.layers import Attention
 
-STRATEGIES = ("full", "latest", "last", "first", "shared:K")
+STRATEGIES = ("full", "latest", "last", "first", "average", "shared:K")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,8 +33,8 @@ class CacheStrategy:
     slots : int, optional
         How many sets of keys and values a core layer keeps; iteration t reads and writes set
         ``t mod slots``. ``None``: one set an iteration.
-    keep : {"last", "first"}
-        Whether a later iteration that shares a slot replaces what is there.
+    keep : {"last", "first", "average"}
+        Whether a later iteration replaces what is in its slot, or joins the mean of a single slot.
     missing : {"error", "latest"}
         What stands in where an earlier position never came to a slot, because it left the loop
         before: nothing, or the entry of its latest iteration up to the running one.
@@ -47,16 +47,18 @@ class CacheStrategy:
     References
     ----------
     .. [1] Geiping et al., arXiv:2502.05171, section 6.2 (sharing; the latest entry stands in).
-    .. [2] Zhu et al., arXiv:2510.25741, table 14 (last-step and first-step reuse while decoding).
+    .. [2] Zhu et al., arXiv:2510.25741, table 14 (last, first and averaged reuse in decoding).
     """
 
     slots: int | None = None
-    keep: Literal["last", "first"] = "last"
+    keep: Literal["last", "first", "average"] = "last"
     missing: Literal["error", "latest"] = "error"
 
     def __post_init__(self) -> None:
         if self.slots is not None and self.slots < 1:
             raise InputError(f"a cache needs at least 1 slot an iteration, got {self.slots}")
+        if self.keep == "average" and self.slots != 1:
+            raise InputError(f"an averaging cache has a single slot, got slots={self.slots}")
 
     def __str__(self) -> str:
         name = "full" if self.slots is None else f"shared:{self.slots}"
@@ -72,7 +74,8 @@ class CacheStrategy:
 
         ``full``: every iteration attends to its own iteration of earlier positions. ``latest``: so
         does this, and where a position stopped before, to its latest. ``last``, ``first``: to the
-        last or first iteration of earlier positions (one set instead of T). ``shared:K``: K sets.
+        last or first iteration of earlier positions (one set instead of T), ``average``: to the
+        mean over their iterations. ``shared:K``: K sets.
 
         Raises
         ------
@@ -89,6 +92,7 @@ class CacheStrategy:
             "latest": cls(missing="latest"),
             "last": cls(slots=1),
             "first": cls(slots=1, keep="first"),
+            "average": cls(slots=1, keep="average"),
         }
         if colon or name not in plain:
             raise InputError(
@@ -218,7 +222,11 @@ class _LayerEntries:
         self.newest = (start, iteration)
         if self.strategy.keep == "first" and self.held[slot, start]:
             return
-        self.keys[slot, :, :, here], self.values[slot, :, :, here] = k, v
+        if self.strategy.keep == "average" and iteration > 1:
+            for entries, new in ((self.keys, k), (self.values, v)):
+                entries[slot, :, :, here].lerp_(new, 1 / iteration)  # they come one after the other
+        else:
+            self.keys[slot, :, :, here], self.values[slot, :, :, here] = k, v
         self.held[slot, here] = iteration
 
     def read(self, iteration: int, stop: int, name: str) -> tuple[Tensor, Tensor]:

@@ -23,6 +23,7 @@ from looplens.thinking.gates import (
 from looplens.thinking.halting import ActHalting, ActRouter, GateThreshold, act_exit
 from looplens.thinking.rules import ExitMonitor, ExitRule, Observation
 from looplens.thinking.settling import (
+    Acceleration,
     ArgmaxStability,
     CosineDifference,
     EntropyChange,
@@ -33,6 +34,7 @@ from looplens.thinking.settling import (
 
 __all__ = [
     "EXIT_RULES",
+    "Acceleration",
     "ActHalting",
     "ActRouter",
     "ArgmaxStability",
@@ -61,6 +63,7 @@ EXIT_RULES: dict[str, Callable[[float | None], ExitRule]] = {
     "kl": lambda x: OutputKL() if x is None else OutputKL(threshold=x),
     "minp-kl": lambda x: MinPKL() if x is None else MinPKL(threshold=x),
     "entropy-diff": lambda x: EntropyChange() if x is None else EntropyChange(threshold=x),
+    "acceleration": lambda x: Acceleration() if x is None else Acceleration(threshold=x),
     "cosine": lambda x: CosineDifference() if x is None else CosineDifference(threshold=x),
     "argmax-stability": lambda x: ArgmaxStability() if x is None else ArgmaxStability(steps=int(x)),
     "gate": lambda x: GateThreshold(q=1.0 if x is None else x),

@@ -82,6 +82,41 @@ class CosineDifference(_BetweenStates):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Acceleration(_Below):
+    """Leave when ``|D_t - D_{t-1}| / |s_t| < threshold`` twice in a row (``acceleration``).
+
+    ``D_t = s_t - s_{t-1}``. At the earliest after iteration 3. The published rule [3]_ does not
+    divide by the norm of the state (as summarised elsewhere, paper text not read); here it does, as
+    the public code of [2]_ does in its diffusion sampler, so that a threshold means the same for
+    every model. Its values are the larger of the last two.
+
+    References
+    ----------
+    .. [3] Pappone, Crisostomi, Rodola, arXiv:2509.23314.
+    """
+
+    threshold: float = 0.01
+    reads: ClassVar[Reads] = "state"
+
+    def begin(self, initial_state: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Remember the initial state, no step, and an acceleration that nothing is known of."""
+        nothing = torch.full(initial_state.shape[:-1], torch.nan, device=initial_state.device)
+        return initial_state.float(), None, nothing
+
+    def advance(
+        self, memory: tuple[Tensor, Tensor | None, Tensor], seen: Observation
+    ) -> tuple[tuple[Tensor, Tensor | None, Tensor], Tensor]:
+        """Compare this step with the one before."""
+        previous, before, last = memory
+        state = seen.state.float()
+        step = state - previous
+        if before is None:
+            return (state, step, last), last
+        bent = (step - before).norm(dim=-1) / state.norm(dim=-1)
+        return (state, step, bent), torch.maximum(bent, last)  # NaN where either is
+
+
+@dataclass(frozen=True, kw_only=True)
 class OutputKL(_Below):
     """Leave when ``KL(p_{t-1} || p_t) < threshold`` nats (``kl``).
 

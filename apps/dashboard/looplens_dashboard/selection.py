@@ -43,6 +43,8 @@ class Limits:
         Core layers whose states and whose attention were recorded.
     heads : int
         Heads whose attention was recorded; 0 when none was.
+    figures : tuple of str
+        Names of the figures of the panel that shows one at a time; the first is the default.
     """
 
     first_tokens: tuple[int, ...]
@@ -52,6 +54,7 @@ class Limits:
     state_layers: tuple[int, ...] = ()
     attention_layers: tuple[int, ...] = ()
     heads: int = 0
+    figures: tuple[str, ...] = ("",)
 
     @property
     def selectable(self) -> Sequence[int]:
@@ -94,6 +97,8 @@ class Selection:
         Dimensions of the trajectory.
     theme : {"light", "dark"}
         Colours of the page.
+    figure : str
+        What the panel that shows one figure at a time shows.
     """
 
     prompt: int
@@ -106,6 +111,7 @@ class Selection:
     colour: str
     dims: int
     theme: str
+    figure: str = ""
 
     def values(self) -> dict[str, str]:
         """Return the selection as texts, the way that the address and the controls hold it."""
@@ -209,6 +215,7 @@ def read(values: Mapping[str, Any], limits: Limits) -> tuple[Selection, list[str
         colour=reader.choice("colour", COLOURS),
         dims=int(reader.choice("dims", ("2", "3"))),
         theme=reader.choice("theme", THEMES),
+        figure=reader.choice("figure", limits.figures),
     )
     for name in values:
         if name not in KEYS:

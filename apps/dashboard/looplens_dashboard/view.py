@@ -6,14 +6,25 @@ It knows nothing of Dash.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from inspect import Parameter, signature
+from typing import Any
 
 import xarray as xr
 
+from looplens import plots
+from looplens.analysis import ANALYZERS, select
 from looplens.run import Run
 from looplens_dashboard.selection import Limits
+
+SHOWN = frozenset({"convergence_heatmap", "trajectory", "restarts", "attention"})
+"""Figures that have a panel of their own."""
+
+FILLED = ("prompt", "token", "restart", "layer", "head", "iteration")
+"""Arguments of a figure that are taken from the selection."""
 
 _VISIBLE = str.maketrans({" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍"})
 _LONGEST_TOKEN = 18
@@ -56,6 +67,7 @@ class View:
             state_layers=tuple(run.recorded_layers) if "resid_post" in run.site_names else (),
             attention_layers=tuple(run.recorded_layers) if attention else (),
             heads=int(run.attrs.get("n_heads") or 0) if attention else 0,
+            figures=tuple(figures()),
         )
 
     @property
@@ -70,6 +82,55 @@ class View:
         """
         with self._computing:
             return self.run.results(name)
+
+    def draw(self, name: str, values: Mapping[str, Any]) -> plots.Figure:
+        """Draw one of `figures`.
+
+        Parameters
+        ----------
+        name : str
+            Which.
+        values : mapping
+            By names of arguments; those that the figure has are used. A layer or head that is None
+            leaves the figure's own default.
+        """
+        figure = figures()[name]
+        known = signature(figure).parameters
+        chosen = {key: value for key, value in values.items() if key in known and value is not None}
+        # Nobody else waits for an analysis that takes long and that only this figure shows.
+        analyzer = ANALYZERS.get(name)
+        costly = analyzer is not None and not analyzer.standard
+        with contextlib.nullcontext() if costly else self._computing:
+            return figure(self.run, **chosen)
+
+    def numbers(self, token: int, restart: int) -> dict[str, list[tuple[str, str, str]]]:
+        """Return what the stored analyses say of one trajectory in one number or word.
+
+        Returns
+        -------
+        dict
+            By title of the analysis: (name, value, what it is).
+        """
+        found: dict[str, list[tuple[str, str, str]]] = {}
+        stored = set(self.run.analyses)
+        for name, analyzer in ANALYZERS.items():
+            if name not in stored:
+                continue
+            with self._computing:
+                piece = select(self.run, name, tokens=token, restart=restart)
+            whole = self.run.analysis(name)
+            rows = [
+                (
+                    str(variable).replace("_", " "),
+                    _short(values.values.item()),
+                    str(values.attrs.get("long_name", "")),
+                )
+                for variable, values in piece.data_vars.items()
+                if not values.dims and whole is not None and "token" in whole[variable].dims
+            ]
+            if rows:
+                found[analyzer.title] = rows
+        return found
 
     def token_text(self, token: int) -> str:
         """Return the text of a token of the run, its whitespace visible, shortened."""
@@ -87,6 +148,24 @@ class View:
         return {str(i): visible(known[i]) if i in known else f"id {i}" for i in map(int, ids)}
 
 
+def figures() -> dict[str, Callable[..., Any]]:
+    """Return the figures that no panel of their own shows and that a selection can fill.
+
+    The regimes come first: they are of the whole run and shown until another one is chosen.
+    """
+    return {
+        name: figure
+        for name, figure in sorted(
+            plots.FIGURES.items(), key=lambda item: (item[0] != "regimes", item[0])
+        )
+        if name not in SHOWN
+        and all(
+            parameter.name in FILLED or parameter.default is not Parameter.empty
+            for parameter in list(signature(figure).parameters.values())[1:]
+        )
+    }
+
+
 def visible(text: str, longest: int = _LONGEST_TOKEN) -> str:
     """Return a text with its whitespace visible; the middle of a longer one is left out."""
     shown = text.translate(_VISIBLE) if text else "∅"
@@ -94,3 +173,10 @@ def visible(text: str, longest: int = _LONGEST_TOKEN) -> str:
         return shown
     head = longest // 2
     return f"{shown[:head]}…{shown[len(shown) - (longest - 1 - head) :]}"
+
+
+def _short(value: Any) -> str:
+    """Write a number or word of an analysis; an empty one, or one that is not known, as a dash."""
+    if isinstance(value, float):
+        return f"{value:.4g}" if value == value else "–"
+    return str(value).replace("_", " ") or "–"

@@ -153,6 +153,7 @@ def _products(states: NDArray[np.floating], rows: NDArray[np.int64], wanted: _Wa
     points = wanted.points or 0
     norm2, square, away2 = (np.empty((count, length)) for _ in range(3))
     step2, radial = (np.empty((count, length - 1)) for _ in range(2))
+    bend2 = np.empty((count, max(length - 2, 0)))
     shift, mean, turned = (np.empty((count, d_model), dtype=work) for _ in range(3))
     along = np.empty((count, length - wanted.skip))
     across = np.empty((count, points, d_model), dtype=work)
@@ -163,7 +164,7 @@ def _products(states: NDArray[np.floating], rows: NDArray[np.int64], wanted: _Wa
         wanted.limit_points,
         wanted.skip,
         start,
-        (norm2, step2, radial),
+        (norm2, step2, radial, bend2),
         (shift, square, away2),
         (along, across, mean, turned),
     )
@@ -180,6 +181,9 @@ def _products(states: NDArray[np.floating], rows: NDArray[np.int64], wanted: _Wa
         norm2=norm2,
         step2=step2,
         radial=radial,
+        bend2=bend2,
+        last=states[:, -1].copy(),
+        from_last2=square,
         limit=limit,
         limit2=np.vecdot(limit, limit),
         away2=away2,

@@ -18,8 +18,10 @@ States = NDArray[np.floating]
 
 
 @compiled
-def along_the_path(states: States, zero: Any, norm2: Floats, step2: Floats, radial: Floats) -> None:
-    """Take squared norms, squared steps, and the products of steps with the state before them.
+def along_the_path(
+    states: States, zero: Any, norm2: Floats, step2: Floats, radial: Floats, bend2: Floats
+) -> None:
+    """Take squared norms and steps, products of steps with the state before, squared bends.
 
     Parameters
     ----------
@@ -27,8 +29,8 @@ def along_the_path(states: States, zero: Any, norm2: Floats, step2: Floats, radi
         Trajectories.
     zero : scalar
         Zero of the dtype in which to sum.
-    norm2, step2, radial : ndarray, shape (b, N), (b, N - 1), (b, N - 1)
-        Take the results.
+    norm2, step2, radial, bend2 : ndarray, shape (b, N), (b, N - 1), (b, N - 1), (b, N - 2)
+        Take the results; a bend is the difference of two successive steps.
     """
     count, length, d_model = states.shape
     for row in range(count):
@@ -37,7 +39,7 @@ def along_the_path(states: States, zero: Any, norm2: Floats, step2: Floats, radi
             if t == 0:
                 for k in range(d_model):
                     square += states[row, t, k] * states[row, t, k]
-            else:
+            elif t == 1:
                 for k in range(d_model):
                     value, before = states[row, t, k], states[row, t - 1, k]
                     change = value - before
@@ -45,6 +47,18 @@ def along_the_path(states: States, zero: Any, norm2: Floats, step2: Floats, radi
                     change2 += change * change
                     product += change * before
                 step2[row, t - 1], radial[row, t - 1] = change2, product
+            else:
+                turned2 = zero
+                for k in range(d_model):
+                    value, before = states[row, t, k], states[row, t - 1, k]
+                    change = value - before
+                    square += value * value
+                    change2 += change * change
+                    product += change * before
+                    bend = change - (before - states[row, t - 2, k])
+                    turned2 += bend * bend
+                step2[row, t - 1], radial[row, t - 1] = change2, product
+                bend2[row, t - 2] = turned2
             norm2[row, t] = square
 
 
@@ -160,7 +174,7 @@ def through(
     limit_points: int,
     skip: int,
     start: int,
-    path: tuple[Floats, Floats, Floats],
+    path: tuple[Floats, Floats, Floats, Floats],
     about: tuple[States, Floats, Floats],
     tail: tuple[Floats, States, States, States],
 ) -> None:
@@ -184,7 +198,7 @@ def through(
     inverse_last = np.empty(1, dtype=states.dtype)
     for row in range(count):
         one = slice(row, row + 1)
-        along_the_path(states[one], zero, path[0][one], path[1][one], path[2][one])
+        along_the_path(states[one], zero, path[0][one], path[1][one], path[2][one], path[3][one])
         about_the_last(states[one], zero, limit_points, about[0][one], about[1][one], about[2][one])
         if start >= 0:
             norm2 = path[0][row]

@@ -69,6 +69,13 @@ class Moments:
         |s_t|^2.
     step2, radial : ndarray, shape (b, N - 1)
         |s_t - s_{t-1}|^2, and (s_t - s_{t-1}) . s_{t-1}.
+    bend2 : ndarray, shape (b, N - 2)
+        |(s_t - s_{t-1}) - (s_{t-1} - s_{t-2})|^2, from which the angle between steps follows
+        without cancellation.
+    last : ndarray, shape (b, d_model)
+        The last state, in the dtype of the products.
+    from_last2 : ndarray, shape (b, N)
+        |s_t - s_N|^2.
     limit_points : int
         How many states at the end the limit is the mean of: a quarter, unless asked otherwise.
     limit : ndarray, shape (b, d_model)
@@ -92,6 +99,9 @@ class Moments:
     norm2: Floats
     step2: Floats
     radial: Floats
+    bend2: Floats
+    last: NDArray[np.floating]
+    from_last2: Floats
     limit: Floats
     limit2: Floats
     away2: Floats
@@ -106,7 +116,8 @@ def chosen(part: Moments, rows: NDArray[np.bool_]) -> Moments:
     if tail is not None:
         names = [name for name in TailGram.__slots__ if name != "before"]
         tail = dataclasses.replace(tail, **{name: getattr(tail, name)[rows] for name in names})
-    names = ["rows", "scale", "norm2", "step2", "radial", "limit", "limit2", "away2"]
+    names = ["rows", "scale", "norm2", "step2", "radial", "bend2", "last", "from_last2"]
+    names += ["limit", "limit2", "away2"]
     return dataclasses.replace(
         part,
         tail=tail,
@@ -138,6 +149,9 @@ def divided(part: Moments, scale: Floats) -> Moments:
         norm2=part.norm2 * down**2,
         step2=part.step2 * down**2,
         radial=part.radial * down**2,
+        bend2=part.bend2 * down**2,
+        last=part.last * down.astype(part.last.dtype),
+        from_last2=part.from_last2 * down**2,
         limit=part.limit * down,
         limit2=part.limit2 * down[:, 0] ** 2,
         away2=part.away2 * down**2,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
+from looplens.analysis.algebra.inputs import whole_number
 from looplens.analysis.analyzers._analyzer import (
     Analyzer,
     Source,
@@ -16,12 +18,16 @@ from looplens.analysis.analyzers._analyzer import (
     has_layers,
     labelled,
     needs_iterations,
+    over_known,
 )
+from looplens.analysis.measures.power import power_of
 from looplens.analysis.regimes.classifying import (
     NON_FINITE,
+    NUMBERS,
     REGIMES,
     SCORES,
     UNRESOLVED,
+    WORDS,
     RegimeThresholds,
     regimes_of,
     window_points,
@@ -32,7 +38,31 @@ from looplens.analysis.running.engine import Block, Wants
 if TYPE_CHECKING:
     from looplens.store import StoredRun
 
-_TEXTS = ("regime", "unit_regime", "reason")
+_LONG_NAMES = {
+    "regime": "regime",
+    "unit_regime": "regime of the states divided by their norms",
+    "kind": "kind of the regime",
+    "reason": "why",
+    "floor_from": "what the noise floor is taken from",
+    "period": "turn of an orbit",
+    "amplitude": "root-mean-square distance from the mean of the tail over the norm",
+    "rate": "factor by which the distance to a fixed point shrinks in an iteration",
+    "integer_period": "iterations after which the states of an orbit recur",
+    "turns": "turns of an orbit in the tail",
+    "speed": "net motion of the tail in an iteration over the norm",
+    "straightness": "distance between the ends of the tail over the length of the path",
+    "radial_share": "share of the way between the ends of the tail along the state, squared",
+    "floor": "relative step up to which motion is noise",
+    "signal_end": "last iteration whose step exceeds three floors",
+    "p_value": "share of surrogates that are as regular",
+}
+_UNITS = {
+    **dict.fromkeys(("period", "integer_period"), "iterations"),
+    "turns": "turns",
+    **dict.fromkeys(("speed", "floor"), "1 / iteration"),
+    "signal_end": "iteration",
+    **dict.fromkeys(WORDS, ""),
+}
 _THRESHOLDS = tuple(field.name for field in dataclasses.fields(RegimeThresholds))
 
 
@@ -42,36 +72,52 @@ def coarsest_dtype(run: StoredRun) -> str:
     return max((name for name in names if name in ROUNDING_STEP), key=rounding_step)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """The source dtype, the thresholds, and how many surrogates."""
+
+    dtype: str
+    limits: RegimeThresholds
+    surrogates: int
+
+
 def plan(
-    source: Source, *, source_dtype: str | None = None, **thresholds: Any
-) -> tuple[str, RegimeThresholds]:
+    source: Source, *, source_dtype: str | None = None, surrogates: int = 99, **thresholds: Any
+) -> Plan:
     """Check the thresholds and the dtype."""
     dtype = source_dtype or coarsest_dtype(source.run)
     rounding_step(dtype)
-    return dtype, RegimeThresholds.from_keywords(**thresholds)
+    return Plan(
+        dtype=dtype,
+        limits=RegimeThresholds.from_keywords(**thresholds),
+        surrogates=whole_number(surrogates, "surrogates", least=0),
+    )
 
 
-def wants(run: StoredRun, plan: tuple[str, RegimeThresholds]) -> Wants:
+def wants(run: StoredRun, plan: Plan) -> Wants:
     """Ask for the window at the end, of loop states and of layers."""
-    limits, length = plan[1], run.iterations
+    limits, length = plan.limits, run.iterations
     window = window_points(length, limits) if length >= limits.shortest else None
     return Wants(layers=has_layers(run), window=window)
 
 
-def measure(block: Block, plan: tuple[str, RegimeThresholds]) -> dict[str, np.ndarray]:
+def measure(block: Block, plan: Plan) -> dict[str, np.ndarray]:
     """Classify iterations 1..T of every trajectory, and the same after every layer."""
-    dtype, limits = plan
+    dtype, limits = plan.dtype, plan.limits
     restarts, tokens = block.shape
     shape = (restarts * tokens, block.run.iterations)
     step = rounding_step(dtype)
     if shape[1] < limits.shortest:
         block = dataclasses.replace(block, state=[], layers=[[] for _ in block.layers])
-    found = regimes_of(block.state, shape, limits, step, dtype, True).reshaped(block.shape)
-    arrays = {name: getattr(found, name).astype(object) for name in _TEXTS}
-    arrays |= {"period": found.period, "amplitude": found.amplitude}
+    found = regimes_of(
+        block.state, shape, limits, step, dtype, True, surrogates=plan.surrogates
+    ).reshaped(block.shape)
+    arrays = {name: getattr(found, name).astype(object) for name in WORDS}
+    arrays |= {name: getattr(found, name) for name in NUMBERS}
+    arrays["signal_end"] = arrays["signal_end"] + 1  # the first state is that of iteration 1
     arrays["scores"] = np.stack([found.scores[name] for name in SCORES], axis=-1)
     layers = [
-        regimes_of(layer, shape, limits, step, dtype, False).reshaped(block.shape)
+        regimes_of(layer, shape, limits, step, dtype, False, details=False).reshaped(block.shape)
         for layer in block.layers
     ]
     if layers:
@@ -81,37 +127,31 @@ def measure(block: Block, plan: tuple[str, RegimeThresholds]) -> dict[str, np.nd
     return arrays
 
 
-def build(
-    source: Source, plan: tuple[str, RegimeThresholds], whole: dict[str, np.ndarray]
-) -> xr.Dataset:
+def build(source: Source, plan: Plan, whole: dict[str, np.ndarray]) -> xr.Dataset:
     """Name the regimes; tokens that could not be looked at are unresolved and say why."""
-    run, (dtype, limits) = source.run, plan
+    run, dtype, limits = source.run, plan.dtype, plan.limits
     unknown = ~source.coverage.known
     words = source.coverage.words(run.n_tokens)
     for name in ("regime", "unit_regime", "layer_regime"):
         if name in whole:
             whole[name][:, unknown] = UNRESOLVED
     whole["reason"][:, unknown] = words[unknown]
+    whole["kind"][:, unknown] = "non_finite"
     pair = ("restart", "token")
-    long_tail = {"tail": limits.tail, "confirm_tail": limits.confirm_tail, "source_dtype": dtype}
+    attributes: dict[str, dict[str, Any]] = {
+        "regime": {"tail": limits.tail, "confirm_tail": limits.confirm_tail, "source_dtype": dtype},
+        "amplitude": {"threshold": limits.small_amplitude},
+        "turns": {"threshold": limits.turns},
+        "floor": {"source_dtype": dtype},
+        "p_value": {"surrogates": plan.surrogates},
+    }
     data = {
-        name: labelled(pair, whole[name], long_name, "", **attributes)
-        for name, long_name, attributes in (
-            ("regime", "regime", long_tail),
-            ("unit_regime", "regime of the states divided by their norms", {}),
-            ("reason", "why", {}),
+        name: labelled(
+            pair, whole[name], long_name, _UNITS.get(name, "1"), **attributes.get(name, {})
         )
+        for name, long_name in _LONG_NAMES.items()
     }
-    data |= {
-        "period": labelled(pair, whole["period"], "turn of an orbit", "iterations"),
-        "amplitude": labelled(
-            pair,
-            whole["amplitude"],
-            "root-mean-square distance from the mean of the tail over the root-mean-square norm",
-            threshold=limits.small_amplitude,
-        ),
-        "scores": labelled((*pair, "score"), whole["scores"], "measurements in the tail"),
-    }
+    data["scores"] = labelled((*pair, "score"), whole["scores"], "measurements in the tail")
     dims = ["restart", "token"]
     if "layer_regime" in whole:
         data["layer_regime"] = labelled(
@@ -124,7 +164,11 @@ def build(
     return xr.Dataset(
         data,
         coords={**coordinates(run, *dims), "score": np.array(SCORES, dtype=object)},
-        attrs={"thresholds": dataclasses.asdict(limits), "source_dtype": dtype},
+        attrs={
+            "thresholds": dataclasses.asdict(limits),
+            "source_dtype": dtype,
+            "surrogates": plan.surrogates,
+        },
     )
 
 
@@ -134,7 +178,13 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
     ``<regime>_share`` and ``n_<regime>`` from ``regime``, ``unit_<regime>_share`` from
     ``unit_regime``; ``n_trajectories``, and of these ``n_non_finite``, which are unresolved;
     ``median_orbit_period`` over orbits, NaN without any;
-    ``n_small_orbits``: orbits of relative amplitude under the threshold, likely driven by others.
+    ``n_small_orbits``: orbits of relative amplitude under the threshold, likely driven by others;
+    ``kinds``: how many trajectories there are of each kind; ``median_rate`` of fixed points;
+    ``n_significant_orbits``: orbits with a p-value of at most 0.05. Of tokens, where a token with
+    an orbit or slider in any restart counts once: ``n_moving_tokens``, and what that is worth:
+    ``tokens_needed`` and ``chance_of_seeing`` at the base rates of the literature, and
+    ``largest_moving_share``, the largest share that seeing none does not rule out (NaN where one
+    was seen).
     """
     regime, unit = dataset["regime"].values, dataset["unit_regime"].values
     summary: Summary = {
@@ -151,12 +201,26 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
     small = dataset["amplitude"].values[orbits] < dataset["amplitude"].attrs["threshold"]
     summary["median_orbit_period"] = float(np.median(periods)) if periods.size else float("nan")
     summary["n_small_orbits"] = int(small.sum())
+    p_value = dataset["p_value"].values[orbits]
+    summary["n_significant_orbits"] = int((p_value <= 0.05).sum())
+    summary["median_rate"] = over_known(np.median, dataset["rate"].values)
+    names, counts = np.unique(dataset["kind"].values.astype(str), return_counts=True)
+    summary["kinds"] = {str(name): int(count) for name, count in zip(names, counts, strict=True)}
+    judged = (regime != UNRESOLVED).any(0)
+    moving = np.isin(regime, ("orbit", "slider")).any(0)
+    summary["n_moving_tokens"] = int(moving.sum())
+    if judged.any():
+        found = power_of(int(judged.sum()), int(moving.sum()))
+        rates = [f"{rate:g}" for rate in found.rates]
+        summary["tokens_needed"] = dict(zip(rates, found.needed, strict=True))
+        summary["chance_of_seeing"] = dict(zip(rates, found.chance, strict=True))
+        summary["largest_moving_share"] = found.largest_rate
     return summary
 
 
 ANALYZER = Analyzer(
     name="classify",
-    version=3,
+    version=4,
     title="Regimes",
     needs=needs_iterations,
     plan=plan,
@@ -164,5 +228,5 @@ ANALYZER = Analyzer(
     measure=measure,
     build=build,
     summarize=summarize,
-    parameters=("source_dtype", *_THRESHOLDS),
+    parameters=("source_dtype", "surrogates", *_THRESHOLDS),
 )

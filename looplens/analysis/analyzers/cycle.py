@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from looplens.store import StoredRun
 
 
+# Limits that lie further apart than this many times the motion that is left are several points.
+APART = 3.0
+
+
 def needs(run: StoredRun) -> str | None:
     """Ask for the residual stream after at least two core layers."""
     if not has_layers(run):
@@ -53,7 +57,7 @@ def measure(block: Block, plan: None) -> dict[str, np.ndarray]:
     ]
     restarts, tokens = block.shape
     found = cycle_of(parts, layers, restarts * tokens, width).reshaped(block.shape)
-    names = ("distance", "movement", "separation_ratio", "degeneracy")
+    names = ("limit_norm", "distance", "movement", "separation_ratio", "degeneracy")
     return {name: getattr(found, name) for name in names}
 
 
@@ -61,6 +65,9 @@ def build(source: Source, plan: None, whole: dict[str, np.ndarray]) -> xr.Datase
     """Name the numbers."""
     run, pair = source.run, ("restart", "token")
     data = {
+        "limit_norm": labelled(
+            (*pair, "layer"), whole["limit_norm"], "norm of the limit of each layer"
+        ),
         "distance": labelled(
             (*pair, "layer", "other_layer"),
             whole["distance"],
@@ -72,7 +79,10 @@ def build(source: Source, plan: None, whole: dict[str, np.ndarray]) -> xr.Datase
             "root-mean-square distance from the limit in the last quarter, over its norm",
         ),
         "separation_ratio": labelled(
-            pair, whole["separation_ratio"], "mean distance between layers over mean movement"
+            pair,
+            whole["separation_ratio"],
+            "mean distance between layers over mean movement",
+            threshold=APART,
         ),
         "degeneracy": labelled(
             pair, whole["degeneracy"], "smallest cosine between the limits of layer 0 and another"
@@ -86,13 +96,16 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
     """Medians over all trajectories (restart x token) of the variables of the same name.
 
     ``median_distance`` is over trajectories and pairs of different layers; ``max_degeneracy`` is
-    the token whose layers are most alike.
+    the token whose layers are most alike, ``cyclic_share`` the share of trajectories with a
+    separation ratio above 3: their layers have limits of their own.
     """
     distance = dataset["distance"].values
     apart = distance[..., ~np.eye(distance.shape[-1], dtype=bool)]
     degeneracy = dataset["degeneracy"].values
+    ratio = dataset["separation_ratio"].values
     return {
-        "median_separation_ratio": over_known(np.median, dataset["separation_ratio"].values),
+        "cyclic_share": over_known(lambda known: (known > APART).mean(), ratio),
+        "median_separation_ratio": over_known(np.median, ratio),
         "median_degeneracy": over_known(np.median, degeneracy),
         "max_degeneracy": over_known(np.max, degeneracy),
         "median_distance": over_known(np.median, apart),
@@ -102,7 +115,7 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
 
 ANALYZER = Analyzer(
     name="cycle",
-    version=3,
+    version=4,
     title="Cycle over the layers",
     needs=needs,
     wants=wants,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -12,6 +14,7 @@ from looplens.analysis.analyzers._analyzer import (
     Source,
     Summary,
     coordinates,
+    finite_or_none,
     labelled,
     needs_iterations,
     over_known,
@@ -19,7 +22,7 @@ from looplens.analysis.analyzers._analyzer import (
     readouts,
 )
 from looplens.analysis.measures.convergence import array_rounding
-from looplens.analysis.measures.path_independence import path_independence_of
+from looplens.analysis.measures.path_independence import NUMBERS, path_independence_of
 from looplens.analysis.regimes.classifying import NON_FINITE
 from looplens.analysis.running.coverage import NOT_RECORDED, UNREADABLE
 from looplens.analysis.running.engine import Block
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from looplens.store import StoredRun
 
 UNKNOWN = (NON_FINITE, NOT_RECORDED, UNREADABLE)  # reasons of trajectories that were not judged
-_NUMBERS = ("gap_rate", "gap_floor", "final_gap", "token_aa")
+SAME_PERIOD = 0.02  # relative difference of two periods that count as equal
 
 
 def needs(run: StoredRun) -> str | None:
@@ -47,7 +50,7 @@ def measure(block: Block, plan: None) -> dict[str, np.ndarray]:
     rounding = array_rounding(block.states.dtype)
     found = path_independence_of(block.state, block.states, rounding)
     curves = {name: getattr(found, name).astype(np.float32) for name in ("gap", "gap_max")}
-    return curves | {name: getattr(found, name) for name in _NUMBERS}
+    return curves | {name: getattr(found, name) for name in NUMBERS}
 
 
 def build(source: Source, plan: None, whole: dict[str, np.ndarray]) -> xr.Dataset:
@@ -64,7 +67,11 @@ def build(source: Source, plan: None, whole: dict[str, np.ndarray]) -> xr.Datase
         "gap_rate": labelled(
             number,
             whole["gap_rate"],
-            "factor by which the gap changes in an iteration, fitted above three times its floor",
+            "factor by which the distance between restarts changes in an iteration",
+        ),
+        "gap_rate_error": labelled(number, whole["gap_rate_error"], "error of gap_rate"),
+        "gap_fit_end": labelled(
+            number, whole["gap_fit_end"], "last iteration that gap_rate is fitted on", "iterations"
         ),
         "gap_floor": labelled(number, whole["gap_floor"], "median gap over the last quarter"),
         "token_aa": labelled(
@@ -79,9 +86,31 @@ def build(source: Source, plan: None, whole: dict[str, np.ndarray]) -> xr.Datase
         )
         at_end = over_known(np.mean, agreement[:, -1])
         data["agreement"] = labelled((), at_end, "mean of readout_agreement at the last iteration")
+    data |= {
+        f"prompt_{name}": labelled(
+            ("prompt",), by_prompt(run, statistic, data[name].values), f"{words} of a prompt"
+        )
+        for name, statistic, words in (
+            ("token_aa", np.mean, "mean token_aa"),
+            ("final_gap", np.median, "median final_gap"),
+            ("gap_rate", np.median, "median gap_rate"),
+        )
+    }
     return xr.Dataset(
         data,
-        coords=coordinates(run, "token", "iteration", first_iteration=0),
+        coords={
+            **coordinates(run, "token", "iteration", first_iteration=0),
+            "prompt": np.arange(run.n_prompts),
+        },
+    )
+
+
+def by_prompt(
+    run: StoredRun, statistic: Callable[[np.ndarray], Any], values: np.ndarray
+) -> np.ndarray:
+    """Return a statistic of the known tokens of every prompt; values (token,)."""
+    return np.array(
+        [over_known(statistic, values[run.token_range(prompt)]) for prompt in range(run.n_prompts)]
     )
 
 
@@ -110,22 +139,51 @@ def regime_agreement(run: StoredRun) -> np.ndarray:
     return pairs_that_agree(found["regime"].values, ~np.isin(found["reason"].values, UNKNOWN))
 
 
+def period_agreement(run: StoredRun) -> np.ndarray:
+    """Share of pairs of restarts, of those that are both orbits, with the same period; (token,).
+
+    NaN where fewer than two restarts are orbits.
+    """
+    from looplens.analysis.suite import get
+
+    found = get(run, "classify")
+    orbit = found["regime"].values == "orbit"
+    # Periods within a percent or two of each other are equal: neighbours on a logarithmic scale.
+    periods = np.log(np.where(orbit, found["period"].values, 1.0))
+    same, count = np.zeros(orbit.shape[1]), np.zeros(orbit.shape[1])
+    for one, other in combinations(range(len(orbit)), 2):
+        both = orbit[one] & orbit[other]
+        same += both & (np.abs(periods[one] - periods[other]) < SAME_PERIOD)
+        count += both
+    return np.divide(same, count, out=np.full(count.shape, np.nan), where=count > 0)
+
+
 def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
     """Over tokens that are finite in every restart; agreements over pairs that are both finite.
 
     ``aa_score`` (mean of token_aa), ``worst_token_aa``, ``median_final_gap``, ``max_final_gap``,
-    ``median_gap_rate``, ``regime_agreement`` (mean, from the regimes of `classify`),
+    ``median_gap_rate``, ``expanding_share`` (of the tokens with a rate: those whose rate lies above
+    1 by more than twice its error), ``median_gap_floor``, ``worst_prompt_aa``,
+    ``regime_agreement`` (mean, from the regimes of `classify`), ``period_agreement`` (over pairs
+    that are both orbits; None without any),
     ``readout_agreement`` (mean at the last iteration; only with a readout), ``restarts``,
     ``n_tokens`` (that entered) and ``n_non_finite`` (that are not finite in some restart).
     """
     finite = int(np.isfinite(dataset["final_gap"].values).sum())
+    rate, error = dataset["gap_rate"].values, dataset["gap_rate_error"].values
+    expanding = (rate - 2 * error > 1)[np.isfinite(rate)]
+    tokens = dataset["token"].values
     summary: Summary = {
         "aa_score": float(dataset["aa_score"]),
         "worst_token_aa": over_known(np.min, dataset["token_aa"].values),
         "median_final_gap": over_known(np.median, dataset["final_gap"].values),
         "max_final_gap": over_known(np.max, dataset["final_gap"].values),
-        "median_gap_rate": over_known(np.median, dataset["gap_rate"].values),
-        "regime_agreement": over_known(np.mean, regime_agreement(run)[dataset["token"].values]),
+        "median_gap_rate": over_known(np.median, rate),
+        "expanding_share": finite_or_none(expanding.mean() if expanding.size else np.nan),
+        "median_gap_floor": over_known(np.median, dataset["gap_floor"].values),
+        "worst_prompt_aa": over_known(np.min, dataset["prompt_token_aa"].values),
+        "regime_agreement": over_known(np.mean, regime_agreement(run)[tokens]),
+        "period_agreement": finite_or_none(over_known(np.mean, period_agreement(run)[tokens])),
         "restarts": int(run.restarts),
         "n_tokens": finite,
         "n_non_finite": int(dataset.sizes["token"]) - finite,
@@ -137,7 +195,7 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
 
 ANALYZER = Analyzer(
     name="path_independence",
-    version=3,
+    version=4,
     title="Path independence",
     needs=needs,
     measure=measure,

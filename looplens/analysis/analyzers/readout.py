@@ -18,10 +18,19 @@ from looplens.analysis.analyzers._analyzer import (
     readouts,
     token_columns,
 )
-from looplens.analysis.measures.readout import prediction_flips, prediction_settling
+from looplens.analysis.measures.flops import GIGA, per_gflop, run_flops
+from looplens.analysis.measures.readout import (
+    agreement_counts,
+    last_right,
+    overthinking,
+    prediction_flips,
+    prediction_settling,
+)
 
 if TYPE_CHECKING:
     from looplens.store import StoredRun
+
+_MOST_COMPARED = 64  # iterations in the matrix of agreement
 
 
 def needs(run: StoredRun) -> str | None:
@@ -43,11 +52,18 @@ def build(source: Source, plan: None, arrays: dict[str, np.ndarray]) -> xr.Datas
     wanted += ["target_rank", "target_logprob"] if targets.any() else []
     shape = (run.restarts, run.n_tokens)
     flips, settling = np.full(shape, np.nan), np.full(shape, np.nan)
+    lost = np.full(shape, np.nan)
+    shown = _spread(iterations)
+    equal = pairs = np.zeros((len(shown), len(shown)), dtype=np.int64)
     readout = {name: np.full((*shape, iterations), np.nan, dtype=np.float32) for name in wanted[1:]}
     for tokens, part in readouts(source, tuple(wanted), rank=0):
         predicted = part.pop("topk_ids")  # restart token iteration
         flips[:, tokens] = prediction_flips(predicted)
         settling[:, tokens] = prediction_settling(predicted)
+        counted = agreement_counts(predicted[..., shown])
+        equal, pairs = equal + counted[0], pairs + counted[1]
+        if "target_rank" in part:
+            lost[:, tokens] = last_right(part["target_rank"] == 0)
         for name, values in part.items():
             readout[name][:, tokens] = values
     known = source.coverage.known
@@ -79,6 +95,22 @@ def build(source: Source, plan: None, arrays: dict[str, np.ndarray]) -> xr.Datas
             "iteration",
         )
     names = coordinates(run, "restart", "token", "iteration")
+    names["compared"] = names["other"] = names["iteration"][shown]
+    data["prediction_agreement"] = labelled(
+        ("compared", "other"),
+        np.divide(equal, pairs, out=np.full(equal.shape, np.nan), where=pairs > 0),
+        "share of trajectories with the same best token at two iterations",
+    )
+    cost = run_flops(run)
+    judged = np.flatnonzero(targets if targets.any() else known)
+    if cost is not None and len(judged):
+        spent = cost.at(judged).mean().total(names["iteration"]) / GIGA
+        data["gflops"] = labelled(
+            curve,
+            spent,
+            "matrix operations of a token that is read out once, after this iteration, mean",
+            "1e9 operations",
+        )
     if targets.any():
         correct = readout["target_rank"][:, targets] == 0
         data["accuracy"] = labelled(
@@ -86,6 +118,21 @@ def build(source: Source, plan: None, arrays: dict[str, np.ndarray]) -> xr.Datas
             correct.mean((0, 1)),
             "share of targets that are the best token",
             n=int(targets.sum()),
+        )
+        if "gflops" in data:
+            data["accuracy_per_gflop"] = labelled(
+                curve,
+                per_gflop(data["accuracy"].values, data["gflops"].values),
+                "accuracy over the cost of a token",
+                "1/(1e9 operations)",
+            )
+        ranks = np.where(targets[:, None], readout["target_rank"], np.nan)
+        data["target_rank"] = labelled(curve, _median(ranks), "rank of the target, from 0, median")
+        data["last_right"] = labelled(
+            pair,
+            np.where(targets, lost, np.nan),
+            "last iteration with a right answer, where the last answer is wrong",
+            "iteration",
         )
         data["target_logprob"] = labelled(
             curve,
@@ -101,8 +148,20 @@ def build(source: Source, plan: None, arrays: dict[str, np.ndarray]) -> xr.Datas
             data[f"accuracy_by_{column}"] = labelled(
                 (column, "iteration"), np.stack(rows), f"accuracy at each level of {column}"
             )
+            data[f"overthinking_by_{column}"] = labelled(
+                (column,),
+                overthinking(np.stack(rows)).score,
+                f"best accuracy over the iterations less the last, at each level of {column}",
+            )
             names[column] = levels
     return xr.Dataset(data, coords=names)
+
+
+def _spread(count: int) -> np.ndarray:
+    """Return places on the axis of iterations: all, or as many in equal ratios as one can see."""
+    if count <= _MOST_COMPARED:
+        return np.arange(count)
+    return np.unique(np.geomspace(1, count, _MOST_COMPARED).round().astype(int)) - 1
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
@@ -122,9 +181,12 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
     """Take ends and extremes of the curves of the same name.
 
     With targets: ``final_accuracy``, ``best_accuracy``, ``best_iteration`` (the first one to reach
-    it), ``overthinking`` (best less final). Always: ``final_entropy``, ``final_kl_to_previous``,
-    ``median_prediction_settling`` and ``mean_prediction_flips`` over trajectories, where runs keep
-    every iteration.
+    it), ``overthinking`` (best less final), ``worst_overthinking`` (the largest at a level of a
+    column of the tokens), ``lost_share`` (of targets that were right and are wrong at the end), and
+    where operations can be counted ``final_accuracy_per_gflop`` and ``best_accuracy_per_gflop`` (at
+    ``best_iteration``). Always: ``final_entropy``, ``final_kl_to_previous``, where operations can
+    be counted ``final_gflops``, and ``median_prediction_settling`` and ``mean_prediction_flips``
+    over trajectories, where runs keep every iteration.
     """
     summary: Summary = {
         "final_entropy": float(dataset["entropy"].values[-1]),
@@ -141,14 +203,30 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
             "final_accuracy": float(accuracy[-1]),
             "best_accuracy": float(accuracy[best]),
             "best_iteration": int(dataset["iteration"].values[best]),
-            "overthinking": float(accuracy[best] - accuracy[-1]),
+            "overthinking": float(overthinking(accuracy).score),
         }
+        tiers = [
+            float(variable.max())
+            for name, variable in dataset.data_vars.items()
+            if str(name).startswith("overthinking_by_")
+        ]
+        if tiers:
+            summary["worst_overthinking"] = max(tiers)
+        targets = int((run.tokens["target"].values[dataset["token"].values] >= 0).sum())
+        lost = int(np.isfinite(dataset["last_right"].values).sum())
+        summary["lost_share"] = lost / max(1, targets * run.restarts)
+        if "accuracy_per_gflop" in dataset:
+            ratio = dataset["accuracy_per_gflop"].values
+            summary["final_accuracy_per_gflop"] = float(ratio[-1])
+            summary["best_accuracy_per_gflop"] = float(ratio[best])
+    if "gflops" in dataset:
+        summary["final_gflops"] = float(dataset["gflops"].values[-1])
     return summary
 
 
 ANALYZER = Analyzer(
     name="readout",
-    version=2,
+    version=3,
     title="Predictions",
     needs=needs,
     build=build,

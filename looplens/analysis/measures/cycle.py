@@ -28,6 +28,8 @@ class Cycle:
     ----------
     limits : ndarray, shape (..., layer, d_model)
         Mean over the last quarter of the iterations, for each layer.
+    limit_norm : ndarray, shape (..., layer)
+        Norm of each limit. With `distance` it gives every cosine between limits.
     distance : ndarray, shape (..., layer, layer)
         Distance between two limits relative to the mean of their norms.
     movement : ndarray, shape (..., layer)
@@ -43,6 +45,7 @@ class Cycle:
     """
 
     limits: Floats
+    limit_norm: Floats
     distance: Floats
     movement: Floats
     separation_ratio: Floats
@@ -79,7 +82,7 @@ def cycle(layer_states: ArrayLike) -> Cycle:
     References
     ----------
     Blayney et al. 2026, arXiv:2604.11791: proposition 4.1 (every cyclic rotation of the layers has
-    a fixed point), figure 6 right (degeneracy).
+    a fixed point), figure 6 right (degeneracy), as summarised in public notes; paper text not read.
     """
     array = as_array(layer_states, ("layer", "iteration", "d_model"), name="layer_states")
     layers, length, d_model = array.shape[-3:]
@@ -131,6 +134,7 @@ def cycle_of(parts: list[Moments], layers: int, count: int, d_model: int) -> Cyc
         degeneracy = cosines.min(-1)  # NaN if one of them is
     return Cycle(
         limits=np.where(known[..., None, None], limits * largest[:, None, None], np.nan),
+        limit_norm=np.where(known[..., None], norms * largest[:, None], np.nan),
         distance=np.where(known[..., None, None], distance, np.nan),
         movement=np.where(known[..., None], movement, np.nan),
         separation_ratio=np.where(known, separation, np.nan),

@@ -20,9 +20,11 @@ from looplens.analysis.algebra.moments import moments_of
 from looplens.analysis.algebra.products import Moments
 from looplens.analysis.algebra.threads import in_threads
 from looplens.analysis.algebra.trajectories import tail_points
-from looplens.analysis.measures.convergence import array_rounding, signal_rate
+from looplens.analysis.measures.convergence import array_rounding
+from looplens.analysis.measures.gap_decay import GapDecay, gap_decay, over_pairs
 from looplens.errors import InputError
 
+NUMBERS = ("gap_rate", "gap_rate_error", "gap_fit_end", "gap_floor", "final_gap", "token_aa")
 _BYTES_PER_STEP = 2**20  # what is differenced at a time stays in the cache
 
 
@@ -37,10 +39,14 @@ class PathIndependence:
     gap_max : ndarray, shape (..., iteration)
         The same for the farthest pair.
     gap_rate : ndarray, shape (...)
-        Factor by which the gap changes in an iteration, fitted where it is above three times its
-        floor.
+        Factor by which the distance between two restarts changes in an iteration: below 1 the loop
+        contracts. Geometric mean over pairs, each fitted on its leading run (`gap_decay`).
+    gap_rate_error : ndarray, shape (...)
+        Standard error of a pair and scatter between pairs.
+    gap_fit_end : ndarray, shape (...)
+        Last iteration of the fit, median over pairs.
     gap_floor : ndarray, shape (...)
-        Median gap over the last quarter.
+        Median gap over the last quarter: an upper bound of the floor where the gap still falls.
     final_gap : ndarray, shape (...)
         Gap at the last iteration.
     token_aa : ndarray, shape (...)
@@ -54,6 +60,8 @@ class PathIndependence:
     gap: Floats
     gap_max: Floats
     gap_rate: Floats
+    gap_rate_error: Floats
+    gap_fit_end: Floats
     gap_floor: Floats
     final_gap: Floats
     token_aa: Floats
@@ -61,12 +69,11 @@ class PathIndependence:
 
     def reshaped(self, leading: tuple[int, ...]) -> PathIndependence:
         """Return the same with other leading axes."""
-        numbers = ("gap_rate", "gap_floor", "final_gap", "token_aa")
         return dataclasses.replace(
             self,
             gap=self.gap.reshape(*leading, self.gap.shape[-1]),
             gap_max=self.gap_max.reshape(*leading, self.gap.shape[-1]),
-            **{name: getattr(self, name).reshape(leading) for name in numbers},
+            **{name: getattr(self, name).reshape(leading) for name in NUMBERS},
         )
 
 
@@ -93,7 +100,8 @@ def path_independence(states: ArrayLike) -> PathIndependence:
     Asymptotic alignment score: Anil et al. 2022, arXiv:2211.09961, here over draws of the initial
     state instead of over the limits of other inputs. That a rate of contraction has to come from
     two trajectories of the same prompt, and not from one's distance to its own end: public
-    self-audit of measurements on the model of Geiping et al. 2025, arXiv:2502.05171.
+    self-audit of measurements on the model of Geiping et al. 2025, arXiv:2502.05171. The paper's
+    text was not read for the alignment score, only its public code.
     """
     array = as_array(states, ("iteration", "d_model"), first="restart")
     if len(array) < 2:
@@ -133,32 +141,35 @@ def path_independence_of(
     limits = limits.reshape(restarts, count, d_model)
     rows = np.flatnonzero(np.isfinite(scale).all(0))
     gap, gap_max = np.full((count, length), np.nan), np.full((count, length), np.nan)
-    rate, floor, aa = np.full(count, np.nan), np.full(count, np.nan), np.full(count, np.nan)
+    numbers = {name: np.full(count, np.nan) for name in NUMBERS}
     if len(rows):
         # One scale for all restarts of a token, so that huge and tiny ones can be compared.
         common = scale[:, rows].max(0)
         norms = norms[:, rows] * (scale[:, rows] / common)[..., None]
         limits = limits[:, rows]
         lengths = np.sqrt(np.vecdot(limits, limits))
-        gaps, cosines = [], []
+        gaps, cosines, fits = [], [], list[GapDecay]()
         for one, other in combinations(range(restarts), 2):
             distance = _distances(states[one], states[other], rows, common)
-            gaps.append(distance / np.maximum(0.5 * (norms[one] + norms[other]), TINY))
+            size = 0.5 * (norms[one] + norms[other])
+            gaps.append(distance / np.maximum(size, TINY))
+            fits.append(gap_decay(distance, rounding * np.median(size, axis=1)))
             product = np.vecdot(limits[one], limits[other])
             both = lengths[one] * lengths[other]
             cosines.append(np.where(both > 0, product / np.maximum(both, TINY), np.nan))
         gap[rows], gap_max[rows] = np.mean(gaps, axis=0), np.max(gaps, axis=0)
-        floor[rows] = np.median(gap[rows, -tail_points(length) :], axis=1)
-        _, rate[rows] = signal_rate(gap[rows], np.full(len(rows), rounding))
-        aa[rows] = np.mean(cosines, axis=0)
+        numbers["gap_floor"][rows] = np.median(gap[rows, -tail_points(length) :], axis=1)
+        numbers["final_gap"][rows] = gap[rows, -1]
+        numbers["token_aa"][rows] = np.mean(cosines, axis=0)
+        fitted = zip(("gap_rate", "gap_rate_error", "gap_fit_end"), over_pairs(fits), strict=True)
+        for name, values in fitted:
+            numbers[name][rows] = values
+    aa = numbers["token_aa"]
     known = aa[np.isfinite(aa)]
     return PathIndependence(
         gap=gap,
         gap_max=gap_max,
-        gap_rate=rate,
-        gap_floor=floor,
-        final_gap=gap[:, -1],
-        token_aa=aa,
+        **numbers,
         aa_score=float(known.mean()) if known.size else float("nan"),
     )
 

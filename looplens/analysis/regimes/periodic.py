@@ -26,7 +26,6 @@ from looplens.analysis.algebra.gram import (
 )
 
 LONGEST_FOLD = 32
-HARMONICS = 6
 # Decay over the whole window that the strongest harmonic may have (natural logarithm).
 _DAMPINGS = np.array([-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
 
@@ -159,8 +158,8 @@ def harmonic(detrended: Floats, d_model: int) -> tuple[PeriodicFit, Remainder]:
     return _report(rest, d_model, 2 * np.pi / omega, -damping), rest
 
 
-def more_harmonics(rest: Remainder, first: PeriodicFit, d_model: int) -> PeriodicFit:
-    """Add undamped harmonics to the one that was fitted, each at the peak of what is left.
+def more_harmonics(rest: Remainder, first: PeriodicFit, d_model: int, count: int) -> PeriodicFit:
+    """Add undamped harmonics to the one that was fitted, up to `count`, at peaks of what is left.
 
     The frequency of each is refined by least squares; period and growth stay those of the first.
     """
@@ -168,7 +167,7 @@ def more_harmonics(rest: Remainder, first: PeriodicFit, d_model: int) -> Periodi
 
     b, fitted, n = rest.basis.shape
     left = rest.left.copy()
-    basis = np.empty((b, 2 + 2 * min(HARMONICS, n // 3 - 1), n))
+    basis = np.empty((b, 2 + 2 * min(count, n // 3 - 1), n))
     basis[:, :fitted] = rest.basis
     kernels.further_harmonics(left, basis, fitted, *_cosines(n))
     rest = Remainder(left=left, basis=basis, total=rest.total)

@@ -90,7 +90,7 @@ def describe(
 
 
 def _sentence(finding: Finding, window: Window, seen: Seen, row: int) -> str:
-    exponent = window.drift_exponent[row]
+    exponent = seen.exponent[row]
     period, left = seen.period[row], seen.periodic_residual[row]
     growth = seen.growth_exponent[row]
     match finding:

@@ -37,7 +37,9 @@ class RegimeThresholds:
     smooth_residual : float
         Share of the variance that a cubic may leave of a drift unless the rest is white noise.
     summable_exponent : float
-        Steps that shrink like t^-q have a finite sum for q > 1: above this the motion settles.
+        Steps that shrink like t^-q have a finite sum for q > 1: above this the motion settles. It
+        lies between a logarithm (q = 1) and the slowest decay of a smooth map with slope 1 at its
+        fixed point (distance t^-1/2, q = 3/2).
     accelerating_exponent : float
         Below this q the drift accelerates, which no regime describes.
     contraction_fit, contraction_fall : float
@@ -53,17 +55,27 @@ class RegimeThresholds:
         Share that a periodic model may leave unless the rest is white noise or fading.
     fading_residual, fading : float
         Share that a transient may have beside an orbit, if the variance left in the second half of
-        the window is under this multiple of that in the first half.
+        the window is under this multiple of that in the first half, and under three times
+        `periodic_residual`.
     orbit_residual, decaying_residual : float
-        Share that white noise may have beside an orbit, and beside a decaying spiral.
+        Share that white noise may have beside an orbit (see `orbit_limit`), and beside a decaying
+        spiral.
     steady_growth : float
         Growth of an orbit's amplitude, as a power of the iteration number, that passes as steady.
     turns, confirm_turns : float
         Turns that an orbit must complete in each of the two windows.
+    fewest_turns : float
+        Turns in the long window that do where the states before it are at the same distances, and
+        the record holds three.
     white : float
-        Largest autocorrelation over lags 1 to 3 that passes as white.
+        Largest autocorrelation over lags 1 to 3 that passes as white, however little the evidence;
+        see `white_limit`.
     isotropic : float
-        Least participation ratio, over that of white noise of full dimension, that passes as noise.
+        Least participation ratio, over that of white noise of full dimension, that passes as noise,
+        however little the evidence; see `isotropic_limit`.
+    shape_residual, noisy_residual : float
+        Share of the variance by which states may miss the line between their neighbours in phase,
+        for a cycle of any shape; the second where they miss it by white noise.
     settled_ratio : float
         Spread of the window over the distance of the earlier states from its mean, under which
         motion has died down: white motion is then the noise floor of a settled trajectory.
@@ -81,7 +93,7 @@ class RegimeThresholds:
     drift_cosine: float = 0.45
     drift_significance: float = 4.0
     smooth_residual: float = 0.02
-    summable_exponent: float = 1.1
+    summable_exponent: float = 1.25
     accelerating_exponent: float = -1.5
     contraction_fit: float = 0.8
     contraction_fall: float = 1.5
@@ -96,8 +108,11 @@ class RegimeThresholds:
     steady_growth: float = 0.25
     turns: float = 2.0
     confirm_turns: float = 1.2
+    fewest_turns: float = 1.5
     white: float = 0.35
     isotropic: float = 0.75
+    shape_residual: float = 0.006
+    noisy_residual: float = 0.3
     settled_ratio: float = 0.4
     small_amplitude: float = 0.1
 
@@ -112,6 +127,26 @@ class RegimeThresholds:
                 "The windows must satisfy 0 < confirm_tail <= tail <= 1; got "
                 f"tail={self.tail}, confirm_tail={self.confirm_tail}."
             )
+
+    def white_limit(self, points: int, d_model: int) -> float:
+        """Largest autocorrelation of white noise of so many samples and dimensions.
+
+        Its standard deviation is 1 / sqrt(points * d_model); four of them, and a little for what
+        fitting does to noise.
+        """
+        return min(self.white, 0.05 + 4 / (points * d_model) ** 0.5)
+
+    def isotropic_limit(self, points: int, d_model: int) -> float:
+        """Least participation ratio, over its mean, of white noise of so many samples."""
+        return max(self.isotropic, 0.95 - 3.4 / (points * d_model) ** 0.5)
+
+    def orbit_limit(self, points: int) -> float:
+        """Largest share of noise beside an orbit: few states prove little about what they leave."""
+        return self.orbit_residual * min(1.0, (points - 4) / 48)
+
+    def slider_limit(self, points: int) -> float:
+        """Exponent under which a drift does not settle: few states show little of how it slows."""
+        return self.summable_exponent - 6 / points
 
     @classmethod
     def from_keywords(cls, **values: float) -> RegimeThresholds:

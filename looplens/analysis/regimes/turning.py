@@ -2,7 +2,7 @@
 
 Three models compete: one point per phase of an integer period, one damped harmonic, and several.
 The simplest that leaves only noise wins, so the last one, which costs most, is fitted only where
-the other two leave it a chance.
+the other two leave it a chance. Where none is accepted, a cycle of any shape is looked for.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from looplens.analysis.algebra.gram import Floats
+from looplens.analysis.algebra.gram import TINY, Floats
 from looplens.analysis.regimes.periodic import (
     PeriodicFit,
     Remainder,
@@ -20,11 +20,14 @@ from looplens.analysis.regimes.periodic import (
     harmonic,
     more_harmonics,
 )
+from looplens.analysis.regimes.phases import LEAST_TURNS, SHORTEST, PhaseFit, bends, phase_fit
 from looplens.analysis.regimes.thresholds import RegimeThresholds
 from looplens.analysis.regimes.window import Window, end_motion_beside, recurrence_lag
 
 # Below one part in a thousand all models are equally good; more parameters count against one.
 _EQUALLY_GOOD = 1e-3
+_CURVE = 0.01  # states that miss the line between their neighbours by less lie on a curve
+FEW_AND_MANY = (2, 3, 6)  # harmonics to try in turn
 _PENALTY = np.array([1.0, 1 / 1.5, 1.3])[:, None]
 
 
@@ -43,11 +46,18 @@ class Turning:
     growth_error : ndarray
         Standard error of `growth`.
     weak : ndarray of bool
-        It explains less than half of the motion.
+        It leaves more of the motion than an orbit of so many states may.
     buried_spiral : ndarray of bool
         The window is the end of a decaying turn: white once that turn is taken out.
     end_motion : ndarray
         Motion at the end without white noise.
+    single : ndarray
+        Share that one damped harmonic leaves: small where most of the motion is one rotation.
+    whole : ndarray of bool
+        The model is of several frequencies or of any shape, steady over the whole window: a part
+        of the window is too short to find it again.
+    folded : ndarray of bool
+        The model is one point per phase of an integer period.
     """
 
     accepted: NDArray[np.bool_]
@@ -58,6 +68,9 @@ class Turning:
     weak: NDArray[np.bool_]
     buried_spiral: NDArray[np.bool_]
     end_motion: Floats
+    single: Floats
+    whole: NDArray[np.bool_]
+    folded: NDArray[np.bool_]
 
 
 def turning_of(window: Window, rows: NDArray[np.int64], limits: RegimeThresholds) -> Turning:
@@ -82,6 +95,9 @@ def turning_of(window: Window, rows: NDArray[np.int64], limits: RegimeThresholds
         weak=np.zeros(b, dtype=bool),
         buried_spiral=np.zeros(b, dtype=bool),
         end_motion=window.end_motion.copy(),
+        single=np.full(b, np.nan),
+        whole=np.zeros(b, dtype=bool),
+        folded=np.zeros(b, dtype=bool),
     )
     if not len(rows):
         return turning
@@ -89,15 +105,21 @@ def turning_of(window: Window, rows: NDArray[np.int64], limits: RegimeThresholds
     folded = fold(window.centred[rows], straight, d_model, limits.decaying_residual)
     single, rest = harmonic(straight, d_model)
     turning.end_motion[rows] = end_motion_beside(window, single, rows)
-    turning.buried_spiral[rows] = _white(single, limits) & (
+    turning.single[rows] = single.residual
+    size = (window.points, d_model)
+    turning.buried_spiral[rows] = _white(single, limits, size) & (
         -single.growth * window.centre > limits.summable_exponent
     )
     fits = [folded, single]
-    cost = np.stack([_cost(fit, limits) for fit in fits])
+    cost = np.stack([_cost(fit, limits, size) for fit in fits])
+    # White or not cannot be told of the few numbers that a long period leaves.
+    cost[
+        0, (folded.period > 0.4 * window.points) & (folded.residual > limits.periodic_residual)
+    ] = np.inf
     left = np.flatnonzero((cost * _PENALTY[:2]).min(0) > _EQUALLY_GOOD * _PENALTY[2])
-    several, lag = _several(straight, left, rest, single, d_model)
+    several, lag = _several(straight, left, rest, single, d_model, limits)
     fits.append(several)
-    cost = np.concatenate([cost, _cost(several, limits)[None]]) * _PENALTY
+    cost = np.concatenate([cost, _cost(several, limits, size)[None]]) * _PENALTY
     choice = cost.argmin(0)
     near = np.abs(folded.period / single.period - 1) < 0.03
     choice = np.where((choice == 1) & near & (cost[0] < 2 * cost[1]), 0, choice)
@@ -110,54 +132,143 @@ def turning_of(window: Window, rows: NDArray[np.int64], limits: RegimeThresholds
     distorted = single.residual < limits.orbit_residual
     fundamental = np.where(distorted, several.period, _fundamental(several.period, lag))
     period, residual = chosen("period"), chosen("residual")
+    fundamental = np.where(limits.turns * fundamental > window.points, several.period, fundamental)
     turning.period[rows] = np.where(choice == 2, fundamental, period)
     turning.residual[rows] = residual
-    turning.growth[rows] = chosen("growth") * window.centre
+    growth = chosen("growth") * window.centre
+    growth[choice == 2] = _steadiest(growth, window, rows, residual)[choice == 2]
+    turning.growth[rows] = growth
     n = window.points
     dimensions = np.maximum(chosen("isotropy") * n * d_model / (n + d_model), 1.0)
     ratio = np.minimum(residual, 1.0) / np.maximum(1 - residual, 0.1)
     turning.growth_error[rows] = np.sqrt(12 / n**3 * ratio / dimensions) * window.centre
-    # An orbit has to explain at least half; several harmonics are too pliable to prove a decay.
-    weak = residual > limits.orbit_residual
+    # Several harmonics are too pliable to prove a decay.
+    weak = residual > limits.orbit_limit(window.points)
     turning.weak[rows] = weak
     accepted = np.isfinite(cost[choice, np.arange(len(choice))])
     turning.accepted[rows] = accepted & ~((choice == 2) & weak)
+    _shorten(
+        turning, window, rows[accepted & (choice == 0)], single.period[accepted & (choice == 0)]
+    )
+    seldom = (choice == 0) & (window.points > LEAST_TURNS * period)
+    turning.folded[rows] = accepted & (choice == 0)
+    turning.whole[rows] = accepted & (seldom | (choice == 2))
+    _of_any_shape(turning, window, rows[~accepted], single.period[~accepted], limits)
     return turning
 
 
+def _shorten(turning: Turning, window: Window, rows: NDArray[np.int64], strongest: Floats) -> None:
+    """Give a turn that is no whole number of iterations, where several of them are folded as one.
+
+    A turn of 4.6 iterations fits a fold of 23 phases. It counts as the turn where those 23, in the
+    order of their phase in it, lie on a curve.
+    """
+    period = turning.period[rows]
+    number = np.round(period / strongest)
+    near = np.abs(period / (number * strongest) - 1) < 0.03
+    for place in np.flatnonzero(near & (number > 1) & (strongest > SHORTEST)):
+        row = rows[place]
+        if bends(window.straight[row], int(period[place]), int(number[place])) < _CURVE:
+            turning.period[row] = strongest[place]
+            turning.folded[row] = False
+
+
+def _of_any_shape(
+    turning: Turning,
+    window: Window,
+    rows: NDArray[np.int64],
+    strongest: Floats,
+    limits: RegimeThresholds,
+) -> None:
+    """Look for a cycle of any shape, where no other model was accepted; fills in `turning`."""
+    if not len(rows):
+        return
+    straight = window.straight[rows]
+    lag = recurrence_lag(straight)
+    # The strongest turn may be the second or third harmonic of the cycle.
+    starts = np.stack([1 / strongest, 0.5 / strongest, 1 / (3 * strongest), 1 / lag], axis=1)
+    fit = phase_fit(straight, starts, window.d_model)
+    white = _white(fit, limits, (window.points, window.d_model))
+    hit = fit.residual < limits.shape_residual
+    hit |= (
+        (fit.residual < limits.noisy_residual) & (fit.corners < 2 * limits.shape_residual) & white
+    )
+    hit &= fit.late < 2
+    growth = _steadiest(np.full(len(rows), np.inf), window, rows, fit.residual)
+    found = rows[hit]
+    turning.accepted[found], turning.whole[found], turning.weak[found] = True, True, False
+    turning.period[found], turning.residual[found] = fit.period[hit], fit.residual[hit]
+    turning.growth[found] = growth[hit]
+
+
+def _steadiest(growth: Floats, window: Window, rows: NDArray[np.int64], residual: Floats) -> Floats:
+    """Of estimates of the growth of amplitude, the one nearest to none.
+
+    Beats of several frequencies, and corners, make any one of them look like growth or decay for a
+    while: of the strongest harmonic, between the halves of the window, and between the window and
+    all that came before it.
+    """
+    n, centre = window.points, window.centre
+    energy = np.diagonal(window.straight[rows], axis1=1, axis2=2)
+    noise = residual * energy.mean(1)
+    early = np.maximum(energy[:, : n // 2].mean(1) - noise, TINY)
+    late = np.maximum(energy[:, n - n // 2 :].mean(1) - noise, TINY)
+    halves = 0.5 * np.log(late / early) / np.log((centre + 0.25 * n) / (centre - 0.25 * n))
+    before = max(centre - 0.5 * n, 1.0)
+    with np.errstate(divide="ignore"):
+        whole = np.log(window.settled_ratio[rows]) / np.log(2 * centre / before)
+    candidates = np.stack([growth, halves, np.where(np.isfinite(whole), whole, np.inf)])
+    return candidates[np.abs(candidates).argmin(0), np.arange(len(rows))]
+
+
 def _several(
-    straight: Floats, rows: NDArray[np.int64], rest: Remainder, single: PeriodicFit, d_model: int
+    straight: Floats,
+    rows: NDArray[np.int64],
+    rest: Remainder,
+    single: PeriodicFit,
+    d_model: int,
+    limits: RegimeThresholds,
 ) -> tuple[PeriodicFit, Floats]:
     """Fit several harmonics to some rows, all others being out of the question.
 
+    As few as are accepted: in noise, more of them than there are leave less that looks like noise.
     Returns the fits, and the lag of recurrence of the same windows.
     """
+    size = (straight.shape[1], d_model)
     b = len(straight)
     worst = {"residual": np.inf, "whiteness": np.inf, "isotropy": 0.0, "residual_trend": np.inf}
     values = {name: np.full(b, value) for name, value in worst.items()}
     lag = single.period.copy()
-    if len(rows):
+    lag[rows] = recurrence_lag(straight[rows]) if len(rows) else lag[rows]
+    for count in FEW_AND_MANY:
+        if not len(rows):
+            break
         part = Remainder(left=rest.left[rows], basis=rest.basis[rows], total=rest.total[rows])
         first = PeriodicFit(**{name: getattr(single, name)[rows] for name in PeriodicFit.__slots__})
-        fit = more_harmonics(part, first, d_model)
+        fit = more_harmonics(part, first, d_model, count)
         for name in worst:
             values[name][rows] = getattr(fit, name)
-        lag[rows] = recurrence_lag(straight[rows])
+        rows = rows[~np.isfinite(_cost(fit, limits, size))]
     return PeriodicFit(period=single.period, growth=single.growth, **values), lag
 
 
-def _white(fit: PeriodicFit, limits: RegimeThresholds) -> NDArray[np.bool_]:
+def _white(
+    fit: PeriodicFit | PhaseFit, limits: RegimeThresholds, size: tuple[int, int]
+) -> NDArray[np.bool_]:
     """Whether what a model leaves looks like white noise of full dimension."""
-    return (fit.whiteness < limits.white) & (fit.isotropy > limits.isotropic)
+    return (fit.whiteness < limits.white_limit(*size)) & (
+        fit.isotropy > limits.isotropic_limit(*size)
+    )
 
 
-def _cost(fit: PeriodicFit, limits: RegimeThresholds) -> Floats:
+def _cost(fit: PeriodicFit, limits: RegimeThresholds, size: tuple[int, int]) -> Floats:
     """Return what a model leaves, not penalised for parameters; infinite if not accepted."""
-    fading = fit.residual_trend < limits.fading
+    second = 2 * fit.residual / (1 + 1 / np.maximum(fit.residual_trend, TINY))
+    fading = (fit.residual_trend < limits.fading) & (second < 3 * limits.periodic_residual)
     accepted = (
         (fit.residual < limits.periodic_residual)
         | ((fit.residual < limits.fading_residual) & fading)
-        | ((fit.residual < limits.decaying_residual) & _white(fit, limits))
+        | ((fit.residual < limits.decaying_residual) & _white(fit, limits, size))
     )
     return np.where(accepted, np.maximum(fit.residual, _EQUALLY_GOOD), np.inf)
 

@@ -48,6 +48,8 @@ _FIXED = (
     Finding.SPIRAL,
     Finding.NOISE_FLOOR,
 )
+# What a window too short for several frequencies, or for a cycle with corners, shows of them.
+_MAY_TURN = (Finding.ORBIT, Finding.OSCILLATION_CHANGES, Finding.UNEXPLAINED)
 # Regimes are numbers until they leave this package: comparing words costs more than a window.
 REGIME_OF = np.full(len(Finding), REGIMES.index(UNRESOLVED))
 REGIME_OF[list(_FIXED)] = REGIMES.index(FIXED_POINT)
@@ -65,7 +67,9 @@ class Seen:
     the period are NaN where a finding came before a periodic model was asked for. ``end_motion`` is
     the motion at the end of the window without white noise, ``contraction`` the fall of the log
     step norm in an iteration, ``end_contraction`` that in the second half; ``resting`` windows end
-    in motion so small that rounding may bend that fall.
+    in motion so small that rounding may bend that fall. ``exponent`` is that of a drift. ``whole``
+    windows turn in a way that a part of them is too short to show; ``folded`` ones recur after an
+    integer period.
     """
 
     finding: NDArray[np.int64]
@@ -76,6 +80,9 @@ class Seen:
     contraction: Floats
     end_contraction: Floats
     resting: Bools
+    exponent: Floats
+    whole: Bools
+    folded: Bools
 
 
 def find(
@@ -94,15 +101,24 @@ def find(
     first : Seen, optional
         What the long window showed, where this is the late one.
     """
-    white = (window.smooth_whiteness < limits.white) & (window.smooth_isotropy > limits.isotropic)
+    size = (window.points, window.d_model)
+    white = (window.smooth_whiteness < limits.white_limit(*size)) & (
+        window.smooth_isotropy > limits.isotropic_limit(*size)
+    )
     directed = (
         (window.linear_share > limits.drift_share)
         & (window.drift_cosine > limits.drift_cosine)
         & (window.drift_significance > limits.drift_significance)
     )
-    drifts = directed & (white | (window.smooth_residual < limits.smooth_residual))
-    exponent, summable = window.drift_exponent, limits.summable_exponent
-    uncertain = np.abs(exponent - summable) < 2 * window.drift_exponent_error
+    trend = white & _trend_in_noise(window)
+    drifts = (directed & (white | (window.smooth_residual < limits.smooth_residual))) | trend
+    summable = limits.summable_exponent
+    exponent, uncertain = _exponent(window, limits)
+    # Few states in noise often seem to accelerate, so that has to be sure.
+    hasty = exponent < limits.accelerating_exponent
+    accelerates = exponent + 2 * window.drift_exponent_error < limits.accelerating_exponent
+    uncertain |= hasty & ~accelerates
+    uncertain |= (exponent > limits.slider_limit(window.points)) & (exponent < summable)
 
     contracting = _contracting(window, limits)
     settles = drifts & ~uncertain & (exponent > summable)
@@ -118,7 +134,11 @@ def find(
         slowing &= first.finding == Finding.CONTRACTING
         asked |= slowing & ~window.converged & (window.end_motion >= window.rest)
     turn = turning_of(window, np.flatnonzero(asked), limits)
-    turning = turn.accepted & (window.points / turn.period >= turns)
+    # Fewer turns do where all that came before looks the same, and there are three of them.
+    record = 2 * window.centre / turn.period
+    long = (window.points / turn.period >= limits.fewest_turns) & (record >= 3)
+    long &= (np.abs(np.log(window.settled_ratio)) < 0.2) & (first is None)
+    turning = turn.accepted & ((window.points / turn.period >= turns) | long)
     steady = np.abs(turn.growth) < limits.steady_growth + 2 * turn.growth_error
     # A trajectory that passes a saddle shrinks its steps for a while like one that settles. That
     # the steps fall is not enough: the motion has to be nearly over, and less than it was.
@@ -132,15 +152,14 @@ def find(
         (Finding.DRIFT_UNCERTAIN, drifts & uncertain),
         (Finding.DRIFT_SETTLES, settles & died_down),
         (Finding.STILL_MOVING, settles),
-        (Finding.DRIFT_ACCELERATES, drifts & (exponent < limits.accelerating_exponent)),
+        (Finding.DRIFT_ACCELERATES, drifts & accelerates),
         (Finding.DRIFT, drifts),
         # A line with a cycle on it drifts; a transient with a cycle on it ends in the cycle.
-        (Finding.DRIFT, directed & turning & steady & ~turn.weak & (exponent < 1.0)),
+        (Finding.DRIFT, directed & turning & steady & (exponent < 1.0)),
         (Finding.ORBIT, turning & steady & ~turn.weak),
         (Finding.SPIRAL, spiral & died_down),
         (Finding.STILL_MOVING, spiral),
         (Finding.OSCILLATION_CHANGES, turning & ~turn.weak),
-        (Finding.DRIFT_UNCERTAIN, white & _buried_drift(window, limits)),
         (
             Finding.NOISE_FLOOR,
             (white | turn.buried_spiral) & (window.settled_ratio < limits.settled_ratio),
@@ -161,6 +180,9 @@ def find(
         contraction=window.step_exponent / window.centre,
         end_contraction=window.end_contraction,
         resting=turn.end_motion < window.rest,
+        exponent=exponent,
+        folded=turn.folded,
+        whole=turn.whole | long | (directed & turning & steady),
     )
 
 
@@ -177,10 +199,26 @@ def _contracting(window: Window, limits: RegimeThresholds) -> Bools:
     )
 
 
-def _buried_drift(window: Window, limits: RegimeThresholds) -> Bools:
-    """Whether white motion, not much smaller than what came before, has a faint but sure trend."""
+def _trend_in_noise(window: Window) -> Bools:
+    """Whether white motion has a faint but sure trend."""
     expected = (1 + 4 * np.sqrt(2 / window.noise_dimensions)) / (window.points - 1)
-    return (window.linear_share > expected) & (window.settled_ratio > 0.5 * limits.settled_ratio)
+    return window.linear_share > expected
+
+
+def _exponent(window: Window, limits: RegimeThresholds) -> tuple[Floats, Bools]:
+    """Exponent of a drift, and whether noise hides on which side of the limit it lies.
+
+    That of the window itself counts. Where noise leaves it open, the one that looks back to the
+    beginning decides, if the two are compatible.
+    """
+    own, early = window.drift_exponent, window.early_exponent
+    own_error, early_error = window.drift_exponent_error, window.early_exponent_error
+    limit = limits.summable_exponent
+    open_ = np.abs(own - limit) < 2 * own_error
+    closed = (np.abs(early - limit) > 2 * early_error) & (
+        np.abs(early - own) < 2 * np.hypot(own_error, early_error)
+    )
+    return np.where(open_ & closed, early, own), open_ & ~closed
 
 
 def agree(first: Seen, second: Seen, limits: RegimeThresholds) -> tuple[Codes, Bools]:
@@ -212,6 +250,12 @@ def agree(first: Seen, second: Seen, limits: RegimeThresholds) -> tuple[Codes, B
     )
     keep = (one == two) & ((one != orbit) | same)
     keep |= (second.finding == Finding.DRIFT_UNCERTAIN) & one_drifts
+    exact = first.periodic_residual < limits.periodic_residual
+    keep |= (
+        np.isin(first.finding, (Finding.ORBIT, Finding.DRIFT))
+        & first.whole
+        & (np.isin(second.finding, _MAY_TURN) | exact)
+    )
     keep &= ~rates_differ(first, second, limits)
     return np.where(late, two, np.where(keep, one, unresolved)), late
 

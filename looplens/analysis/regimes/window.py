@@ -25,6 +25,7 @@ from looplens.analysis.algebra.gram import (
     project_out,
     whiteness,
 )
+from looplens.analysis.regimes.drifting import drift, early_exponent
 from looplens.analysis.regimes.periodic import PeriodicFit
 from looplens.analysis.regimes.tail import Tail, has_converged, spread2
 
@@ -62,6 +63,9 @@ class Window:
         of the later one over what white noise of the size of the detrended residual would show.
     drift_exponent, drift_exponent_error : ndarray
         Exponent q of a drift whose steps shrink like t^-q, and its standard error.
+    early_exponent, early_exponent_error : ndarray
+        The same exponent from the window's displacement and the way to it from the mean of all
+        earlier states, along the direction of drift: less noise, but a transient raises it.
     smooth_residual, smooth_whiteness, smooth_isotropy, noise_dimensions : ndarray
         What a cubic in time leaves: share, largest autocorrelation, participation ratio over that
         of white noise.
@@ -92,6 +96,8 @@ class Window:
     drift_significance: Floats
     drift_exponent: Floats
     drift_exponent_error: Floats
+    early_exponent: Floats
+    early_exponent_error: Floats
     smooth_residual: Floats
     smooth_whiteness: Floats
     smooth_isotropy: Floats
@@ -147,7 +153,8 @@ def measure(tail: Tail, floor: float, rounding: float) -> Window:
     # If the residual is noise, its variance per sample; if it is not, no noise is taken off.
     noise = np.where(white < 0.5, smooth_left / (n - 4), 0.0)
     dimensions = noise_dimensions(rest, n - 4, d_model)
-    cosine, significance, exponent, error = _drift(centred, centre, noise, dimensions)
+    cosine, significance, exponent, error = drift(centred, centre, noise, dimensions)
+    early, early_error = early_exponent(tail, noise, dimensions)
     step_exponent, step_t, end_contraction, shrinking = _steps(
         np.sqrt(tail.step2), scale * rounding, centre
     )
@@ -168,6 +175,8 @@ def measure(tail: Tail, floor: float, rounding: float) -> Window:
         drift_significance=significance,
         drift_exponent=exponent,
         drift_exponent_error=error,
+        early_exponent=early,
+        early_exponent_error=early_error,
         smooth_residual=smooth_left / total,
         smooth_whiteness=white,
         smooth_isotropy=fullness,
@@ -197,38 +206,6 @@ def end_motion_beside(window: Window, fit: PeriodicFit, rows: NDArray[np.int64])
         window.noise_dimensions[rows],
         window.scale[rows],
     )
-
-
-def _drift(
-    centred: Floats, centre: float, noise: Floats, dimensions: Floats
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """Cosine, significance, exponent and its error, from the means of the three thirds."""
-    n = centred.shape[1]
-    third = n // 3
-    outer = (n - third) // 2  # the middle block lies symmetrically, at the cost of one point more
-    weights = np.zeros((3, n))
-    weights[0, :third] = 1 / third
-    weights[1, outer : n - outer] = 1 / (n - 2 * outer)
-    weights[2, n - third :] = 1 / third
-    between = np.diff(weights, axis=0)  # of successive means
-    products = between @ (centred @ between.T)
-    early_square, late_square = np.maximum(products[:, 0, 0], 0), np.maximum(products[:, 1, 1], 0)
-    across = products[:, 0, 1]
-    cosine = np.clip(across / np.maximum(np.sqrt(early_square * late_square), TINY), -1.0, 1.0)
-    mean_noise = noise / third
-    significance = late_square / np.maximum(2.0 * mean_noise, 1e-30 * late_square + TINY)
-    # Along the whole displacement, where white noise counts with one dimension only; it is expected
-    # to add the variance of one mean to each of the two products.
-    # What is left of a displacement below the rounding of the products is none.
-    least = 1e-16 * np.trace(centred, axis1=1, axis2=2) / n
-    whole_square = np.maximum(early_square + late_square + 2 * across, np.maximum(least, TINY))
-    first = np.maximum(early_square + across - mean_noise, 1e-6 * whole_square)
-    second = np.maximum(late_square + across - mean_noise, 1e-6 * whole_square)
-    gap = 0.25 * (n - third)  # the two displacements are centred this far from the middle
-    unit = np.log((centre + gap) / (centre - gap))
-    # The error of log(first / second) is that of twice the middle mean less the outer two.
-    error = 2.0 * np.sqrt(6.0 * mean_noise / dimensions / whole_square)
-    return cosine, significance, np.log(first / second) / unit, error / unit
 
 
 def _steps(

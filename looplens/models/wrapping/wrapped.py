@@ -269,6 +269,11 @@ class WrappedModel(AddressedHooks):
                 return declared(self.module, state).float()
             return through(self.module, declared, state).float()
 
+    @property
+    def has_gate(self) -> bool:
+        """Whether an exit gate is declared."""
+        return self.spec.gate is not None
+
     def gate(self, state: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos"] | None:
         """Return the exit logit of a state, where a gate is declared."""
         if self.spec.gate is None:

@@ -117,6 +117,12 @@ def readout_size(readout: bool | int, model: LoopedModel) -> int:
     return min(5 if readout is True else int(readout), model.d_vocab)
 
 
+def has_exit_gate(model: LoopedModel) -> bool:
+    """Return whether a model has an exit gate, as :meth:`LoopedModel.gate` would say."""
+    # Not in the protocol: models that people wrote for it before have no such attribute.
+    return bool(getattr(model, "has_gate", False))
+
+
 def attention_prompts(
     attention: bool | int | Sequence[int], prompts: int, model: LoopedModel
 ) -> tuple[int, ...]:

@@ -24,6 +24,7 @@ from looplens.recording.streaming.readout import READOUTS, readout_statistics
 from looplens.recording.streaming.staging import Staging
 
 SMALLEST_BATCHED = 4  # tokens
+EXIT_GATE = "readout/exit_gate"
 
 
 @torch.no_grad()
@@ -130,5 +131,10 @@ def _forward(
     ):
         for name, value in statistics.items():
             places.put_picked(places.of(f"readout/{name}")[:, :, plan.kept.index(t)], value)
-    for name in READOUTS:
+        if EXIT_GATE in places.staging:
+            gate = model.gate(state(t).to(ids.device, model.dtype))
+            assert gate is not None  # the run has one because the model has
+            put_in = places.of(EXIT_GATE)[:, :, plan.kept.index(t)]
+            places.put_picked(put_in, places.pick(gate))
+    for name in (*READOUTS, "exit_gate"):
         places.fill_from(f"readout/{name}", slot_after(plan.kept, ran))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from looplens.analysis import ANALYZERS
 from looplens.plots._labels import number
 from looplens.reports._material import Material
 from looplens.reports._report import Section, Table
@@ -9,11 +10,14 @@ from looplens.reports.conditions import flatten
 
 
 def numbers(material: Material) -> Section:
-    """Return the table of all numbers, under the names that conditions use."""
-    rows = tuple(
-        (name, value if isinstance(value, str) else number(value, digits=5))
-        for name, value in flatten(material.summary).items()
-    )
+    """Return tables of all numbers, one an analysis, under the names that conditions use."""
+    tables = []
+    for name, values in material.summary.items():
+        rows = tuple(
+            (key, value if isinstance(value, str) else number(value, digits=5))
+            for key, value in flatten({name: values}).items()
+        )
+        tables.append(Table(caption=ANALYZERS[name].title, columns=("name", "value"), rows=rows))
     return Section(
         key="numbers",
         title="All numbers",
@@ -21,5 +25,5 @@ def numbers(material: Material) -> Section:
             "The names are those that a condition can use, such as --fail-if "
             "'classify.orbit_share > 0.1'.",
         ),
-        tables=(Table(caption="Summary", columns=("name", "value"), rows=rows),),
+        tables=tuple(tables),
     )

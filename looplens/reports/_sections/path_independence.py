@@ -7,13 +7,14 @@ its initial state is looked up and shown.
 from __future__ import annotations
 
 import numpy as np
+import xarray as xr
 
 from looplens import plots
 from looplens.plots._labels import cosine, number, percent, token_labels
 from looplens.reports._material import Material
 from looplens.reports._report import Fact, Picture, Section, Table
 
-_WORST = 5
+_WORST, _PROMPTS = 5, 5
 
 
 def path_independence(material: Material) -> Section | None:
@@ -32,13 +33,17 @@ def path_independence(material: Material) -> Section | None:
                 str(int(run.tokens["prompt"].values[token])),
                 cosine(float(one["token_aa"])),
                 number(float(one["final_gap"])),
-                number(float(one["gap_rate"])),
+                _rate(one),
                 number(float(one["gap_floor"])),
             )
         )
     worst = int(order[0])
     prompt = int(run.tokens["prompt"].values[worst])
     value = material.number
+    # Prompts that agree least first; a prompt without any known token comes last.
+    prompts = np.argsort(results["prompt_token_aa"].values, kind="stable")[:_PROMPTS]
+    rate = value("path_independence", "median_gap_rate")
+    expanding = value("path_independence", "expanding_share")
     return Section(
         key="path_independence",
         title="Path independence",
@@ -63,9 +68,26 @@ def path_independence(material: Material) -> Section | None:
                 note="relative to the norm of the state",
             ),
             Fact(
+                label="Factor per iteration, median token",
+                value=number(rate),
+                note="of the distance between restarts, above its floor"
+                + (f"; it grows for {percent(expanding)} of the tokens" if expanding > 0 else ""),
+            ),
+            Fact(
                 label="Same regime",
                 value=percent(value("path_independence", "regime_agreement")),
                 note="share of pairs of restarts",
+            ),
+            *(
+                [
+                    Fact(
+                        label="Same period",
+                        value=percent(value("path_independence", "period_agreement")),
+                        note="share of pairs of restarts that are both orbits",
+                    )
+                ]
+                if np.isfinite(value("path_independence", "period_agreement"))
+                else []
             ),
             *(
                 [
@@ -92,6 +114,11 @@ def path_independence(material: Material) -> Section | None:
                 ),
                 rows=tuple(rows),
             ),
+            Table(
+                caption="The prompts that depend most on the initial state",
+                columns=("prompt", "mean cosine", "median final distance", "factor per iteration"),
+                rows=tuple(_prompt_row(results, int(prompt)) for prompt in prompts),
+            ),
         ),
         pictures=(
             Picture(
@@ -106,4 +133,20 @@ def path_independence(material: Material) -> Section | None:
                 caption="The token that depends most on the initial state.",
             ),
         ),
+    )
+
+
+def _rate(token: xr.Dataset) -> str:
+    """Write the rate of one token with its error."""
+    rate, error = float(token["gap_rate"]), float(token["gap_rate_error"])
+    return f"{number(rate)} ± {number(error, digits=1)}" if np.isfinite(rate) else number(rate)
+
+
+def _prompt_row(results: xr.Dataset, prompt: int) -> tuple[str, ...]:
+    one = results.isel(prompt=prompt)
+    return (
+        str(prompt),
+        cosine(float(one["prompt_token_aa"])),
+        number(float(one["prompt_final_gap"])),
+        number(float(one["prompt_gap_rate"])),
     )

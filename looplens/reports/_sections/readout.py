@@ -41,6 +41,23 @@ def readout(material: Material) -> Section | None:
                 note=f"at iteration {number(value('readout', 'best_iteration'))}",
             ),
         ]
+        if value("readout", "overthinking") > 0:
+            facts.append(
+                Fact(
+                    label="Settled, then lost",
+                    value=percent(value("readout", "lost_share")),
+                    note="of targets that were right at some iteration and are wrong at the last",
+                )
+            )
+        if np.isfinite(value("readout", "final_accuracy_per_gflop")):
+            facts.append(
+                Fact(
+                    label="Accuracy per 10⁹ operations",
+                    value=number(value("readout", "final_accuracy_per_gflop")),
+                    note="at the last iteration; at the best one "
+                    + number(value("readout", "best_accuracy_per_gflop")),
+                )
+            )
     return Section(
         key="readout",
         title="Predictions after each iteration",
@@ -50,6 +67,11 @@ def readout(material: Material) -> Section | None:
                 name="readout",
                 figure=plots.readout(material.run, by),
                 caption="What the model would answer if the loop stopped there.",
+            ),
+            Picture(
+                name="prediction-agreement",
+                figure=plots.prediction_agreement(material.run),
+                caption="Blocks along the diagonal are stretches in which the answers stay.",
             ),
         ),
     )

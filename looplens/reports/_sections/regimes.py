@@ -5,7 +5,10 @@ The verdicts are those of the analysis ``classify``; here they are counted and e
 
 from __future__ import annotations
 
+import numpy as np
+
 from looplens import plots
+from looplens.analysis import KINDS_OF_REGIMES
 from looplens.plots import _groups
 from looplens.plots._labels import escape, number, percent, subtitle, token_labels
 from looplens.reports._material import Material
@@ -13,6 +16,13 @@ from looplens.reports._recorded import plural
 from looplens.reports._report import Picture, Section, Table
 
 _MOST_EXAMPLES = 3
+_NUMBERS = {
+    "rate": "rate",
+    "turns": "turns",
+    "speed": "speed (1 / iteration)",
+    "straightness": "straightness",
+    "p_value": "p-value",
+}
 
 
 def regimes(material: Material) -> Section | None:
@@ -45,6 +55,7 @@ def regimes(material: Material) -> Section | None:
                     str(restart),
                     number(float(one["period"])),
                     number(float(one["amplitude"])),
+                    number(float(one["p_value"])),
                     str(one["reason"].values),
                 )
             )
@@ -65,6 +76,7 @@ def regimes(material: Material) -> Section | None:
             "unresolved, with the reason. A slider that is a fixed point on states of unit norm "
             "only grows in norm.",
             *_small_orbits(material),
+            *_power(material),
         ),
         tables=(
             Table(
@@ -72,6 +84,7 @@ def regimes(material: Material) -> Section | None:
                 columns=("regime", "trajectories", "share", "on states of unit norm"),
                 rows=count_rows,
             ),
+            _kinds(material),
             Table(
                 caption="Examples, the largest motion first",
                 columns=(
@@ -81,12 +94,72 @@ def regimes(material: Material) -> Section | None:
                     "restart",
                     "period (iterations)",
                     "relative amplitude",
+                    "p-value",
                     "reason",
                 ),
                 rows=tuple(example_rows),
             ),
         ),
         pictures=tuple(pictures),
+    )
+
+
+def _kinds(material: Material) -> Table:
+    """Return the kinds that occur, with the numbers that go with them."""
+    results = material["classify"]
+    kind = results["kind"].values
+    styles = plots.palette("light").regimes
+    rows = []
+    for regime, kinds in KINDS_OF_REGIMES.items():
+        for name, meaning in kinds.items():
+            here = kind == name
+            if not here.any():
+                continue
+            middle = [_middle(results[number_].values[here]) for number_ in _NUMBERS]
+            rows.append(
+                (
+                    styles[regime].label,
+                    name.replace("_", " "),
+                    str(int(here.sum())),
+                    meaning,
+                    *middle,
+                )
+            )
+    return Table(
+        caption="Kinds, with medians",
+        columns=("regime", "kind", "trajectories", "meaning", *_NUMBERS.values()),
+        rows=tuple(rows),
+    )
+
+
+def _middle(values: np.ndarray) -> str:
+    known = values[np.isfinite(values)]
+    return number(float(np.median(known))) if known.size else "–"
+
+
+def _power(material: Material) -> tuple[str, ...]:
+    """Return what so many tokens can show of rare orbits and sliders."""
+    found = material.summary["classify"]
+    needed, chance = found.get("tokens_needed"), found.get("chance_of_seeing")
+    if not isinstance(needed, dict) or not isinstance(chance, dict):
+        return ()
+    moving = int(found["n_moving_tokens"])
+    words = "; ".join(
+        f"at a share of {percent(float(rate))} it takes {plural(int(tokens), 'token')}, and this "
+        f"run had a chance of {percent(float(chance[rate]))}"
+        for rate, tokens in needed.items()
+    )
+    seen = (
+        f"{plural(moving, 'token')} did not settle"
+        if moving
+        else "No token with a regime orbits or slides"
+    )
+    unseen = found.get("largest_moving_share")
+    if not moving and isinstance(unseen, float):
+        seen += f", which rules out only shares above {percent(unseen)} (at 95 %)"
+    return (
+        f"{seen}. To see at least one token that does not settle with a probability of 95 %: "
+        f"{words}. Tokens of one prompt are not independent, so this is the best case.",
     )
 
 

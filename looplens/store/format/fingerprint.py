@@ -37,7 +37,7 @@ def fingerprint(spec: RunSpec) -> dict[str, str]:
         "dtype": f"{spec.source_dtype} stored as {spec.dtype}",
         "reduction": _reduction(spec),
         "block_tokens": str(layout.block_tokens),
-        "readout_top_k": str(spec.readout_top_k),
+        "readout_top_k": str(spec.readout_top_k) + (" and exit gate" if spec.exit_gate else ""),
         "attention_prompts": _numbers(spec.attention_prompts),
         "token_positions": _positions(spec),
         "settings": _text(dict(spec.settings)),

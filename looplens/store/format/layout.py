@@ -39,6 +39,8 @@ class Layout:
         Prompt index to its number of tokens, for the prompts whose attention is recorded.
     readout_top_k : int
         How many of the most probable tokens are kept; 0 when there is no readout.
+    exit_gate : bool
+        Whether what the model's exit gate says is kept with the readout.
     dtype : str
         Of states and attention; readouts are always float32.
     layers : tuple of int
@@ -63,6 +65,7 @@ class Layout:
     inject: bool = False
     attention_lengths: Mapping[int, int] = field(default_factory=dict)
     readout_top_k: int = 0
+    exit_gate: bool = False
     dtype: str = "float32"
     layers: tuple[int, ...] = ()
     kept_iterations: tuple[int, ...] = ()
@@ -180,7 +183,8 @@ class Layout:
             return self._variable(f"readout/{name}", axes, long_name, units=units, dtype=dtype)
 
         ids = "ids of the most probable tokens, best first"
-        return [
+        gate = "what the exit gate says of the state, before the sigmoid"
+        found = [
             array("topk_ids", ids, "1", "rank", dtype="int32"),
             array("topk_logprobs", "log-probabilities of the most probable tokens", "nat", "rank"),
             array("entropy", "entropy of the prediction", "nat"),
@@ -189,6 +193,7 @@ class Layout:
             array("kl_to_previous", "KL(p[t-1] || p[t]); NaN at iteration 1", "nat"),
             array("kl_to_last", "KL(p[T] || p[t])", "nat"),
         ]
+        return found + [array("exit_gate", gate, "1")] * self.exit_gate
 
     def _pattern(self, index: int, length: int) -> VariableSpec:
         heads = self.n_heads or 0

@@ -48,6 +48,8 @@ class RunSpec:
         Indices of the prompts whose attention patterns are stored.
     readout_top_k : int
         How many of the most probable tokens are stored an iteration; 0 stores no readout.
+    exit_gate : bool
+        Store what the model's exit gate says after each iteration, with the readout.
     dtype : {"float32", "float16"}
         Of stored states and attention patterns.
     source_dtype : str
@@ -96,6 +98,7 @@ class RunSpec:
     inject: bool = False
     attention_prompts: tuple[int, ...] = ()
     readout_top_k: int = 0
+    exit_gate: bool = False
     dtype: str = "float32"
     source_dtype: str = "float32"
     model: Mapping[str, Any] = field(default_factory=dict)
@@ -165,6 +168,7 @@ class RunSpec:
             inject=self.inject,
             attention_lengths={index: len(self.prompts[index]) for index in self.attention_prompts},
             readout_top_k=self.readout_top_k,
+            exit_gate=self.exit_gate,
             dtype=self.dtype,
             layers=tuple(self.layers),
             kept_iterations=tuple(self.kept_iterations),
@@ -203,6 +207,7 @@ class RunSpec:
             "inject": self.inject,
             "attention_prompts": list(self.attention_prompts),
             "readout_top_k": self.readout_top_k,
+            "exit_gate": self.exit_gate,
             "n_prompts": len(self.prompts),
             "n_tokens": self.n_tokens,
             "layers": list(layout.recorded_layers),

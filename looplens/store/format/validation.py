@@ -34,6 +34,10 @@ def _check_sizes(spec: RunSpec) -> None:
             raise InputError(f"{name} must be at least 1, but is {getattr(spec, name)}.")
     if spec.readout_top_k < 0:
         raise InputError(f"readout_top_k must not be negative, but is {spec.readout_top_k}.")
+    if spec.exit_gate and not spec.readout_top_k:
+        raise InputError(
+            "The exit gate is stored with the readout, and readout_top_k is 0. Give readout_top_k."
+        )
     if spec.block_tokens is not None and spec.block_tokens < 1:
         raise InputError(
             f"block_tokens must be at least 1, or None for about 128 MiB, but is "

@@ -112,6 +112,7 @@ def read_layout(location: RunLocation, attributes: dict[str, Any]) -> Layout:
         inject=attributes["inject"],
         attention_lengths=_attention_lengths(location, attributes),
         readout_top_k=attributes["readout_top_k"],
+        exit_gate=attributes.get("exit_gate") is True,  # of runs from before there was one: none
         dtype=attributes["store_dtype"],
         layers=tuple(attributes["layers"]),
         kept_iterations=tuple(attributes["kept_iterations"]),

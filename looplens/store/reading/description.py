@@ -189,6 +189,11 @@ class RunDescription:
         return self._layout.readout_top_k > 0
 
     @property
+    def has_exit_gate(self) -> bool:
+        """Whether what the model's exit gate says after each iteration is recorded."""
+        return self._layout.exit_gate and self.has_readout
+
+    @property
     def has_injected(self) -> bool:
         """Whether the model injects a tensor at each iteration, which is then recorded."""
         return self._layout.inject

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from looplens_dashboard.panels import (
+    analyses,
     attention,
     heatmap,
+    numbers,
     overview,
     readout,
     restarts,
@@ -23,5 +25,7 @@ PANELS: tuple[Panel, ...] = (
     restarts.PANEL,
     attention.PANEL,
     readout.PANEL,
+    analyses.PANEL,
+    numbers.PANEL,
 )
 """Every panel of the dashboard; the grid of ``assets/page.css`` places each by its name."""

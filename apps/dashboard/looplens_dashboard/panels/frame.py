@@ -101,6 +101,7 @@ def figure_panel(
     keys: tuple[str, ...],
     make: Callable[[View, Selection], go.Figure],
     controls: Callable[[View], list[Component]] = _nothing,
+    adjust: Callable[[go.Figure], object] | None = None,
 ) -> Panel:
     """Return a panel that shows one figure.
 
@@ -110,6 +111,8 @@ def figure_panel(
         See :class:`Panel`.
     make : callable (View, Selection) -> Figure
         Draws the figure, or raises a ``LoopLensError`` that says why it cannot.
+    adjust : callable (Figure), optional
+        Changes the figure in place after it was fitted into the card.
     """
 
     def register(app: Dash, view: View) -> None:
@@ -124,7 +127,7 @@ def figure_panel(
         )
         def draw(changed: Any, values: Any, iteration: Any) -> tuple[Any, ...]:
             selection = current(view, changed, values, iteration)
-            return figure_outputs(lambda: make(view, selection))
+            return figure_outputs(lambda: make(view, selection), adjust)
 
     return Panel(
         name=name,
@@ -154,12 +157,16 @@ def graph(name: str) -> list[Component]:
     ]
 
 
-def figure_outputs(make: Callable[[], go.Figure]) -> tuple[Any, Any, Any, str]:
+def figure_outputs(
+    make: Callable[[], go.Figure], adjust: Callable[[go.Figure], object] | None = None
+) -> tuple[Any, Any, Any, str]:
     """Return figure, caption, message and class of a graph; a failure becomes a message."""
     figure, trouble = attempt(make)
     if trouble is not None:
         return no_update, "", trouble, "figure hidden"
     caption = fit(figure)
+    if adjust is not None:
+        adjust(figure)
     return figure, caption, None, "figure"
 
 

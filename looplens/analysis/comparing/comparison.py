@@ -1,0 +1,218 @@
+"""What a comparison of two runs holds; it knows nothing of how it is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    """One number of both runs.
+
+    Attributes
+    ----------
+    analysis, name : str
+        Where it is from: a variable (with the place on its other axes, ``rate.layer_1``), the share
+        of a word (``regime.orbit``), the share that is known (``settling_iteration.known``), or a
+        name of the summary.
+    title, units : str
+        What it is.
+    a, b : float
+        Mean over the tokens that are known in both runs, or the value of the summary.
+    difference, low, high : float
+        b - a and its interval; NaN where no interval can be given.
+    spread : float
+        Standard deviation over tokens, both runs together; 0 or NaN where there is none.
+    tokens : int
+        How many tokens the means are over; 0 for a summary.
+    """
+
+    analysis: str
+    name: str
+    title: str
+    units: str = ""
+    a: float
+    b: float
+    difference: float
+    low: float = float("nan")
+    high: float = float("nan")
+    spread: float = float("nan")
+    tokens: int = 0
+
+    @property
+    def key(self) -> str:
+        """Its full name: ``analysis.name``."""
+        return f"{self.analysis}.{self.name}"
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.low > 0 or self.high < 0
+
+    @property
+    def effect(self) -> float:
+        """The difference in units of `spread`; NaN without one."""
+        return self.difference / self.spread if self.spread > 0 else float("nan")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Curve:
+    """A mean over tokens at each iteration, of both runs.
+
+    Attributes
+    ----------
+    analysis, name, title, units : str
+        As in `Difference`.
+    iteration : ndarray of int, shape (iteration,)
+        Those that both runs have.
+    a, b, difference, low, high : ndarray, shape (iteration,)
+        As in `Difference`; the intervals hold for single iterations, not for the whole curve.
+    """
+
+    analysis: str
+    name: str
+    title: str
+    units: str = ""
+    iteration: NDArray[np.int_]
+    a: NDArray[np.float64]
+    b: NDArray[np.float64]
+    difference: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+    @property
+    def key(self) -> str:
+        """Its full name: ``analysis.name``."""
+        return f"{self.analysis}.{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Agreement:
+    """How often both runs say the same word of a token.
+
+    Attributes
+    ----------
+    analysis, name, title : str
+        Which variable, such as ``classify`` and ``regime``.
+    levels : tuple of str
+        The words; empty where they are too many for a table.
+    table : ndarray, shape (level of a, level of b)
+        Share of the pairs of trajectories; sums to 1.
+    share, low, high : float
+        Share of the pairs with the same word, and its interval.
+    """
+
+    analysis: str
+    name: str
+    title: str
+    levels: tuple[str, ...]
+    table: NDArray[np.float64]
+    share: float
+    low: float
+    high: float
+
+    @property
+    def key(self) -> str:
+        """Its full name: ``analysis.name``."""
+        return f"{self.analysis}.{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """Two runs of the same prompts, compared token by token; differences are b - a.
+
+    Attributes
+    ----------
+    a, b : run
+        The opened runs.
+    labels : tuple of str
+        A short name of either.
+    n_prompts, n_tokens : int
+        What they share.
+    n_boot, level, seed : int, float, int
+        Of the intervals.
+    settings : tuple of (name, value of a, value of b)
+        What the recordings say of themselves and differ in.
+    statistics : tuple of Difference
+        Means over tokens.
+    curves : tuple of Curve
+        Means over tokens by iteration.
+    agreements : tuple of Agreement
+        Words, such as regimes.
+    summaries : tuple of Difference
+        The numbers of ``run.summary()``.
+    by, groups : str or None, dict
+        Statistics in groups of tokens, by label of the group.
+    notes : tuple of str
+        What to keep in mind, in sentences.
+    skipped : dict of str to str
+        Analyses and variables that are not compared, and why.
+    """
+
+    a: Any
+    b: Any
+    labels: tuple[str, str]
+    n_prompts: int
+    n_tokens: int
+    n_boot: int
+    level: float
+    seed: int
+    settings: tuple[tuple[str, str, str], ...]
+    statistics: tuple[Difference, ...]
+    curves: tuple[Curve, ...]
+    agreements: tuple[Agreement, ...]
+    summaries: tuple[Difference, ...]
+    by: str | None = None
+    groups: dict[str, tuple[Difference, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, key: str) -> Difference | Curve | Agreement:
+        """Return a statistic, curve or agreement by its full name, such as ``convergence.rate``."""
+        for found in self._parts():
+            if found.key == key:
+                return found
+        raise KeyError(key)
+
+    def __contains__(self, key: str) -> bool:
+        return any(found.key == key for found in self._parts())
+
+    def _parts(self) -> Iterator[Difference | Curve | Agreement]:
+        yield from self.statistics
+        yield from self.curves
+        yield from self.agreements
+
+    def numbers(self) -> dict[str, dict[str, Any]]:
+        """Return all numbers by name, for JSON and for conditions.
+
+        Returns
+        -------
+        dict
+            Such as ``["classify"]["orbit_share"]["difference"]`` (and "a", "b", "low", "high")
+            for summaries, ``tokens.<analysis>`` for means over tokens, ``groups.<label>...``
+            for those in groups, ``agreement`` for words, and ``compared`` for the counts.
+        """
+        found: dict[str, dict[str, Any]] = {
+            "compared": {"prompts": self.n_prompts, "tokens": self.n_tokens},
+            "agreement": {one.key: _interval(one.share, one) for one in self.agreements},
+        }
+        for start, one in self._named():
+            values = {"a": one.a, "b": one.b, "difference": one.difference}
+            place = found.setdefault(f"{start}{one.analysis}", {})
+            place[one.name] = values | {"low": one.low, "high": one.high}
+        return found
+
+    def _named(self) -> Iterator[tuple[str, Difference]]:
+        yield from (("", one) for one in self.summaries)
+        yield from (("tokens.", one) for one in self.statistics)
+        for label, group in self.groups.items():
+            yield from ((f"groups.{'_'.join(label.split())}.", one) for one in group)
+
+
+def _interval(value: float, found: Agreement) -> dict[str, float]:
+    return {"share": value, "low": found.low, "high": found.high}

@@ -1,0 +1,287 @@
+"""What single steps look like: how long, which way, how sharply one turns into the next.
+
+Everything comes from products of neighbouring states, so nothing here is quadratic in the number of
+iterations. Numbers are taken over the signal only: from iteration 2 to where rounding takes over.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from looplens.analysis.algebra.gram import TINY, Floats
+from looplens.analysis.algebra.inputs import as_array, real_number
+from looplens.analysis.algebra.moments import moments_of
+from looplens.analysis.algebra.products import Moments
+from looplens.analysis.algebra.trajectories import as_trajectories, tail_points
+from looplens.analysis.measures.convergence import array_rounding, signal_rate
+from looplens.errors import InputError
+
+CURVES = ("step_norm", "step_cosine", "acceleration", "radial_step", "tangential_step")
+NUMBERS = ("mean_step_cosine", "turning_angle", "curvature", "path_length", "straightness")
+# A trained map amplifies its rounding: the same allowance as in the regimes.
+_FLOOR_MULTIPLE, _LARGEST_FLOOR = 50.0, 0.01
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Geometry:
+    """What `geometry` measures; T is the number of steps, ``...`` the leading axes.
+
+    With D_t = s_t - s_{t-1} and u the direction of s_{t-1}. The numbers are over the signal, which
+    is iteration 2 to `signal_end`; NaN where there are fewer than two steps of it.
+
+    Attributes
+    ----------
+    step_norm : ndarray, shape (..., T)
+        |D_t|, in units of the state.
+    step_cosine : ndarray, shape (..., T)
+        Cosine of D_t and D_{t-1}: 1 straight on, 0 a right angle, -1 straight back. NaN at
+        iteration 1, and where a step is zero.
+    acceleration : ndarray, shape (..., T)
+        |D_t - D_{t-1}| / |s_t|; NaN at iteration 1.
+    radial_step, tangential_step : ndarray, shape (..., T)
+        D_t . u / |s_t|, with its sign (positive is outwards), and |D_t - (D_t . u) u| / |s_t|.
+    signal_end : ndarray, shape (...)
+        Last iteration that is not the noise floor: T where the last quarter moves by more than
+        rounding, 0 where nothing does.
+    mean_step_cosine : ndarray, shape (...)
+        Mean of `step_cosine` over the signal.
+    turning_angle : ndarray, shape (...)
+        Mean angle between successive steps over the signal, in radians, 0 to pi.
+    curvature : ndarray, shape (...)
+        Median over the signal of the turning angle over the mean of the two steps, times |s_t|: 1
+        on a circle about the origin.
+    path_length : ndarray, shape (...)
+        Sum of the steps of the signal, over the norm of the last state.
+    straightness : ndarray, shape (...)
+        Chord over arc: the distance from the state at iteration 1 to the last one, over the sum of
+        the steps of the signal. 1 is a straight line.
+    """
+
+    step_norm: Floats
+    step_cosine: Floats
+    acceleration: Floats
+    radial_step: Floats
+    tangential_step: Floats
+    signal_end: Floats
+    mean_step_cosine: Floats
+    turning_angle: Floats
+    curvature: Floats
+    path_length: Floats
+    straightness: Floats
+
+    def reshaped(self, leading: tuple[int, ...]) -> Geometry:
+        """Return the same with other leading axes."""
+        steps = self.step_norm.shape[-1]
+        return dataclasses.replace(
+            self,
+            **{name: getattr(self, name).reshape(*leading, steps) for name in CURVES},
+            **{name: getattr(self, name).reshape(leading) for name in ("signal_end", *NUMBERS)},
+        )
+
+
+def geometry(states: ArrayLike, *, rounding: float | None = None) -> Geometry:
+    """Measure the steps of trajectories.
+
+    Parameters
+    ----------
+    states : array_like, shape (..., iteration 0..T, d_model)
+        States, the initial one first.
+    rounding : float, optional
+        Relative step that rounding alone shows where the states were computed; by default that of
+        the dtype of the array.
+
+    Returns
+    -------
+    Geometry
+        NaN throughout for trajectories that are not finite.
+
+    Raises
+    ------
+    InputError
+        For fewer than three states, or a rounding that is negative.
+
+    References
+    ----------
+    Step norm, cosine of successive steps, acceleration: Pappone, Crisostomi and Rodolà 2025,
+    arXiv:2509.23314, as summarised by others; its text was not read. Acceleration over the norm of
+    the state, instead of over the step: the sampler of Geiping et al. 2025, arXiv:2502.05171.
+    Chord over arc, and the signal window: public self-audit of measurements on that model.
+    """
+    flat, leading = as_trajectories(states)
+    count, length, _ = flat.shape
+    if length < 3:
+        raise InputError(f"The geometry of steps needs at least three states; got {length}.")
+    smallest = array_rounding(flat.dtype) if rounding is None else real_number(rounding, "rounding")
+    if smallest < 0:
+        raise InputError(f"rounding must not be negative; got {rounding}.")
+    return geometry_of(moments_of(flat), (count, length - 1), smallest).reshaped(leading)
+
+
+def geometry_of(parts: list[Moments], shape: tuple[int, int], rounding: float) -> Geometry:
+    """Measure the steps of trajectories whose products are known.
+
+    Parameters
+    ----------
+    parts : list of Moments
+        Products.
+    shape : tuple of int
+        How many trajectories there are, and how many steps each has.
+    rounding : float
+        Relative step that rounding alone shows.
+    """
+    curves = {name: np.full(shape, np.nan) for name in CURVES}
+    numbers = {name: np.full(shape[0], np.nan) for name in ("signal_end", *NUMBERS)}
+    for part in parts:
+        rows, norm = part.rows, np.sqrt(part.norm2)
+        size, now = np.sqrt(part.step2), np.maximum(norm[:, 1:], TINY)
+        along = part.radial / np.maximum(norm[:, :-1], TINY)
+        cosine = step_cosines(part)
+        end = signal_end(size, norm[:, -1], rounding)
+        curves["step_norm"][rows] = size * part.scale[:, None]
+        curves["step_cosine"][rows] = cosine
+        curves["acceleration"][rows, 1:] = np.sqrt(part.bend2) / now[:, 1:]
+        curves["radial_step"][rows] = along / now
+        curves["tangential_step"][rows] = np.sqrt(np.maximum(part.step2 - along**2, 0.0)) / now
+        numbers["signal_end"][rows] = end
+        for name, values in _over_signal(size, cosine, now, part.from_last2[:, 1], end).items():
+            numbers[name][rows] = values
+    return Geometry(**curves, **numbers)
+
+
+def step_cosines(part: Moments) -> Floats:
+    """Cosines of successive steps, (b, T): NaN at iteration 1 and where a step is zero.
+
+    2 D_t . D_{t-1} = |D_t|^2 + |D_{t-1}|^2 - |D_t - D_{t-1}|^2, which loses no digits that matter:
+    the cosine is off by no more than rounding of the squares.
+    """
+    both = part.step2[:, 1:] * part.step2[:, :-1]
+    product = 0.5 * (part.step2[:, 1:] + part.step2[:, :-1] - part.bend2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cosine = np.where(both > 0, np.clip(product / np.sqrt(both), -1.0, 1.0), np.nan)
+    return np.concatenate([np.full((len(cosine), 1), np.nan), cosine], axis=1)
+
+
+def signal_end(size: Floats, norm: Floats, rounding: float) -> NDArray[np.int64]:
+    """Last iteration whose step is not the noise floor, shape (b,).
+
+    T where the median step of the last quarter exceeds 50 rounding steps (at most 1 % of the norm):
+    then the tail moves, and there is no floor to keep away from. Otherwise the last step above
+    three times that median; 0 where no step is.
+
+    Parameters
+    ----------
+    size : ndarray, shape (b, T)
+        Step norms.
+    norm : ndarray, shape (b,)
+        Norm of the last state.
+    rounding : float
+        Relative step that rounding alone shows.
+    """
+    steps = size.shape[-1]
+    tail = np.median(size[:, -tail_points(steps) :], axis=1)
+    at_rest = tail <= min(_FLOOR_MULTIPLE * rounding, _LARGEST_FLOOR) * norm
+    end, _ = signal_rate(size, rounding * norm)
+    # Without any step above the floor `signal_rate` takes all of them; at rest that is none.
+    none = ~(size > 3.0 * np.maximum(tail, rounding * norm)[:, None]).any(1)
+    return np.where(at_rest, np.where(none, 0, end), steps)
+
+
+def _over_signal(
+    size: Floats, cosine: Floats, norm: Floats, chord2: Floats, end: NDArray[np.int64]
+) -> dict[str, Floats]:
+    """Numbers over iterations 2..end of steps (b, T); a cosine needs the step before it too."""
+    iteration = np.arange(1, size.shape[1] + 1)
+    inside = (iteration >= 2) & (iteration <= end[:, None])
+    turns = inside & (iteration >= 3) & np.isfinite(cosine)
+    few = turns.sum(1) < 1
+    angle = np.arccos(np.where(turns, cosine, 1.0))
+    count = np.maximum(turns.sum(1), 1)
+    mean_step = size.copy()
+    mean_step[:, 1:] = 0.5 * (size[:, 1:] + size[:, :-1])
+    arc = np.where(inside, size, 0.0).sum(1)
+    bend = np.where(turns, angle / np.maximum(mean_step, TINY) * norm, np.nan)
+    bend[few] = 0.0  # a median of nothing warns
+    found = {
+        "mean_step_cosine": np.where(turns, cosine, 0.0).sum(1) / count,
+        "turning_angle": np.where(turns, angle, 0.0).sum(1) / count,
+        "curvature": np.nanmedian(bend, axis=1),
+        "path_length": arc / norm[:, -1],
+        "straightness": np.minimum(np.sqrt(chord2) / np.maximum(arc, TINY), 1.0),
+    }
+    return {name: np.where(few, np.nan, values) for name, values in found.items()}
+
+
+def two_scale_ratio(layers: ArrayLike, *, rounding: float | None = None) -> Floats:
+    """Jump from one layer to the next over the mean step of the layer between loops.
+
+    r_l = |x_{l+1}(T) - x_l(T)| / mean over t of |x_l(t) - x_l(t-1)|, over the signal of the layer.
+    In the source a group is a set of layers that is looped for itself, and the jump leads from its
+    last loop to the next group. Here all layers are looped together, so a group is one layer: its
+    loop is its own state from one iteration to the next, and the jump leads to the next layer.
+
+    Parameters
+    ----------
+    layers : array_like, shape (..., layer, iteration 1..T, d_model)
+        Residual stream after each layer.
+    rounding : float, optional
+        Relative step that rounding alone shows; by default that of the dtype of the array.
+
+    Returns
+    -------
+    ndarray, shape (..., layer - 1)
+        NaN where a layer never moves by more than rounding.
+
+    Raises
+    ------
+    InputError
+        For fewer than two layers or three iterations.
+
+    References
+    ----------
+    Pappone, Crisostomi and Rodolà 2025, arXiv:2509.23314 (DLR), as summarised by others; its text
+    was not read.
+    """
+    array = as_array(layers, ("layer", "iteration", "d_model"), name="layers")
+    *leading, n_layers, length, d_model = array.shape
+    if n_layers < 2 or length < 3:
+        raise InputError(
+            "The two-scale ratio needs at least two layers and three iterations; got "
+            f"{n_layers} and {length}."
+        )
+    flat = array.reshape(-1, n_layers, length, d_model)
+    smallest = array_rounding(flat.dtype) if rounding is None else rounding
+    parts = [moments_of(np.ascontiguousarray(flat[:, layer])) for layer in range(n_layers)]
+    return two_scale_of(parts, (len(flat), d_model), smallest).reshape(*leading, n_layers - 1)
+
+
+def two_scale_of(
+    layers: Sequence[list[Moments]], shape: tuple[int, int], rounding: float
+) -> Floats:
+    """Two-scale ratios (count, layer - 1) from the products of the layers of `count` trajectories.
+
+    ``shape`` is (count, d_model); ``rounding`` the relative step that rounding alone shows.
+    """
+    count, d_model = shape
+    last = np.full((len(layers), count, d_model), np.nan)
+    step = np.full((len(layers), count), np.nan)
+    for number, parts in enumerate(layers):
+        for part in parts:
+            last[number, part.rows] = part.last * part.scale[:, None]
+            step[number, part.rows] = mean_step(part, rounding)
+    return (np.linalg.norm(np.diff(last, axis=0), axis=-1) / step[:-1]).T
+
+
+def mean_step(part: Moments, rounding: float) -> Floats:
+    """Mean step norm over the signal, without the first step, (b,); NaN without any signal."""
+    size = np.sqrt(part.step2)
+    end = signal_end(size, np.sqrt(part.norm2[:, -1]), rounding)
+    number = np.arange(1, size.shape[1] + 1)
+    inside = (number >= 2) & (number <= end[:, None])
+    count = inside.sum(1)
+    total = np.where(inside, size, 0.0).sum(1) * part.scale
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -1,0 +1,248 @@
+"""Maps over virtual depth: every layer of every iteration against every other one.
+
+Left the states, right the attention of a prompt; below, how much the band at an offset of one
+iteration stands out. All of it is the analysis ``similarity``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+from plotly.subplots import make_subplots
+
+from looplens import analysis
+from looplens.errors import AnalysisError, InputError, near_matches
+from looplens.plots import _heatmap, _labels, _select, _theme
+
+QUANTITIES: dict[str, tuple[str, str]] = {
+    "distance": ("state_distance", "distance / |state|"),
+    "cosine": ("state_cosine", "cosine"),
+}
+"""What the left map can show: variable and title of the colour bar."""
+
+_MOST_TICKS = 8
+
+
+def similarity(
+    run: Any, prompt: int | None = None, *, quantity: str = "distance", theme: str = "light"
+) -> _theme.Figure:
+    """Compare all layers of all iterations of a prompt with each other.
+
+    Parameters
+    ----------
+    run : looplens.Run
+        A run with ``resid_post``; attention is shown where it was recorded.
+    prompt : int or None
+        Prompt number; None for the first one that has a map.
+    quantity : {"distance", "cosine"}
+        What the map of the states shows: the relative distance, with logarithmic colour, or the
+        mean cosine.
+    theme : {"light", "dark"}
+        Template.
+
+    Returns
+    -------
+    Figure
+        Two maps, and below them the contrast of the band by iteration (with two layers or more).
+
+    Raises
+    ------
+    InputError
+        If the prompt or the quantity does not exist.
+    AnalysisError
+        If the run holds no states after layers, or the prompt has no map.
+
+    References
+    ----------
+    Blayney et al., arXiv 2604.11791, figures 2, 19, 20 and 21, as summarised in public notes; paper
+    text not read.
+    """
+    if quantity not in QUANTITIES:
+        raise InputError(
+            f"quantity must be one of {', '.join(map(repr, QUANTITIES))}, got {quantity!r}."
+            f"{near_matches(str(quantity), QUANTITIES)}"
+        )
+    found = analysis.get(run, "similarity")
+    mapped = [int(number) for number in found["prompt"].values]
+    prompt = _select.prompt(run, prompt if prompt is not None else mapped[0] if mapped else 0)
+    if prompt not in mapped:
+        raise AnalysisError(
+            f"Prompt {prompt} has no map (mapped: {_select.listed(mapped) or 'none'}). Make more "
+            "with run.analyze('similarity', map_prompts=...)."
+        )
+    restart = int(found.attrs["map_restart"])
+    return similarity_figure(
+        found.sel(prompt=prompt),
+        layers=len(run.recorded_layers),
+        quantity=quantity,
+        subtitle=_labels.subtitle(run, f"prompt {prompt}", f"restart {restart}"),
+        theme=theme,
+    )
+
+
+def similarity_figure(
+    maps: xr.Dataset,
+    *,
+    layers: int,
+    quantity: str = "distance",
+    subtitle: str = "",
+    theme: str = "light",
+) -> _theme.Figure:
+    """Draw the maps of one prompt.
+
+    Parameters
+    ----------
+    maps : Dataset
+        Of one prompt, with the variables of the analysis ``similarity``.
+    layers : int
+        How many layers an iteration has.
+    quantity : {"distance", "cosine"}
+        What the map of the states shows.
+    subtitle, theme : str
+        Words and template.
+    """
+    banded = layers > 1
+    made = _theme.figure(
+        title="Similarity over virtual depth",
+        subtitle=subtitle,
+        theme=theme,
+        height=760 if banded else 520,
+    )
+    below: list[list[dict[str, Any] | None]] = [[{"colspan": 2}, None]] if banded else []
+    make_subplots(
+        rows=1 + banded,
+        cols=2,
+        specs=[[{}, {}], *below],
+        row_heights=[0.72, 0.28] if banded else None,
+        vertical_spacing=0.16,
+        horizontal_spacing=0.2,
+        subplot_titles=["states", "attention", *(["band at one iteration"] if banded else [])],
+        figure=made,
+    )
+    variable, words = QUANTITIES[quantity]
+    _add_map(made, maps[variable], words, 1, theme, logarithmic=quantity == "distance")
+    _add_map(made, maps["attention_distance"], "distance", 2, theme, logarithmic=True)
+    if banded:
+        _add_contrast(made, maps, theme)
+    for title in made.layout.annotations:
+        title.font = {"size": 13, "color": _theme.palette(theme).text}
+    made.update_layout(margin={"t": 110})
+    return made
+
+
+def _add_map(
+    made: _theme.Figure,
+    values: xr.DataArray,
+    words: str,
+    column: int,
+    theme: str,
+    *,
+    logarithmic: bool,
+) -> None:
+    """Draw one map; near is dark, as a settled state is in the other figures."""
+    colours = _theme.palette(theme)
+    numbers = values.values.astype(np.float64)
+    across = made.layout["xaxis" if column == 1 else "xaxis2"].domain
+    low, high = made.layout.yaxis.domain
+    drawn, scale = (_logarithmic if logarithmic else _linear)(numbers, colours)
+    scale["colorbar"] |= {"title": {"text": words}, "x": across[1], "xpad": 4}
+    scale["colorbar"] |= {"y": high, "yanchor": "top", "len": float(high) - float(low)}
+    iteration = values["depth_iteration"].values
+    lowest = int(values["depth_layer"].values[0])
+    made.add_trace(
+        go.Heatmap(
+            name="states" if column == 1 else "attention",
+            z=drawn.astype(np.float32),
+            x=values["depth"].values,
+            y=values["depth"].values,
+            customdata=numbers.astype(np.float32),
+            hovertemplate="virtual depths %{x} and %{y}<br>%{customdata:.3g}<extra></extra>",
+            hoverongaps=False,
+            **scale,
+        ),
+        row=1,
+        col=column,
+    )
+    first = np.flatnonzero(np.diff(iteration, prepend=iteration[0] - 1))
+    first = first[:: max(1, -(-len(first) // _MOST_TICKS))]
+    shared = {
+        "tickvals": first.tolist(),
+        "ticktext": [str(iteration[place]) for place in first],
+        "showgrid": False,
+        "constrain": "domain",
+    }
+    made.update_xaxes(title=f"iteration, at its layer {lowest}", row=1, col=column, **shared)
+    made.update_yaxes(autorange="reversed", row=1, col=column, **shared)
+    made.update_yaxes(scaleanchor="x" if column == 1 else "x2", row=1, col=column)
+    made.update_yaxes(title="iteration", row=1, col=1)
+    if not np.isfinite(numbers).any():
+        made.add_annotation(
+            text="not recorded for this prompt",
+            showarrow=False,
+            xref="x2 domain",
+            yref="y2 domain",
+            x=0.5,
+            y=0.5,
+            font={"color": colours.muted},
+        )
+
+
+def _logarithmic(numbers: np.ndarray, colours: _theme.Palette) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return what is drawn of distances, and its colours."""
+    # A map lies at no distance from itself; that is no smallest value of the others.
+    apart = np.where(np.eye(len(numbers), dtype=bool), np.nan, numbers)
+    drawn = _heatmap.log_values(apart)
+    known = drawn[np.isfinite(drawn)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (-1.0, 0.0)
+    if high - low < 1:  # less than a decade: widen it, so that the colour bar has ticks
+        low, high = float(np.floor(low)), float(np.ceil(high + 1e-9))
+    positions, texts = _labels.decade_ticks(low, high)
+    return drawn, {
+        "zmin": low,
+        "zmax": high,
+        "colorscale": [list(stop) for stop in colours.sequential],
+        "colorbar": {"tickvals": positions, "ticktext": texts},
+    }
+
+
+def _linear(numbers: np.ndarray, colours: _theme.Palette) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return cosines and their colours: near is dark here too."""
+    known = numbers[np.isfinite(numbers)]
+    backwards = [[1 - stop, colour] for stop, colour in reversed(colours.sequential)]
+    return numbers, {
+        "zmin": float(min(known.min(), 0.9)) if known.size else 0.0,
+        "zmax": 1.0,
+        "colorscale": backwards,
+        "colorbar": {},
+    }
+
+
+def _add_contrast(made: _theme.Figure, maps: xr.Dataset, theme: str) -> None:
+    colours = _theme.palette(theme)
+    for place, (what, dash, symbol) in enumerate(
+        (("state", "solid", "circle"), ("attention", "dash", "square"))
+    ):
+        values = maps[f"{what}_contrast"]
+        if np.isfinite(values.values).any():
+            made.add_trace(
+                go.Scatter(
+                    name="states" if what == "state" else what,
+                    x=values["iteration"].values,
+                    y=values.values,
+                    mode="lines+markers",
+                    line={"color": colours.categories[place], "dash": dash, "width": 2},
+                    marker={"symbol": symbol, "size": 5},
+                    hovertemplate=f"{what}<br>iteration %{{x}}<br>%{{y:.3f}}<extra></extra>",
+                ),
+                row=2,
+                col=1,
+            )
+    made.update_xaxes(title="iteration", row=2, col=1)
+    made.update_yaxes(title="contrast", range=[-0.1, 1.1], row=2, col=1)
+    top = made.layout.yaxis3.domain[1]
+    made.update_layout(
+        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": top, "yanchor": "bottom"}
+    )

@@ -1,0 +1,236 @@
+"""Two runs of the same prompts: which tokens are paired, what differs, how surely."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from looplens import analysis, plots, reports
+from looplens.analysis.comparing.aligning import align
+from looplens.analysis.comparing.bootstrap import PairedBootstrap
+from looplens.errors import InputError
+from looplens.prompts import Prompt
+from looplens.run import open_run
+from looplens.store import RunSpec, RunWriter
+from looplens.testing.runs import synthetic_run
+
+PROMPTS, TOKENS, ITERATIONS = 24, 4, 24
+ALL = tuple(range(PROMPTS))
+
+
+def write(path, rate, *, order=ALL, iterations=ITERATIONS, seeds=(0, 1), shift=0):
+    """Write a run whose token i of prompt p shrinks by ``rate + p / 1000`` in an iteration."""
+    prompts = [
+        Prompt(
+            token_ids=tuple(number * TOKENS + place + shift for place in range(TOKENS)),
+            text=f"prompt {number}",
+            token_texts=tuple(f"{number}.{place}" for place in range(TOKENS)),
+            token_metadata={"place": tuple(map(float, range(TOKENS)))},
+            metadata={"half": "first" if number < PROMPTS / 2 else "second"},
+        )
+        for number in order
+    ]
+    spec = RunSpec(
+        prompts=prompts,
+        iterations=iterations,
+        n_layers=1,
+        d_model=3,
+        sites=(),
+        restarts=len(seeds),
+        restart_seeds=seeds,
+        initial_state="noise",
+        model={"name": f"rate {rate}", "source": "tests", "family": "formula", "config": {}},
+    )
+    time = np.arange(iterations + 1)[:, None]
+    with RunWriter(path, spec) as writer:
+        for place, number in enumerate(order):
+            # What a state is depends on the prompt and not on its place in the run.
+            rng = np.random.default_rng(number)
+            start = rng.normal(size=(len(seeds), TOKENS, 1, 3))
+            states = 2.0 + start * (rate + number / 1000) ** time
+            writer.write(place * TOKENS, (place + 1) * TOKENS, {"loop/state": states})
+    return open_run(path)
+
+
+@pytest.fixture(scope="module")
+def fast(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("comparing") / "fast", 0.4)
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("comparing") / "slow", 0.6)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Two synthetic runs of the same prompts with every kind of data."""
+    made = tmp_path_factory.mktemp("comparing")
+    runs = [
+        open_run(synthetic_run(made / f"seed {seed}", seed=seed, iterations=32)) for seed in (0, 1)
+    ]
+    for run in runs:
+        run.analyze()
+    return runs
+
+
+@pytest.fixture(scope="module")
+def comparison(whole):
+    return analysis.compare(*whole, by="difficulty", n_boot=200)
+
+
+class TestDifferences:
+    def test_a_known_change_of_the_rate(self, fast, slow):
+        found = analysis.compare(fast, slow, "convergence", n_boot=200)
+        rate = found["convergence.rate"]
+        assert rate.a == pytest.approx(0.4 + np.mean(ALL) / 1000, abs=2e-3)
+        assert rate.difference == pytest.approx(0.2, abs=2e-3)
+        assert rate.low <= rate.difference <= rate.high
+        assert rate.clear
+        assert rate.tokens == PROMPTS * TOKENS
+        curve = found["convergence.relative_step"]
+        assert curve.iteration.tolist() == list(range(1, ITERATIONS + 1))
+        assert (curve.b > curve.a)[5:].all()
+        summary = next(row for row in found.summaries if row.name == "median_rate")
+        assert summary.difference == pytest.approx(0.2, abs=2e-3)
+        assert summary.low < summary.difference < summary.high
+        assert "0.4" in found.settings[0][1]
+
+    def test_exchanging_the_runs_exchanges_the_sign(self, fast, slow):
+        one = analysis.compare(fast, slow, "convergence", n_boot=200)
+        other = analysis.compare(slow, fast, "convergence", n_boot=200)
+        for row in one.statistics:
+            back = other[row.key]
+            assert back.difference == pytest.approx(-row.difference)
+            assert (back.low, back.high) == pytest.approx((-row.high, -row.low), nan_ok=True)
+
+    def test_a_run_does_not_differ_from_itself(self, whole):
+        found = analysis.compare(whole[0], whole[0], n_boot=100)
+        assert all(row.difference == 0 for row in found.statistics)
+        assert all(row.share == 1 for row in found.agreements)
+        table = found["classify.regime"].table
+        assert table.sum() == pytest.approx(1)
+        assert np.trace(table) == pytest.approx(1)
+        assert not found.settings
+
+    def test_every_standard_analysis_takes_part(self, comparison):
+        parts = {row.analysis for row in (*comparison.statistics, *comparison.summaries)}
+        named = {name for name, one in analysis.ANALYZERS.items() if one.standard}
+        left_out = {key.partition(".")[0] for key in comparison.skipped}
+        possible = {n for n in named if analysis.ANALYZERS[n].needs(comparison.a) is None}
+        assert possible <= parts | left_out
+        assert {"predictions", "convergence", "classify", "readout"} <= parts
+
+    def test_shares_of_words_are_differences_too(self, whole, comparison):
+        shares = [(run.results("classify")["regime"].values == "orbit").mean() for run in whole]
+        row = comparison["classify.regime.orbit"]
+        assert (row.a, row.b) == pytest.approx(tuple(shares))
+
+    def test_groups_are_of_their_tokens(self, fast, slow):
+        found = analysis.compare(fast, slow, "convergence", by="half", n_boot=100)
+        rates = {
+            label: next(row for row in rows if row.name == "rate")
+            for label, rows in found.groups.items()
+        }
+        assert set(rates) == {"first", "second"}
+        assert rates["second"].a - rates["first"].a == pytest.approx(0.012, abs=2e-3)
+        assert rates["first"].tokens == PROMPTS * TOKENS / 2
+
+
+class TestAlignment:
+    def test_the_order_of_prompts_does_not_matter(self, fast, slow, tmp_path):
+        mixed = write(tmp_path / "mixed", 0.6, order=ALL[::-1])
+        with pytest.warns(UserWarning, match="24 prompts with 96 tokens are in both"):
+            found = analysis.compare(fast, mixed, "convergence", n_boot=100)
+        straight = analysis.compare(fast, slow, "convergence", n_boot=100)
+        for row in straight.statistics:
+            assert found[row.key].difference == pytest.approx(row.difference, nan_ok=True)
+
+    def test_only_what_both_have_is_compared(self, fast, tmp_path):
+        part = write(tmp_path / "part", 0.6, order=(3, 7, 5), iterations=12, seeds=(5,))
+        with pytest.warns(UserWarning, match="3 prompts .*of 24 prompts.*token 0 .'0.0'. against"):
+            found = analysis.compare(fast, part, "convergence", n_boot=100)
+        assert (found.n_prompts, found.n_tokens) == (3, 12)
+        assert found["convergence.relative_step"].iteration[-1] == 12
+        assert found["convergence.rate"].a == pytest.approx(0.405, abs=2e-3)
+        assert any("24 and 12 iterations" in note for note in found.notes)
+
+    def test_nothing_in_common_names_the_first_difference(self, fast, tmp_path):
+        other = write(tmp_path / "other", 0.6, shift=1)
+        with pytest.raises(InputError, match=r"prompt 0, position 0: token 0 \('0.0'\) against 1"):
+            analysis.compare(fast, other)
+
+    def test_other_tokens_of_the_same_prompt(self, selected_run_path, four_layer_path):
+        whole, part = open_run(four_layer_path), open_run(selected_run_path)
+        pairs = align(whole, part)
+        assert len(pairs.tokens_b) == part.n_tokens
+        for name in ("token_id", "position", "text"):
+            one, other = whole.tokens[name].values, part.tokens[name].values
+            assert (one[pairs.tokens_a] == other[pairs.tokens_b]).all()
+
+    def test_runs_of_which_only_a_part_is_there(
+        self, four_layer_path, few_layers_path, part_run_path
+    ):
+        whole = open_run(four_layer_path)
+        with pytest.warns(UserWarning, match="9 tokens are in both runs"):
+            found = analysis.compare(whole, open_run(few_layers_path), "classify", n_boot=100)
+        assert found["classify.regime"].share > 0.8  # of random components of the same states
+        found = analysis.compare(whole, open_run(part_run_path), ["classify", "readout"])
+        assert found["classify.regime"].share == 1
+        assert found["readout.prediction_flips"].tokens == 16
+        assert any("2 of 3 blocks" in note for note in found.notes)
+
+
+class TestBootstrap:
+    def test_it_is_the_normal_interval_for_many_prompts(self):
+        rng = np.random.default_rng(0)
+        values = rng.normal(size=400)
+        found = PairedBootstrap(400, n_boot=2000).interval(values, np.ones(400))
+        error = values.std() / 20
+        expected = values.mean() + np.array([-1.96, 1.96]) * error
+        assert np.array(found) == pytest.approx(expected, abs=0.15 * error)
+
+    def test_prompts_count_by_their_tokens_and_one_says_nothing(self):
+        total, known = np.array([2.0, 60.0]), np.array([2.0, 30.0])
+        low, high = PairedBootstrap(2, n_boot=200).interval(total, known)
+        assert (low, high) == (1.0, 2.0)
+        alone = PairedBootstrap(1).interval(np.ones((1, 3)), np.ones((1, 3)))
+        assert np.isnan(alone).all()
+        assert alone[0].shape == (3,)
+
+    @pytest.mark.parametrize(("options", "words"), [({"n_boot": 5}, "100"), ({"level": 2}, "0.95")])
+    def test_bad_options(self, options, words):
+        with pytest.raises(InputError, match=words):
+            PairedBootstrap(3, **options)
+
+
+class TestReportAndFigures:
+    def test_every_format(self, comparison, tmp_path):
+        html = reports.write_comparison(comparison, tmp_path / "c.html").read_text()
+        assert "seed 0 and seed 1 compared" in html
+        assert "cloud.plotly" not in html
+        text = reports.write_comparison(comparison, tmp_path / "c.md").read_text()
+        assert "By difficulty" in text
+        sent = json.loads(reports.write_comparison(comparison, tmp_path / "c.json").read_text())
+        row = sent["summary"]["classify"]["orbit_share"]
+        assert set(row) == {"a", "b", "difference", "low", "high"}
+        with pytest.raises(InputError, match="inside the run"):
+            reports.write_comparison(comparison, comparison.b.path / "c.html")
+
+    def test_conditions(self, comparison):
+        numbers = comparison.numbers()
+        assert reports.check(["compared.prompts == 3"], numbers)
+        assert not reports.check(["agreement.classify.regime.share > 1"], numbers)
+        assert not reports.check(["tokens.convergence.floor.difference > 1e6"], numbers)
+        assert "groups.1.convergence" in numbers
+
+    @pytest.mark.parametrize("theme", ["light", "dark"])
+    def test_figures(self, comparison, theme):
+        rows = plots.compare_forest(comparison, theme=theme)
+        assert 1 <= sum(len(trace.y) for trace in rows.data) <= 24
+        assert plots.compare_words(comparison, theme=theme).data
+        assert plots.compare_curve(comparison, "predictions.correct", theme=theme).data
+        with pytest.raises(InputError, match=r"Did you mean 'convergence.relative_step'"):
+            plots.compare_curve(comparison, "convergence.relativ_step")
