@@ -43,6 +43,7 @@ from looplens.analysis.measures.power import Power, power_of
 from looplens.analysis.measures.readout import (
     Overthinking,
     agreement_matrix,
+    carried,
     last_right,
     overthinking,
     prediction_flips,
@@ -79,7 +80,7 @@ if TYPE_CHECKING:
     from looplens.analysis.comparing.compare import compare as compare
     from looplens.analysis.comparing.comparison import Comparison as Comparison
     from looplens.analysis.feed_forward import compare_stages as compare_stages
-    from looplens.analysis.grouping import group_by as group_by
+    from looplens.analysis.grouped import group_by as group_by
     from looplens.analysis.registry import ANALYZERS as ANALYZERS
     from looplens.analysis.registry import Analyzer as Analyzer
     from looplens.analysis.selecting import select as select
@@ -93,7 +94,7 @@ _LABELLED = {
     "Analyzer": "registry",
     "Comparison": "comparing.comparison",
     "compare": "comparing.compare",
-    "group_by": "grouping",
+    "group_by": "grouped",
     "select": "selecting",
     "compare_stages": "feed_forward",
     "analyze": "suite",
@@ -139,6 +140,7 @@ __all__ = [
     "attention_stages",
     "band_contrast",
     "basins",
+    "carried",
     "change_points",
     "choose_loop_span",
     "classify",

@@ -154,7 +154,8 @@ def _print_groups(run: Run, names: Iterable[str], by: str) -> None:
     """Print the numbers and words of which every token has one, in each group of tokens."""
     from rich.table import Column
 
-    from looplens.analysis.grouping import group_by, group_tokens, single_values
+    from looplens.analysis.grouped import group_by, single_values
+    from looplens.analysis.grouping import group_tokens
     from looplens.errors import AnalysisError
 
     labels = group_tokens(run, by).labels

@@ -11,6 +11,7 @@ from looplens.models import LoopedTransformer
 
 _LARGEST = 64.0  # times the way that is left; an answer that survives this is not searched further
 _HALVINGS = 12
+_BYTES = 2**26  # of differences between rows of the head
 _GRADIENT_AT = (0.0, 0.5, 1.0)  # of the way that is left: where the gradient is taken
 
 
@@ -23,16 +24,28 @@ def exact_radius(
     RMS norms divide by a positive number, which changes no order of the logits, and a soft cap is
     increasing: what is left is linear in the state.
     """
-    cfg = model.cfg
-    head = (model.embed if cfg.tie_embeddings else model.unembed).weight.double()
+    rows = (model.embed if model.cfg.tie_embeddings else model.unembed).weight
+    said, where = _linear_head(model, rows[best]), state.double()
+    nearest = torch.full((len(state),), torch.inf, dtype=torch.float64, device=state.device)
+    # A difference for every position and token of the vocabulary is more than fits at once.
+    for part in rows.split(max(1, _BYTES // (8 * state.numel()))):
+        apart = said[:, None] - _linear_head(model, part)[None]  # pos vocabulary d_model
+        length = apart.norm(dim=-1)
+        ahead = torch.einsum("pvd,pd->pv", apart, where)
+        # The answer itself, and tokens with the same row, are never ahead of it.
+        found = torch.where(length > 0, ahead / length, torch.inf).amin(-1)
+        nearest = torch.minimum(nearest, found)
+    return nearest.clamp(min=0)
+
+
+def _linear_head(
+    model: LoopedTransformer, rows: Float[Tensor, "rows d_model"]
+) -> Float[Tensor, "rows d_model"]:
+    """Rows of the head with all that is linear in front of it multiplied in, in float64."""
+    cfg, rows = model.cfg, rows.double()
     for norm in (cfg.final_norm, cfg.coda_norm):
-        head = head * model.ln_final.weight.double() if norm else head
-    head = head @ model.readout_map.weight.double() if cfg.readout_map else head
-    apart = head[best][:, None] - head[None]  # pos vocabulary d_model
-    length = apart.norm(dim=-1)
-    ahead = torch.einsum("pvd,pd->pv", apart, state.double())
-    # The answer itself, and tokens with the same row, are never ahead of it.
-    return torch.where(length > 0, ahead / length, torch.inf).amin(-1).clamp(min=0)
+        rows = rows * model.ln_final.weight.double() if norm else rows
+    return rows @ model.readout_map.weight.double() if cfg.readout_map else rows
 
 
 def searched_factor(

@@ -78,7 +78,7 @@ def read(
 def _kl(logp: Tensor, logq: Tensor) -> Tensor:
     p = logp.exp()
     # A token of probability zero contributes nothing; rounding can push nothing below zero.
-    return torch.where(p > 0, p * (logp - logq), 0.0).sum(-1).clamp(min=0)
+    return torch.where(p == 0, 0.0, p * (logp - logq)).sum(-1).clamp(min=0)
 
 
 def _tokens_first(values: Tensor) -> np.ndarray:

@@ -146,7 +146,7 @@ def _compared(
 ) -> dict[str, Tensor]:
     full = logp[:1]
     p = full.exp()
-    terms = torch.where(p > 0, p * (full - logp), torch.zeros_like(logp))
+    terms = torch.where(p == 0, torch.zeros_like(logp), p * (full - logp))
     best, known = logp.argmax(-1), targets >= 0
     index = targets.clamp(min=0).long().expand(len(logp), -1)[..., None]
     score = logp.gather(-1, index)[..., 0]

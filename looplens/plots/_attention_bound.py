@@ -146,12 +146,15 @@ def attention_bound_figure(
         col=1,
     )
     made.update_xaxes(title="iteration", row=1, col=1)
-    made.update_yaxes(title="Frobenius norm", type="log", row=1, col=1)
-    made.update_xaxes(title="bound", type="log", row=1, col=2)
-    made.update_yaxes(title="change of attention", type="log", row=1, col=2)
-    for axis in (*made.select_yaxes(), *made.select_xaxes(col=2)):
-        axis.exponentformat = "power"
-        axis.dtick = 1  # whole powers of ten
+    measured, bound = found["measured"].values, found["bound"].values
+    shown = [found[name].isel(head=head).values for name, *_ in sides]
+    rounding = found["rounding"].values
+    left = _labels.log_axis(*shown, rounding)
+    made.update_yaxes(title="Frobenius norm", row=1, col=1, **left)
+    made.update_xaxes(title="bound", row=1, col=2, **_labels.log_axis(bound))
+    # The diagonal is drawn too, so that the bound counts on both axes.
+    upwards = _labels.log_axis(measured, bound)
+    made.update_yaxes(title="change of attention", row=1, col=2, **upwards)
     made.update_layout(
         legend={"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"}, margin={"b": 96}
     )

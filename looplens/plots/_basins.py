@@ -50,7 +50,7 @@ def basins(run: Any, prompt: int, *, theme: str = "light") -> _theme.Figure:
     parts = [f"prompt {prompt}", f"{run.restarts} restarts"]
     if np.isfinite(ways):
         parts.append(f"decided tokens together end in {ways:g} way{'s' if ways > 1 else ''}")
-    if (results["still_closing"].values[tokens] == 1).any():
+    if (results["undecided"].values[tokens] == 1).any():
         parts.append("open diamonds are not decided yet")
     return basins_figure(
         results.isel(token=tokens),
@@ -69,7 +69,7 @@ def basins_figure(
     ----------
     results : Dataset
         ``basin`` and ``phase_shift`` (token, restart); ``basin_separation``, ``basin_tolerance``
-        and ``still_closing`` (token).
+        and ``undecided`` (token).
     labels : list of str
         One label a token.
     subtitle, theme : str
@@ -153,7 +153,7 @@ def _add_distances(
     """Draw how far basins are apart, and from which distance restarts count as apart."""
     rows = np.arange(len(labels))
     separation = results["basin_separation"].values
-    closing = results["still_closing"].values == 1
+    undecided = results["undecided"].values == 1
     tolerance = results["basin_tolerance"].values
     for name, values, marker in (
         (
@@ -163,12 +163,12 @@ def _add_distances(
         ),
         (
             "nearest two basins",
-            np.where(closing, np.nan, separation),
+            np.where(undecided, np.nan, separation),
             {"symbol": "diamond", "size": 9, "color": colours.accent},
         ),
         (
-            "nearest two basins, still coming closer",
-            np.where(closing, separation, np.nan),
+            "nearest two basins, not decided yet",
+            np.where(undecided, separation, np.nan),
             {"symbol": "diamond-open", "size": 9, "color": colours.accent},
         ),
     ):

@@ -43,7 +43,8 @@ def cycle(run: Any, token: int, restart: int = 0, *, theme: str = "light") -> _t
     InputError
         If the token or the restart does not exist.
     AnalysisError
-        If the states after each layer were not recorded, or there is only one layer.
+        If the states after each layer were not recorded, there is only one layer, or the states are
+        not finite.
 
     References
     ----------
@@ -65,6 +66,10 @@ def cycle(run: Any, token: int, restart: int = 0, *, theme: str = "light") -> _t
         )
     read = run.site("resid_post", restart=restart, tokens=token)
     states = read.transpose("layer", "iteration", ...).values
+    if not np.isfinite(states).all():
+        raise AnalysisError(
+            f"The states of token {token} are not finite: its layers have no limits."
+        )
     found = analysis.cycle(states)
     basis = analysis.pca(states, n_components=2)
     limits = (np.asarray(found.limits) - basis.mean) @ np.asarray(basis.components).T

@@ -84,7 +84,8 @@ def dmd_figure(
     edge = float(np.clip(1.08 * largest, 1.15, _EDGE))
     beyond = int((modulus > _EDGE).sum())
     if beyond:
-        subtitle += f"<br>{beyond} modes beyond a modulus of {_EDGE:g} are not drawn"
+        what, are = ("mode", "is") if beyond == 1 else ("modes", "are")
+        subtitle += f"<br>{beyond} {what} beyond a modulus of {_EDGE:g} {are} not drawn"
     made = _theme.figure(
         title="Eigenvalues of the steps (DMD)", subtitle=subtitle, theme=theme, height=520
     )
@@ -142,7 +143,9 @@ def dmd_figure(
 
 
 def _marker_sizes(size: np.ndarray) -> np.ndarray:
-    """Pixels: four for a millionth of the norm and less, two more for each power of ten."""
-    with np.errstate(divide="ignore"):
-        decades = np.log10(np.maximum(size, 1e-12))
+    """Pixels: four for a millionth of the norm and less, two more for each power of ten.
+
+    Four too where the size is not known, because the last state is zero.
+    """
+    decades = np.log10(np.maximum(np.nan_to_num(size), 1e-12))
     return np.clip(16 + 2 * decades, 4, 16)

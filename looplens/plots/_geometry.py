@@ -6,7 +6,6 @@ successive steps as a heat map. The numbers are those of ``geometry`` and ``chan
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -154,27 +153,17 @@ def geometry_figure(
             row=1,
             col=1,
         )
-    made.update_yaxes(title="step norm", row=1, col=1, **_decades(results, ("step_norm",)))
-    made.update_yaxes(title="cosine with<br>the step before", range=[-1.08, 1.08], row=2, col=1)
     made.update_yaxes(
-        title="over the norm", row=3, col=1, **_decades(results, [part[0] for part in _PARTS])
+        title="step norm", row=1, col=1, **_labels.log_axis(positive(results["step_norm"].values))
     )
+    made.update_yaxes(title="cosine with<br>the step before", range=[-1.08, 1.08], row=2, col=1)
+    parts = [positive(results[name].values) for name, *_ in _PARTS]
+    made.update_yaxes(title="over the norm", row=3, col=1, **_labels.log_axis(*parts))
     made.update_xaxes(title="iteration", range=[0.5, last + 0.5], row=3, col=1)
     made.update_layout(
         legend={"orientation": "h", "x": 0, "y": -0.15, "yanchor": "top"}, margin={"b": 96}
     )
     return made
-
-
-def _decades(results: xr.Dataset, names: Sequence[str]) -> dict[str, Any]:
-    """Return settings of a logarithmic axis, with whole powers of ten where they are enough."""
-    values = np.abs(np.concatenate([results[name].values for name in names]).astype(np.float64))
-    values = values[np.isfinite(values) & (values > 0)]
-    low, high = np.log10([values.min(initial=1.0), values.max(initial=1.0)])
-    if high - low < 1.5:
-        return {"type": "log", "dtick": "D2"}
-    exponents, texts = _labels.decade_ticks(low - 0.3, high + 0.3, most=5)
-    return {"type": "log", "tickvals": [10.0**e for e in exponents], "ticktext": texts}
 
 
 def step_cosines(

@@ -151,7 +151,8 @@ def _add_spread(
     positive = part["median"][np.isfinite(part["median"])]
     if positive.min(initial=np.inf) > 0 and positive.max(initial=0) > 100 * positive.min():
         made.update_yaxes(type="log", exponentformat="power")
-    made.update_yaxes(title=str(values.attrs.get("units", "1")).replace("1", "value", 1))
+    units = str(values.attrs.get("units", "1"))
+    made.update_yaxes(title="value" if units == "1" else units)
 
 
 def _add_shares(

@@ -109,6 +109,25 @@ def decade_ticks(low: float, high: float, *, most: int = 7) -> tuple[list[int], 
     return exponents, [power_of_ten(exponent) for exponent in exponents]
 
 
+def log_axis(*curves: np.ndarray) -> dict[str, Any]:
+    """Return settings of a logarithmic axis for the positive values among the curves.
+
+    Whole powers of ten are its ticks where there are enough of them. Within a factor of three the
+    axis is linear: a logarithmic one has no tick there.
+    """
+    values = np.concatenate([np.ravel(curve) for curve in curves]).astype(np.float64)
+    values = values[np.isfinite(values) & (values > 0)]
+    if not values.size:
+        return {"type": "log"}
+    low, high = np.log10([values.min(), values.max()])
+    if high - low < 0.5:
+        return {"type": "linear", "exponentformat": "power"}
+    if high - low < 1.5:
+        return {"type": "log", "dtick": "D2", "exponentformat": "power"}
+    exponents, texts = decade_ticks(low - 0.3, high + 0.3, most=5)
+    return {"type": "log", "tickvals": [10.0**e for e in exponents], "ticktext": texts}
+
+
 def power_of_ten(exponent: int) -> str:
     """Return ``10`` raised to an exponent in the HTML dialect of plotly."""
     if exponent in (0, 1):

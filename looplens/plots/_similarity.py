@@ -119,7 +119,7 @@ def similarity_figure(
         row_heights=[0.72, 0.28] if banded else None,
         vertical_spacing=0.16,
         horizontal_spacing=0.2,
-        subplot_titles=["states", "attention", *(["band at one iteration"] if banded else [])],
+        subplot_titles=["states", "attention", *([f"band at {_offset(maps)}"] if banded else [])],
         figure=made,
     )
     variable, words = QUANTITIES[quantity]
@@ -131,6 +131,12 @@ def similarity_figure(
         title.font = {"size": 13, "color": _theme.palette(theme).text}
     made.update_layout(margin={"t": 110})
     return made
+
+
+def _offset(maps: xr.Dataset) -> str:
+    """Say how far on the band is: one iteration, or more where they are thinned."""
+    step = int(np.diff(np.unique(maps["depth_iteration"].values)).max(initial=1))
+    return "an offset of one iteration" if step == 1 else f"an offset of {step} iterations"
 
 
 def _add_map(

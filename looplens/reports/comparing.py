@@ -13,24 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import looplens
-from looplens import plots
 from looplens.analysis import Comparison
 from looplens.errors import InputError, near_matches
-from looplens.plots._compare import largest
 from looplens.plots._labels import number, percent
+from looplens.reports import _compared
 from looplens.reports._build import FORMATS, check_target, format_of, write_text
 from looplens.reports._recorded import described, plural
-from looplens.reports._report import Fact, Picture, Report, Section, Statement, Table
-
-_CURVES = ("predictions.correct", "predictions.same_best_token", "convergence.relative_step")
-_IN_GROUPS = (
-    "convergence.settling_iteration",
-    "classify.regime.fixed_point",
-    "path_independence.token_aa",
-    "predictions.correct.last",
-    "readout.prediction_settling",
-)
-_COLUMNS = ("a", "b", "difference", "interval", "tokens")
+from looplens.reports._report import Report, Statement
 
 
 def build_comparison(comparison: Comparison) -> Report:
@@ -47,8 +36,17 @@ def build_comparison(comparison: Comparison) -> Report:
         Its `summary` holds ``comparison.numbers()``.
     """
     a, b = comparison.labels
-    made = (_answers(comparison), _words(comparison), _groups(comparison), _curves(comparison))
-    sections = [_compared(comparison), _differences(comparison), *(one for one in made if one)]
+    made = (
+        _compared.answers(comparison),
+        _compared.words(comparison),
+        _compared.groups(comparison),
+        _compared.curves(comparison),
+    )
+    sections = [
+        _compared.compared(comparison),
+        _compared.differences(comparison),
+        *(one for one in made if one),
+    ]
     now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     return Report(
         title=f"{a} and {b} compared",
@@ -70,7 +68,7 @@ def build_comparison(comparison: Comparison) -> Report:
         summary=comparison.numbers(),
         verdict_note=f"Differences are b − a, intervals {percent(comparison.level)}, from "
         f"{comparison.n_boot} draws of whole prompts, the same ones in both runs.",
-        appendix=(_all_statistics(comparison), _all_summaries(comparison)),
+        appendix=(_compared.all_statistics(comparison), _compared.all_summaries(comparison)),
     )
 
 
@@ -109,12 +107,6 @@ def _side(run: Any) -> dict[str, Any]:
     return {"name": run.name, "model": run.model_name, "described": described(run)}
 
 
-def _interval(row: Any, write: Any = number) -> str:
-    if not math.isfinite(row.low):
-        return "–"
-    return f"{write(row.low)} to {write(row.high)}"
-
-
 def _verdict(comparison: Comparison) -> tuple[Statement, ...]:
     found = []
     judged = [row for row in comparison.statistics if math.isfinite(row.low)]
@@ -134,7 +126,7 @@ def _verdict(comparison: Comparison) -> tuple[Statement, ...]:
                 key="accuracy",
                 text=f"At the last shared iteration {percent(row.a)} of the predictions of a and "
                 f"{percent(row.b)} of b are right (difference {number(row.difference)}, "
-                f"{_interval(row)}).",
+                f"{_compared.interval(row)}).",
             )
         )
     words: Any
@@ -148,177 +140,10 @@ def _verdict(comparison: Comparison) -> tuple[Statement, ...]:
                 Statement(
                     key=key.replace(".", "_"),
                     text=f"{percent(words.share)} of the {of} in both runs "
-                    f"({_interval(words, percent)}).",
+                    f"({_compared.interval(words, percent)}).",
                 )
             )
     return tuple(found)
-
-
-def _compared(comparison: Comparison) -> Section:
-    a, b = comparison.labels
-    return Section(
-        key="compared",
-        title="What is compared",
-        text=(
-            "Tokens are the same when their ids, texts and positions in the same prompt are. A "
-            "number of a token is its mean over restarts.",
-        ),
-        facts=(
-            Fact(label="Prompts in both", value=str(comparison.n_prompts)),
-            Fact(label="Tokens in both", value=str(comparison.n_tokens)),
-            Fact(label="a", value=a, note=described(comparison.a)),
-            Fact(label="b", value=b, note=described(comparison.b)),
-        ),
-        tables=(
-            Table(
-                caption="What the recordings differ in",
-                columns=("", "a", "b"),
-                rows=comparison.settings or (("nothing that a recording says of itself", "", ""),),
-            ),
-        ),
-    )
-
-
-def _row(row: Any) -> tuple[str, ...]:
-    counted = str(row.tokens) if row.tokens else ""
-    return (
-        row.key,
-        number(row.a),
-        number(row.b),
-        number(row.difference),
-        _interval(row),
-        counted,
-    )
-
-
-def _differences(comparison: Comparison) -> Section:
-    return Section(
-        key="differences",
-        title="The largest differences",
-        text=(
-            "Chosen by their size in standard deviations over tokens, so the largest of many are "
-            "partly large by chance: trust one that you asked about before looking.",
-        ),
-        tables=(
-            Table(
-                caption="Means over tokens",
-                columns=("statistic", *_COLUMNS),
-                rows=tuple(_row(row) for row in largest(comparison, 12)),
-            ),
-        ),
-        pictures=(
-            Picture(
-                name="compare-forest",
-                figure=plots.compare_forest(comparison),
-                caption="A diamond right of 0 is larger in b. Point at it for the numbers.",
-            ),
-        ),
-    )
-
-
-def _answers(comparison: Comparison) -> Section | None:
-    """Return accuracy, log-probability and accuracy per cost at the last shared iteration."""
-    rows: list[Any] = [
-        comparison[key]
-        for key in (
-            "predictions.correct.last",
-            "predictions.target_logprob.last",
-            "predictions.correct_per_gflop.last",
-            "predictions.entropy.last",
-        )
-        if key in comparison
-    ]
-    if not rows:
-        return None
-    return Section(
-        key="answers",
-        title="Answers and their cost",
-        tables=(
-            Table(
-                caption="At the last shared iteration",
-                columns=("", *_COLUMNS),
-                rows=tuple(
-                    (f"{row.title}{f' ({row.units})' if row.units else ''}", *_row(row)[1:])
-                    for row in rows
-                ),
-            ),
-        ),
-    )
-
-
-def _words(comparison: Comparison) -> Section | None:
-    tables = [one for one in comparison.agreements if one.levels]
-    if not comparison.agreements:
-        return None
-    return Section(
-        key="words",
-        title="Regimes and other words",
-        text=(
-            "Restarts are compared one with one where both runs drew the same initial states, and "
-            "each with each otherwise.",
-        ),
-        tables=(
-            Table(
-                caption="The same word in both runs",
-                columns=("variable", "share", "interval"),
-                rows=tuple(
-                    (one.key, percent(one.share), _interval(one, percent))
-                    for one in comparison.agreements
-                ),
-            ),
-        ),
-        pictures=tuple(
-            Picture(
-                name="compare-regimes",
-                figure=plots.compare_words(comparison, one.key),
-                caption="Rows are a, columns b: what lies off the diagonal changed.",
-            )
-            for one in tables
-            if one.key == "classify.regime"
-        ),
-    )
-
-
-def _groups(comparison: Comparison) -> Section | None:
-    tables = []
-    for key in _IN_GROUPS:
-        rows = [
-            (label, *_row(row)[1:])
-            for label, of_group in comparison.groups.items()
-            for row in of_group
-            if row.key == key
-        ]
-        if rows:
-            tables.append(
-                Table(
-                    caption=key,
-                    columns=(str(comparison.by), *_COLUMNS),
-                    rows=tuple(rows),
-                )
-            )
-    if not tables:
-        return None
-    return Section(
-        key="by_group",
-        title=f"By {comparison.by}",
-        text=("Every other statistic in these groups is in the JSON report.",),
-        tables=tuple(tables),
-    )
-
-
-def _curves(comparison: Comparison) -> Section | None:
-    there = [one.key for one in comparison.curves]
-    pictures = tuple(
-        Picture(
-            name=f"compare-{key.replace('.', '-')}",
-            figure=plots.compare_curve(comparison, key),
-            caption="Mean over the shared tokens. The band is the interval of one iteration, not "
-            "of the whole curve.",
-        )
-        for key in _CURVES
-        if key in there
-    )
-    return Section(key="curves", title="By iteration", pictures=pictures) if pictures else None
 
 
 def _open(comparison: Comparison) -> tuple[Statement, ...]:
@@ -340,46 +165,3 @@ def _open(comparison: Comparison) -> tuple[Statement, ...]:
             )
         )
     return tuple(found)
-
-
-def _all_statistics(comparison: Comparison) -> Section:
-    return Section(
-        key="statistics",
-        title="All means over tokens",
-        tables=tuple(
-            Table(
-                caption=analysis,
-                columns=("statistic", *_COLUMNS),
-                rows=tuple(
-                    (row.name, *_row(row)[1:])
-                    for row in comparison.statistics
-                    if row.analysis == analysis
-                ),
-            )
-            for analysis in dict.fromkeys(row.analysis for row in comparison.statistics)
-        ),
-    )
-
-
-def _all_summaries(comparison: Comparison) -> Section:
-    return Section(
-        key="summaries",
-        title="All summaries",
-        text=(
-            "The numbers of the reports of either run, over the shared tokens. A condition names "
-            "them, such as --fail-if 'classify.orbit_share.difference > 0.1'; means over tokens "
-            "are tokens.<analysis>.<statistic>.difference.",
-        ),
-        tables=tuple(
-            Table(
-                caption=analysis,
-                columns=("name", *_COLUMNS[:-1]),
-                rows=tuple(
-                    (row.name, *_row(row)[1:-1])
-                    for row in comparison.summaries
-                    if row.analysis == analysis
-                ),
-            )
-            for analysis in dict.fromkeys(row.analysis for row in comparison.summaries)
-        ),
-    )

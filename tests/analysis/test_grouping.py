@@ -10,15 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from looplens import analysis, plots
-from looplens.analysis.grouping import (
-    OTHER,
-    all_columns,
-    describe,
-    final_accuracy,
-    group_tokens,
-    metadata_columns,
-    single_values,
-)
+from looplens.analysis.grouped import describe, final_accuracy, single_values
+from looplens.analysis.grouping import OTHER, all_columns, group_tokens, metadata_columns
 from looplens.analysis.selecting import plain
 from looplens.errors import AnalysisError, InputError
 from looplens.prompts import Prompt

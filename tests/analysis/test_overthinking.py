@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 import looplens as ll
 from looplens import analysis, plots
+from looplens.analysis.analyzers import readout as readout_analyzer
+from looplens.analysis.analyzers._analyzer import readouts
 from looplens.errors import AnalysisError, InputError
 from looplens.prompts import Prompt
 from looplens.testing import synthetic_run
@@ -29,6 +31,18 @@ def test_what_did_not_run_is_not_compared():
     matrix = analysis.agreement_matrix([[1, 1, -1], [2, 3, -1]])
     assert matrix[0, 1] == 0.5
     assert np.isnan(matrix[:, 2]).all()
+
+
+def test_what_left_by_itself_keeps_its_answer():
+    predicted = np.array([[4, 5, -1, -1], [1, 1, 2, 2], [-1, -1, -1, -1]])
+    ranks = np.array([[3, 0, -1, -1], [0, 0, 1, 1], [-1, -1, -1, -1]])
+    held = analysis.carried(predicted, predicted)
+    assert held.tolist() == [[4, 5, 5, 5], [1, 1, 2, 2], [-1, -1, -1, -1]]
+    assert analysis.prediction_flips(held).tolist() == [1, 1, 0]
+    assert analysis.prediction_settling(held).tolist() == [2, 3, 1]
+    right = analysis.carried(ranks, predicted) == 0
+    assert right.mean(0).tolist() == [1 / 3, 2 / 3, 1 / 3, 1 / 3]
+    np.testing.assert_array_equal(analysis.last_right(right), [np.nan, 2, np.nan])
 
 
 def test_overthinking_by_hand():
@@ -81,6 +95,26 @@ def test_lost_answers_are_counted(losing):
     at = int(np.flatnonzero((depth["rule"] == "depth") & (depth["threshold"] == 4))[0])
     assert depth["accuracy_per_gflop"].values[at] == pytest.approx(ratio[3])
     assert losing.summary()["exits"]["best_rule"] == "depth:4"
+
+
+def test_a_model_that_leaves_early_loses_nothing_by_it(tmp_path):
+    run = ll.open_run(synthetic_run(tmp_path / "run", prompts=1, tokens=4, iterations=8))
+    whole = analysis.get(run, "readout")
+
+    def stopped(source, names, **place):
+        for tokens, part in readouts(source, names, **place):
+            for name, values in part.items():  # as the recorder fills what did not run
+                values[..., 4:] = -1 if values.dtype.kind == "i" else np.nan
+            yield tokens, part
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(readout_analyzer, "readouts", stopped)
+        found = analysis.ANALYZERS["readout"].compute(run)
+    np.testing.assert_array_equal(found["accuracy"][:4], whole["accuracy"][:4])
+    assert (found["accuracy"][3:] == whole["accuracy"][3]).all()
+    assert (found["prediction_settling"] <= 4).all()
+    assert np.isnan(found["last_right"]).all() == np.isnan(whole["last_right"]).all()
+    assert np.isnan(found["entropy"][4:]).all()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

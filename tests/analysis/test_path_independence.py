@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import looplens
 from looplens import analysis, plots
 from looplens.analysis import basins, input_dependence, path_independence
+from looplens.analysis.analyzers._restart_agreement import restart_agreement
 from looplens.analysis.analyzers.input_dependence import different_inputs
 from looplens.errors import AnalysisError, InputError
 from looplens.reports import _sections
@@ -91,7 +92,7 @@ def test_basins_have_numbers_sizes_and_members():
     assert (found.count[0], found.largest_share[0]) == (2, 0.6)
     norm = np.sqrt(0.6 * other @ other + 0.4 * CENTRE @ CENTRE)
     assert found.separation[0] == pytest.approx(1 / norm, rel=0.01)
-    assert not found.closing[0]
+    assert not found.undecided[0]
     together = basins(decays(0.6, starts)[:, None])
     assert together.count[0] == 1
     assert np.isnan(together.separation[0])
@@ -120,10 +121,42 @@ def test_what_moves_is_not_told_apart_and_what_comes_closer_is_not_decided():
     assert basins(shifted[:, None]).count[0] == 2
     slow = basins(decays(0.95, rng.normal(size=(2, D)))[:, None])
     assert slow.count[0] == 2
-    assert slow.closing[0]
+    assert slow.undecided[0]
+    near = CENTRE + 0.01 * PLANE[0]
+    starts = rng.normal(size=(1, D))
+    apart = of(decays(0.5, starts)[0], decays(0.5, starts, near)[0])
+    assert basins(apart).count[0] == 2
+    assert not basins(apart).undecided[0]
     drift = basins(of(CENTRE + 0.05 * TIME * PLANE[0], CENTRE + 0.05 * TIME * PLANE[0] + 1e-6))
     assert drift.count[0] == 1
     assert np.isnan(drift.shift).all()  # it never comes back
+
+
+def _logistic(start):
+    values = [start]
+    for _ in range(T):
+        values.append(3.9 * values[-1] * (1 - values[-1]))
+    return CENTRE + np.array(values)[:, None] * PLANE[0]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "path",
+    [
+        lambda rng: decays(0.999, rng.normal(size=(1, D)))[0],
+        lambda rng: CENTRE + (1 + TIME) ** -0.5 * rng.normal(size=D),
+        lambda rng: orbit(rng.uniform(0, 40), period=40),
+        lambda rng: orbit(rng.uniform(0, 200), period=200),
+        lambda rng: CENTRE + 0.1 * TIME * PLANE[0] + 3 * rng.normal() * PLANE[0],
+        lambda rng: CENTRE + 0.1 * np.cumsum(rng.normal(size=(T + 1, D)), axis=0),
+        lambda rng: _logistic(rng.uniform(0.2, 0.8)),
+    ],
+    ids=["slow", "power", "orbit", "arc", "slider", "walk", "chaos"],
+)
+def test_one_basin_is_never_called_several(path, seed):
+    rng = np.random.default_rng(seed)
+    found = basins(of(*[path(rng) for _ in range(4)]))
+    assert found.count[0] == 1 or found.undecided[0]
 
 
 @settings(max_examples=12, deadline=None, derandomize=True)
@@ -149,6 +182,8 @@ def test_basins_of_strange_input():
     assert found.basin[:, 1].tolist() == [-1, -1]
     assert np.isnan(found.count[1])
     assert basins(np.zeros((2, T, D))).count == 1
+    for scale in (1e300, 1e-300):
+        assert basins(scale * decays(0.6, np.eye(2, D), np.eye(2, D)[:, None])).count == 2
     assert basins(np.zeros((3, 0, T, D))).count.shape == (0,)
     with pytest.raises(InputError, match="at least two restarts and four iterations"):
         basins(states[:1])
@@ -170,6 +205,11 @@ def test_variances_are_those_that_were_drawn():
     assert found.between[0] == pytest.approx(4 / 4.25, rel=0.05)
     nothing = input_dependence(rng.normal(size=(6, 400, D)))
     assert nothing.share[0] < 0.02
+    # By chance some positions seem to depend on the input; all of them together do not.
+    nothing = input_dependence(rng.normal(size=(3, 400, 4)), np.repeat(np.arange(100), 4))
+    assert nothing.share.mean() > 0.04
+    assert nothing.run_share < 0.03
+    assert input_dependence(1e200 * limits).run_share == pytest.approx(found.run_share)
 
 
 def test_positions_are_kept_apart():
@@ -177,7 +217,7 @@ def test_positions_are_kept_apart():
     place = np.array([0, 1, 2] * 5)
     limits = np.broadcast_to(10.0 * place[:, None] + rng.normal(size=(15, D)), (2, 15, D)).copy()
     limits[:, place == 2] = rng.normal(size=(2, 5, D))
-    limits[0, 0] = np.nan
+    limits[0, 0] = np.inf
     found = input_dependence(limits, place)
     assert found.inputs.tolist() == [4, 5, 5]
     assert np.isinf(found.score[0])
@@ -210,6 +250,7 @@ def test_a_run_gets_basins_rates_and_shares_by_token_prompt_and_position(run):
     rates = found["path_independence"]["gap_rate"].values[:3]
     np.testing.assert_allclose(rates, [0.5, 0.65, 0.75], rtol=0.02)
     assert found["path_independence"]["prompt_token_aa"].sizes == {"prompt": 3}
+    assert found["path_independence"]["prompt_readout_agreement"].sizes == {"prompt": 3}
     share = found["input_dependence"]["dependence_share"].values
     assert (share[:6] > 0.9999).all()
     assert share[7] < 0.95
@@ -219,6 +260,21 @@ def test_a_run_gets_basins_rates_and_shares_by_token_prompt_and_position(run):
     assert summary["path_independence"]["period_agreement"] == 1
     assert summary["input_dependence"]["min_share_position"] == 7
     json.dumps(summary)
+
+
+def test_verdicts_of_restarts_are_compared_by_token_and_prompt():
+    run = SimpleNamespace(
+        restarts=3, n_prompts=2, token_range=lambda prompt: slice(2 * prompt, 2 * prompt + 2)
+    )
+    regime = np.array([["orbit"] * 4, ["orbit"] * 4, ["orbit", "slider", "orbit", "unresolved"]])
+    reason = np.full((3, 4), "", dtype=object)
+    reason[1:, 3] = "non-finite states"
+    period = np.array([[8.0, 8, 8, 8], [8.1, 8, 9, 8], [8, np.nan, 8, np.nan]])
+    found = restart_agreement(run, regime, reason, period)
+    np.testing.assert_allclose(found["regime_agreement"].values, [1, 1 / 3, 1, np.nan])
+    np.testing.assert_allclose(found["period_agreement"].values, [1, 1, 1 / 3, 1])
+    np.testing.assert_allclose(found["prompt_regime_agreement"].values, [2 / 3, 1])
+    assert restart_agreement(SimpleNamespace(restarts=1), regime, reason, period) == {}
 
 
 def test_equal_prefixes_are_one_input():

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dashboard_driver import Client, Visit
+from looplens_dashboard.view import SHOWN, figures
 
 from looplens import plots
 from looplens.run import open_run
-from looplens_dashboard.view import SHOWN, figures
 
 
 def test_every_figure_is_shown_somewhere_and_says_what_it_lacks(client: Client) -> None:
@@ -35,8 +36,6 @@ def test_the_figure_is_a_part_of_the_address(client: Client, query: str) -> None
 
 
 def test_numbers_of_a_token_are_those_that_are_stored(tmp_path: Path, bare_path: Path) -> None:
-    import shutil
-
     path = shutil.copytree(bare_path, tmp_path / "run")
     empty = Client(path).panel("numbers", "table.children", "?token=1")
     assert "looplens analyze" in json.dumps(empty)

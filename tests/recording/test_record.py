@@ -7,6 +7,7 @@ import looplens as ll
 from looplens.errors import InputError, RunExistsError, SiteError
 from looplens.models import LoopedConfig, LoopedTransformer, char_tokenizer
 from looplens.prompts import Prompt
+from looplens.recording.streaming.readout import readout_statistics
 
 PROMPTS = ["1234567", "99812", "0123456", "5" * 20, "7", "12", "123", "34"]
 
@@ -156,6 +157,19 @@ def test_readouts_are_statistics_of_the_logits(tmp_path):
     rank = (order[:, 3] == 7).argmax(-1)
     np.testing.assert_array_equal(readout["target_rank"].isel(token=3), rank)
     assert (readout["target_rank"].isel(token=0) == -1).all()
+
+
+def test_of_equal_logits_one_alone_is_the_answer_and_none_where_they_are_not_numbers():
+    logits = torch.tensor([[2.0, 2.0, 1.0, 2.0], [torch.nan, 1, 2, 3], [-torch.inf, 1, 2, 3]])
+    rows = torch.stack([logits[0], logits[0], logits[0], logits[1], logits[2]])
+    targets = torch.tensor([0, 1, 3, 3, 0])
+    ((_, found),) = readout_statistics(lambda t: rows, targets, 1, ran=1, kept=[1])
+    best = found["topk_ids"][:, 0]
+    assert ((found["target_rank"] == 0) == (best == targets))[:3].all()
+    assert sorted(found["target_rank"].tolist()[:3]) == [0, 1, 1]
+    assert found["target_rank"].tolist()[3:] == [-1, 3]
+    assert found["entropy"].isnan().tolist() == found["kl_to_last"].isnan().tolist()
+    assert found["entropy"].isnan().tolist() == [False, False, False, True, False]
 
 
 def test_a_run_opens_without_looplens(recorded):

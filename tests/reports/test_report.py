@@ -89,7 +89,9 @@ class TestContent:
         assert {"cycle", "attention", "attention-change", "trajectory-orbit"} <= set(names)
 
     def test_examples_name_tokens_with_period_and_reason(self, report):
-        counts, examples = report.section("regimes").tables
+        tables = report.section("regimes").tables
+        counts = tables[0]
+        examples = next(table for table in tables if table.caption.startswith("Examples"))
         assert sum(int(row[1]) for row in counts.rows) == 48
         orbits = [row for row in examples.rows if row[0] == "orbit"]
         assert orbits

@@ -190,6 +190,18 @@ def test_argmax_stability_counts_comparisons():
     assert ArgmaxStability(steps=1).exit_step(trace_of(logits=[a, b, b, b])).item() == 3
 
 
+@pytest.mark.parametrize("name", ["kl", "minp-kl", "entropy-diff", "argmax-stability:2"])
+def test_logits_that_are_not_numbers_never_leave(name):
+    rule = exit_rule(name)
+    trace = trace_of(logits=[[1.0, 0.0]] + [[math.nan, 0.0]] * 6)
+    assert not rule.fires(rule.values(trace)).any()
+
+
+def test_the_cosine_of_nearly_equal_states_keeps_its_digits():
+    trace = trace_of(states=[[1.0, 0.0], [1.0, 1e-5]])
+    assert CosineDifference().values(trace).item() == pytest.approx(5e-11, rel=1e-3)
+
+
 def test_a_rule_online_equals_the_rule_on_the_trace():
     torch.manual_seed(0)
     steps, batch, pos = 12, 2, 3

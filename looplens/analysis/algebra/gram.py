@@ -35,7 +35,7 @@ def lag_sums(gram: Floats) -> Floats:
     b, n, _ = gram.shape
     padded = np.zeros((b, n, 2 * n))
     padded[:, :, :n] = gram[:, ::-1]
-    skewed = padded.reshape(b, -1)[:, : n * (2 * n - 1)].reshape(b, n, 2 * n - 1)
+    skewed = padded.reshape(b, 2 * n * n)[:, : n * (2 * n - 1)].reshape(b, n, 2 * n - 1)
     return skewed.sum(1)[:, n - 1 :]
 
 

@@ -167,4 +167,5 @@ def unit_offset(along: Floats, sideways: Floats, norm: Floats, last: Floats) -> 
     forward = last + along
     near = -sideways / np.maximum(norm * (norm + forward), TINY)
     far = forward / np.maximum(norm, TINY) - 1.0
-    return np.where(forward > 0, near, far)
+    # Of a zero state rounding makes `forward` anything about 0, and both quotients huge.
+    return np.where(norm > 0, np.where(forward > 0, near, far), -1.0)

@@ -48,20 +48,29 @@ class Outcomes:
 
 def mean_exit(exits: np.ndarray) -> np.ndarray:
     """Mean over trajectories (restart, token, policy), of those that are known."""
-    known = np.isfinite(exits).all(-1)
-    found = exits[known].astype(np.float64)
+    found = exits[np.isfinite(exits).all(-1)].astype(np.float64)
     return found.mean(0) if len(found) else np.full(exits.shape[-1], np.nan)
 
 
 def mean_cost(cost: Flops, name: str, steps: np.ndarray, tokens: np.ndarray) -> float:
-    """Mean cost of a token in billions of operations, what the rule looks at included."""
+    """Mean cost of a token in billions of operations, what the rule looks at included.
+
+    Parameters
+    ----------
+    cost : Flops
+        Of every token of the run.
+    name : str
+        The rule.
+    steps : ndarray, shape (restart, token)
+        When trajectories leave; NaN for those that are not known, which do not count.
+    tokens : ndarray of int, shape (token,)
+        Which tokens these are.
+    """
     reads = EXIT_RULES[name].reads
-    known = np.isfinite(steps).all(0)
-    if not known.any():
-        return float("nan")
-    total = cost.at(tokens[known]).total(
-        steps[:, known],
-        readouts=steps[:, known] if reads == "readout" else 1,
-        gates=steps[:, known] if reads == "gate" else 0,
+    total = cost.at(tokens).total(
+        steps,
+        readouts=steps if reads == "readout" else 1,
+        gates=steps if reads == "gate" else 0,
     )
-    return float(total.mean() / GIGA)
+    known = np.isfinite(total)
+    return float(total[known].mean() / GIGA) if known.any() else float("nan")

@@ -61,7 +61,7 @@ def measure(block: Block, plan: tuple[float, float]) -> dict[str, np.ndarray]:
         "largest_basin_share": found.largest_share,
         "basin_separation": found.separation,
         "basin_tolerance": found.tolerance,
-        "still_closing": np.where(np.isfinite(found.count), found.closing, np.nan),
+        "undecided": np.where(np.isfinite(found.count), found.undecided, np.nan),
     }
 
 
@@ -91,12 +91,12 @@ def build(source: Source, plan: tuple[float, float], whole: dict[str, np.ndarray
             f"distance {norm} from which restarts count as apart",
             threshold=plan[1],
         ),
-        "still_closing": labelled(
-            number, whole["still_closing"], "1 where restarts that are apart still come closer"
+        "undecided": labelled(
+            number, whole["undecided"], "1 where restarts that are apart may yet meet"
         ),
         "prompt_basin_count": labelled(
             ("prompt",),
-            _prompt_counts(run, whole["basin"], whole["still_closing"] == 1),
+            _prompt_counts(run, whole["basin"], whole["undecided"] == 1),
             "ways to end of a prompt: restarts in the same basin at every token that is decided",
         ),
         "prompt_largest_share": labelled(
@@ -114,16 +114,16 @@ def build(source: Source, plan: tuple[float, float], whole: dict[str, np.ndarray
     return xr.Dataset(data, coords=names)
 
 
-def _prompt_counts(run: StoredRun, basin: np.ndarray, closing: np.ndarray) -> np.ndarray:
+def _prompt_counts(run: StoredRun, basin: np.ndarray, undecided: np.ndarray) -> np.ndarray:
     """Count the different columns of basins of every prompt, over the tokens that are known.
 
-    Tokens whose restarts still come closer are left out: they may yet meet.
+    Tokens whose restarts may yet meet are left out.
     """
     counts = np.full(run.n_prompts, np.nan)
     for prompt in range(run.n_prompts):
         tokens = run.token_range(prompt)
         rows = basin[tokens]
-        rows = rows[np.isfinite(rows).all(1) & ~closing[tokens]]
+        rows = rows[np.isfinite(rows).all(1) & ~undecided[tokens]]
         if len(rows):
             counts[prompt] = len(np.unique(rows, axis=1).T)
     return counts
@@ -132,8 +132,8 @@ def _prompt_counts(run: StoredRun, basin: np.ndarray, closing: np.ndarray) -> np
 def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
     """Over tokens that are finite in every restart.
 
-    ``still_closing_share`` of them have restarts that are apart and still come closer: how many
-    basins those have is not decided. Over the others: ``max_basins`` and ``mean_basins`` of
+    ``undecided_share`` of them have restarts that are apart and may yet meet: how many basins those
+    have is not known. Over the others: ``max_basins`` and ``mean_basins`` of
     ``basin_count``, ``several_basins_share`` (more than one), ``median_separation`` where there are
     several (None without any). Further
     ``max_prompt_basins``; ``out_of_phase_share``: of the restarts on an orbit that they share with
@@ -141,15 +141,15 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
     it (None without any); ``restarts`` and ``n_tokens``.
     """
     count = dataset["basin_count"].values
-    closing = dataset["still_closing"].values == 1
-    count = np.where(closing, np.nan, count)
+    undecided = dataset["undecided"].values == 1
+    count = np.where(undecided, np.nan, count)
     decided = count[np.isfinite(count)]
-    separation = np.where(closing, np.nan, dataset["basin_separation"].values)
+    separation = np.where(undecided, np.nan, dataset["basin_separation"].values)
     return {
         "max_basins": over_known(np.max, count),
         "mean_basins": over_known(np.mean, count),
         "several_basins_share": over_known(np.mean, (decided > 1).astype(float)),
-        "still_closing_share": over_known(np.mean, dataset["still_closing"].values),
+        "undecided_share": over_known(np.mean, dataset["undecided"].values),
         "median_separation": finite_or_none(over_known(np.median, separation)),
         "max_prompt_basins": over_known(np.max, dataset["prompt_basin_count"].values),
         "out_of_phase_share": finite_or_none(_out_of_phase(dataset, run)),
@@ -175,7 +175,7 @@ def _out_of_phase(dataset: xr.Dataset, run: StoredRun) -> float:
 
 ANALYZER = Analyzer(
     name="basins",
-    version=1,
+    version=2,
     title="Basins of restarts",
     needs=needs,
     plan=plan,

@@ -20,6 +20,7 @@ from looplens.analysis.analyzers._analyzer import (
     needs_iterations,
     over_known,
 )
+from looplens.analysis.analyzers._restart_agreement import restart_agreement
 from looplens.analysis.measures.power import power_of
 from looplens.analysis.regimes.classifying import (
     NON_FINITE,
@@ -114,7 +115,9 @@ def measure(block: Block, plan: Plan) -> dict[str, np.ndarray]:
     ).reshaped(block.shape)
     arrays = {name: getattr(found, name).astype(object) for name in WORDS}
     arrays |= {name: getattr(found, name) for name in NUMBERS}
-    arrays["signal_end"] = arrays["signal_end"] + 1  # the first state is that of iteration 1
+    # The first state of the products is that of iteration 0, or of 1 where that was not kept.
+    first = shape[1] + 1 - max((part.norm2.shape[1] for part in block.state), default=shape[1])
+    arrays["signal_end"] = arrays["signal_end"] + first
     arrays["scores"] = np.stack([found.scores[name] for name in SCORES], axis=-1)
     layers = [
         regimes_of(layer, shape, limits, step, dtype, False, details=False).reshaped(block.shape)
@@ -152,6 +155,7 @@ def build(source: Source, plan: Plan, whole: dict[str, np.ndarray]) -> xr.Datase
         for name, long_name in _LONG_NAMES.items()
     }
     data["scores"] = labelled((*pair, "score"), whole["scores"], "measurements in the tail")
+    data |= restart_agreement(run, *(whole[name] for name in ("regime", "reason", "period")))
     dims = ["restart", "token"]
     if "layer_regime" in whole:
         data["layer_regime"] = labelled(
@@ -163,7 +167,11 @@ def build(source: Source, plan: Plan, whole: dict[str, np.ndarray]) -> xr.Datase
         dims.append("layer")
     return xr.Dataset(
         data,
-        coords={**coordinates(run, *dims), "score": np.array(SCORES, dtype=object)},
+        coords={
+            **coordinates(run, *dims),
+            **({"prompt": np.arange(run.n_prompts)} if run.restarts > 1 else {}),
+            "score": np.array(SCORES, dtype=object),
+        },
         attrs={
             "thresholds": dataclasses.asdict(limits),
             "source_dtype": dtype,
@@ -220,7 +228,7 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
 
 ANALYZER = Analyzer(
     name="classify",
-    version=4,
+    version=5,
     title="Regimes",
     needs=needs_iterations,
     plan=plan,

@@ -79,6 +79,7 @@ def measure(block: Block, plan: Plan) -> dict[str, np.ndarray]:
     size = np.take_along_axis(upper, order, -1)
     values = np.where(np.isfinite(size), values, np.nan)
     norm = np.linalg.norm(block.states[:, :, -1].astype(np.float64), axis=-1)
+    norm = np.where(norm > 0, norm, np.nan)  # a state of zero has no scale
     pairs = np.where(values.imag > 0, 2.0, 1.0)  # both of a pair together make a real motion
     modes = {
         "modulus": np.abs(values),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,12 +19,12 @@ from looplens.analysis.analyzers._analyzer import (
     readouts,
 )
 from looplens.analysis.analyzers._exit_outcomes import Outcomes, mean_cost, mean_exit
-from looplens.analysis.measures.exit_signals import (
-    gate_signals,
-    readout_signals,
-    state_signals,
+from looplens.analysis.analyzers._exit_simulation import (
+    Bench,
+    add_other_exits,
+    exits_by_state,
 )
-from looplens.analysis.measures.exits import EXIT_RULES, exit_iteration, pareto_front, policies
+from looplens.analysis.measures.exits import EXIT_RULES, pareto_front, policies
 from looplens.analysis.measures.flops import per_gflop, run_flops
 from looplens.analysis.running.engine import Block
 from looplens.errors import InputError
@@ -36,27 +35,6 @@ if TYPE_CHECKING:
 LOST = 0.01  # of the best accuracy, that a rule may lose and still count as safe
 _READS = ("topk_ids", "topk_logprobs", "entropy", "kl_to_previous", "kl_to_last")
 _TARGET_READS = ("target_rank", "target_logprob")
-_BYTES_OF_STATES = 2**24
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Bench:
-    """The pairs of rule and threshold that are simulated."""
-
-    policies: tuple[tuple[str, float], ...]
-
-    @property
-    def rules(self) -> tuple[str, ...]:
-        """The rules, in their order."""
-        return tuple(dict.fromkeys(name for name, _ in self.policies))
-
-    def of(self, reads: str) -> list[tuple[int, str, float]]:
-        """Return place, rule and threshold of those that look at one thing."""
-        return [
-            (place, name, threshold)
-            for place, (name, threshold) in enumerate(self.policies)
-            if EXIT_RULES[name].reads == reads
-        ]
 
 
 def needs(run: StoredRun) -> str | None:
@@ -76,6 +54,11 @@ def plan(source: Source, *, exit_thresholds: Mapping[str, Sequence[float]] | Non
     rules on an exit gate where the model has none.
     """
     run = source.run
+    if exit_thresholds is not None and not isinstance(exit_thresholds, Mapping):
+        raise InputError(
+            "exit_thresholds must be a mapping from rules to lists of thresholds, such as "
+            f"{{'kl': [1e-4, 1e-3]}}; got {exit_thresholds!r}."
+        )
     possible = {"depth", "readout"}
     possible |= set() if run.is_reduced else {"state"}
     possible |= {"gate"} if run.has_exit_gate else set()
@@ -89,18 +72,7 @@ def plan(source: Source, *, exit_thresholds: Mapping[str, Sequence[float]] | Non
 
 def measure(block: Block, plan: Bench) -> dict[str, np.ndarray]:
     """Simulate the rules on states; the other ones follow from the readout."""
-    assert block.states is not None
-    restarts, tokens, _, _ = block.states.shape
-    exits = np.full((restarts, tokens, len(plan.policies)), np.nan, dtype=np.float32)
-    wanted = plan.of("state")
-    if wanted:
-        step = max(1, _BYTES_OF_STATES // block.states[:, 0].nbytes)
-        for start in range(0, tokens, step):
-            here = slice(start, start + step)
-            signals = state_signals(block.states[:, here])
-            for place, name, threshold in wanted:
-                exits[:, here, place] = exit_iteration(name, signals[name], threshold)
-    return {"exit_iteration": exits}
+    return {"exit_iteration": exits_by_state(block, plan)}
 
 
 def build(source: Source, plan: Bench, arrays: dict[str, np.ndarray]) -> xr.Dataset:
@@ -113,8 +85,7 @@ def build(source: Source, plan: Bench, arrays: dict[str, np.ndarray]) -> xr.Data
     names = _READS + (_TARGET_READS if has_target.any() else ())
     names += ("exit_gate",) if plan.of("gate") else ()
     for tokens, part in readouts(source, names, rank=0):
-        ran = _ran(part["topk_logprobs"])
-        _simulate(exits[:, tokens], part, plan, ran)
+        add_other_exits(exits[:, tokens], part, plan)
         sums.add(exits[:, tokens], part, judged[tokens])
     exits[:, ~source.coverage.known] = np.nan
     left = sums.means()
@@ -129,31 +100,8 @@ def build(source: Source, plan: Bench, arrays: dict[str, np.ndarray]) -> xr.Data
                 for place, (name, _) in enumerate(plan.policies)
             ]
         )
-    return _dataset(source, plan, exits, left, count=len(chosen), targets=bool(has_target.any()))
-
-
-def _ran(logprobs: np.ndarray) -> np.ndarray:
-    """Last iteration with a prediction, (restart, token); NaN without any.
-
-    Logits that are not finite have a best token and an entropy all the same.
-    """
-    known = np.isfinite(logprobs)
-    last = known.shape[-1] - known[..., ::-1].argmax(-1)
-    return np.where(known.any(-1), last, np.nan)
-
-
-def _simulate(exits: np.ndarray, part: dict[str, np.ndarray], plan: Bench, ran: np.ndarray) -> None:
-    """Fill in the rules that do not look at states; nothing leaves later than it ran."""
-    signals = readout_signals(part["kl_to_previous"], part["entropy"], part["topk_ids"])
-    signals["depth"] = part["entropy"]
-    reads = ["depth", "readout"]
-    if "exit_gate" in part:
-        signals |= gate_signals(part["exit_gate"])
-        reads.append("gate")
-    for kind in reads:
-        for place, name, threshold in plan.of(kind):
-            exits[..., place] = exit_iteration(name, signals[name], threshold)
-    np.minimum(exits, ran[..., None], out=exits)  # NaN where nothing ran
+    count = int(np.isfinite(exits[:, chosen]).all(-1).any(0).sum())
+    return _dataset(source, plan, exits, left, count=count, targets=bool(has_target.any()))
 
 
 _MEANS = {
@@ -280,7 +228,7 @@ def safe_policies(dataset: xr.Dataset) -> dict[str, int]:
 
 ANALYZER = Analyzer(
     name="exits",
-    version=1,
+    version=2,
     title="Exit rules",
     needs=needs,
     plan=plan,

@@ -143,7 +143,7 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
 
 ANALYZER = Analyzer(
     name="input_dependence",
-    version=1,
+    version=2,
     title="Input dependence of the limits",
     needs=needs,
     plan=plan,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -21,17 +19,14 @@ from looplens.analysis.analyzers._analyzer import (
     pairs_that_agree,
     readouts,
 )
-from looplens.analysis.measures.convergence import array_rounding
+from looplens.analysis.analyzers._restart_agreement import by_prompt
+from looplens.analysis.analyzers.classify import coarsest_dtype
 from looplens.analysis.measures.path_independence import NUMBERS, path_independence_of
-from looplens.analysis.regimes.classifying import NON_FINITE
-from looplens.analysis.running.coverage import NOT_RECORDED, UNREADABLE
+from looplens.analysis.regimes.thresholds import rounding_step
 from looplens.analysis.running.engine import Block
 
 if TYPE_CHECKING:
     from looplens.store import StoredRun
-
-UNKNOWN = (NON_FINITE, NOT_RECORDED, UNREADABLE)  # reasons of trajectories that were not judged
-SAME_PERIOD = 0.02  # relative difference of two periods that count as equal
 
 
 def needs(run: StoredRun) -> str | None:
@@ -44,16 +39,20 @@ def needs(run: StoredRun) -> str | None:
     return needs_iterations(run)
 
 
-def measure(block: Block, plan: None) -> dict[str, np.ndarray]:
+def plan(source: Source) -> float:
+    """Find what rounding alone shows: of the dtype of the model or of the run, the coarser."""
+    return rounding_step(coarsest_dtype(source.run))
+
+
+def measure(block: Block, plan: float) -> dict[str, np.ndarray]:
     """Compare all pairs of restarts."""
     assert block.states is not None
-    rounding = array_rounding(block.states.dtype)
-    found = path_independence_of(block.state, block.states, rounding)
+    found = path_independence_of(block.state, block.states, plan)
     curves = {name: getattr(found, name).astype(np.float32) for name in ("gap", "gap_max")}
     return curves | {name: getattr(found, name) for name in NUMBERS}
 
 
-def build(source: Source, plan: None, whole: dict[str, np.ndarray]) -> xr.Dataset:
+def build(source: Source, plan: float, whole: dict[str, np.ndarray]) -> xr.Dataset:
     """Name the comparisons of states and limits, and compare predictions."""
     run = source.run
     curve, number = ("token", "iteration"), ("token",)
@@ -86,6 +85,11 @@ def build(source: Source, plan: None, whole: dict[str, np.ndarray]) -> xr.Datase
         )
         at_end = over_known(np.mean, agreement[:, -1])
         data["agreement"] = labelled((), at_end, "mean of readout_agreement at the last iteration")
+        data["prompt_readout_agreement"] = labelled(
+            ("prompt",),
+            by_prompt(run, np.mean, agreement[:, -1]),
+            "mean readout_agreement of a prompt at the last iteration",
+        )
     data |= {
         f"prompt_{name}": labelled(
             ("prompt",), by_prompt(run, statistic, data[name].values), f"{words} of a prompt"
@@ -105,15 +109,6 @@ def build(source: Source, plan: None, whole: dict[str, np.ndarray]) -> xr.Datase
     )
 
 
-def by_prompt(
-    run: StoredRun, statistic: Callable[[np.ndarray], Any], values: np.ndarray
-) -> np.ndarray:
-    """Return a statistic of the known tokens of every prompt; values (token,)."""
-    return np.array(
-        [over_known(statistic, values[run.token_range(prompt)]) for prompt in range(run.n_prompts)]
-    )
-
-
 def _readout_agreement(source: Source) -> np.ndarray:
     """Per token and iteration; NaN at iteration 0, and where fewer than two restarts predict.
 
@@ -127,37 +122,6 @@ def _readout_agreement(source: Source) -> np.ndarray:
     return agreement
 
 
-def regime_agreement(run: StoredRun) -> np.ndarray:
-    """Share of pairs of restarts with the same regime, for each token; shape (token,).
-
-    From the regimes as they are now, so that nothing is stored which another classification would
-    leave behind. NaN where fewer than two restarts are finite.
-    """
-    from looplens.analysis.suite import get  # the suite lists this module: not at import time
-
-    found = get(run, "classify")
-    return pairs_that_agree(found["regime"].values, ~np.isin(found["reason"].values, UNKNOWN))
-
-
-def period_agreement(run: StoredRun) -> np.ndarray:
-    """Share of pairs of restarts, of those that are both orbits, with the same period; (token,).
-
-    NaN where fewer than two restarts are orbits.
-    """
-    from looplens.analysis.suite import get
-
-    found = get(run, "classify")
-    orbit = found["regime"].values == "orbit"
-    # Periods within a percent or two of each other are equal: neighbours on a logarithmic scale.
-    periods = np.log(np.where(orbit, found["period"].values, 1.0))
-    same, count = np.zeros(orbit.shape[1]), np.zeros(orbit.shape[1])
-    for one, other in combinations(range(len(orbit)), 2):
-        both = orbit[one] & orbit[other]
-        same += both & (np.abs(periods[one] - periods[other]) < SAME_PERIOD)
-        count += both
-    return np.divide(same, count, out=np.full(count.shape, np.nan), where=count > 0)
-
-
 def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
     """Over tokens that are finite in every restart; agreements over pairs that are both finite.
 
@@ -169,6 +133,9 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
     ``readout_agreement`` (mean at the last iteration; only with a readout), ``restarts``,
     ``n_tokens`` (that entered) and ``n_non_finite`` (that are not finite in some restart).
     """
+    from looplens.analysis.suite import get  # the suite lists this module: not at import time
+
+    verdicts = get(run, "classify")
     finite = int(np.isfinite(dataset["final_gap"].values).sum())
     rate, error = dataset["gap_rate"].values, dataset["gap_rate_error"].values
     expanding = (rate - 2 * error > 1)[np.isfinite(rate)]
@@ -182,8 +149,10 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
         "expanding_share": finite_or_none(expanding.mean() if expanding.size else np.nan),
         "median_gap_floor": over_known(np.median, dataset["gap_floor"].values),
         "worst_prompt_aa": over_known(np.min, dataset["prompt_token_aa"].values),
-        "regime_agreement": over_known(np.mean, regime_agreement(run)[tokens]),
-        "period_agreement": finite_or_none(over_known(np.mean, period_agreement(run)[tokens])),
+        "regime_agreement": over_known(np.mean, verdicts["regime_agreement"].values[tokens]),
+        "period_agreement": finite_or_none(
+            over_known(np.mean, verdicts["period_agreement"].values[tokens])
+        ),
         "restarts": int(run.restarts),
         "n_tokens": finite,
         "n_non_finite": int(dataset.sizes["token"]) - finite,
@@ -195,9 +164,10 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
 
 ANALYZER = Analyzer(
     name="path_independence",
-    version=4,
+    version=5,
     title="Path independence",
     needs=needs,
+    plan=plan,
     measure=measure,
     build=build,
     token_axis=0,

@@ -21,6 +21,7 @@ from looplens.analysis.analyzers._analyzer import (
 from looplens.analysis.measures.flops import GIGA, per_gflop, run_flops
 from looplens.analysis.measures.readout import (
     agreement_counts,
+    carried,
     last_right,
     overthinking,
     prediction_flips,
@@ -30,6 +31,7 @@ from looplens.analysis.measures.readout import (
 if TYPE_CHECKING:
     from looplens.store import StoredRun
 
+_TARGET = ("target_rank", "target_logprob")
 _MOST_COMPARED = 64  # iterations in the matrix of agreement
 
 
@@ -49,7 +51,7 @@ def build(source: Source, plan: None, arrays: dict[str, np.ndarray]) -> xr.Datas
     iterations = len(run.kept_iterations)
     targets = run.tokens["target"].values >= 0
     wanted = ["topk_ids", "entropy", "kl_to_previous", "kl_to_last"]
-    wanted += ["target_rank", "target_logprob"] if targets.any() else []
+    wanted += _TARGET if targets.any() else ()
     shape = (run.restarts, run.n_tokens)
     flips, settling = np.full(shape, np.nan), np.full(shape, np.nan)
     lost = np.full(shape, np.nan)
@@ -58,11 +60,17 @@ def build(source: Source, plan: None, arrays: dict[str, np.ndarray]) -> xr.Datas
     readout = {name: np.full((*shape, iterations), np.nan, dtype=np.float32) for name in wanted[1:]}
     for tokens, part in readouts(source, tuple(wanted), rank=0):
         predicted = part.pop("topk_ids")  # restart token iteration
-        flips[:, tokens] = prediction_flips(predicted)
-        settling[:, tokens] = prediction_settling(predicted)
-        counted = agreement_counts(predicted[..., shown])
+        # Numbers that are not finite have a best token all the same.
+        answers = np.where(np.isfinite(part["entropy"]), predicted, -1)
+        counted = agreement_counts(answers[..., shown])
         equal, pairs = equal + counted[0], pairs + counted[1]
+        left_with = carried(answers, predicted)
+        settled = left_with[..., -1] >= 0
+        flips[:, tokens] = np.where(settled, prediction_flips(left_with), np.nan)
+        settling[:, tokens] = np.where(settled, prediction_settling(left_with), np.nan)
         if "target_rank" in part:
+            for name in _TARGET:
+                part[name] = carried(part[name], predicted)
             lost[:, tokens] = last_right(part["target_rank"] == 0)
         for name, values in part.items():
             readout[name][:, tokens] = values
@@ -126,7 +134,7 @@ def build(source: Source, plan: None, arrays: dict[str, np.ndarray]) -> xr.Datas
                 "accuracy over the cost of a token",
                 "1/(1e9 operations)",
             )
-        ranks = np.where(targets[:, None], readout["target_rank"], np.nan)
+        ranks = np.where(readout["target_rank"] >= 0, readout["target_rank"], np.nan)
         data["target_rank"] = labelled(curve, _median(ranks), "rank of the target, from 0, median")
         data["last_right"] = labelled(
             pair,
@@ -226,7 +234,7 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
 
 ANALYZER = Analyzer(
     name="readout",
-    version=3,
+    version=4,
     title="Predictions",
     needs=needs,
     build=build,

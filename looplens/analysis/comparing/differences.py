@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from looplens.analysis.comparing.bootstrap import PairedBootstrap
 from looplens.analysis.comparing.comparison import Agreement, Curve, Difference
 from looplens.analysis.comparing.variables import Shared
-from looplens.analysis.grouping import levels_of
+from looplens.analysis.grouped import levels_of
 
 
 def differences_of(

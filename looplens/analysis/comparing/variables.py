@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from looplens.analysis.analyzers._analyzer import Source, labelled, readouts
 from looplens.analysis.comparing.aligning import Alignment
 from looplens.analysis.measures.flops import GIGA, per_gflop, run_flops
+from looplens.analysis.measures.readout import carried
 from looplens.analysis.running.coverage import Coverage
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _places(
         yield Shared(
             name=".".join([variable, *words]),
             title=title,
-            units=str(a.attrs.get("units", "")).replace("1", "", 1),
+            units="" if a.attrs.get("units") == "1" else str(a.attrs.get("units", "")),
             a=one,
             b=other,
             prompt=prompt,
@@ -185,7 +186,8 @@ def predictions(run: StoredRun) -> xr.Dataset | None:
     whole = {name: np.full(shape, np.nan, dtype=np.float32) for name in names}
     for tokens, part in readouts(source, tuple(names), rank=0):
         for name, values in part.items():
-            whole[name][:, tokens] = values
+            target = name.startswith("target")
+            whole[name][:, tokens] = carried(values, part["topk_ids"]) if target else values
     dims = ("restart", "token", "iteration")
     data = {"entropy": labelled(dims, whole["entropy"], "entropy of the prediction", "nat")}
     data["best_token"] = labelled(dims, whole["topk_ids"], "best token")

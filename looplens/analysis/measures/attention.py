@@ -147,4 +147,5 @@ def attention_settling(
 
 def _total_variation(one: NDArray[np.floating], other: NDArray[np.floating]) -> Floats:
     """Half the absolute differences over keys, mean over queries: (..., head)."""
-    return 0.5 * np.abs(one - other).sum(-1).mean(-1)
+    with np.errstate(invalid="ignore"):  # of maps that are not finite
+        return 0.5 * np.abs(one - other).sum(-1).mean(-1)

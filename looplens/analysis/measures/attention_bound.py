@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from looplens.analysis.algebra.gram import Floats
-from looplens.analysis.algebra.inputs import as_array
+from looplens.analysis.algebra.inputs import as_array, whole_number
 from looplens.errors import InputError
 
 SOFTMAX_LIPSCHITZ = 0.5
@@ -84,7 +84,7 @@ def attention_bound(
     Raises
     ------
     InputError
-        If the shapes do not fit, or there are fewer than two iterations.
+        If the shapes do not fit, there are fewer than two iterations, or `d_head` is no width.
 
     References
     ----------
@@ -104,6 +104,7 @@ def attention_bound(
         )
     if iterations < 2:
         raise InputError(f"A change of attention needs at least two iterations; got {iterations}.")
+    whole_number(d_head, "d_head", least=1)
     lead = maps.shape[:-4]
     measured = np.empty((*lead, iterations - 1, heads))
     step = np.empty((*lead, iterations - 1))
@@ -114,7 +115,8 @@ def attention_bound(
         if t:
             before = x[..., t - 1, :, :].astype(np.float64)
             step[..., t - 1] = np.sqrt(((now - before) ** 2).sum((-2, -1)))
-            change = maps[..., t, :, :, :].astype(np.float64) - maps[..., t - 1, :, :, :]
+            with np.errstate(invalid="ignore"):  # of maps that are not finite
+                change = maps[..., t, :, :, :].astype(np.float64) - maps[..., t - 1, :, :, :]
             measured[..., t - 1, :] = np.sqrt((change**2).sum((-2, -1)))
     norm = np.sqrt(np.maximum(square[..., 1:], square[..., :-1]))
     gain = SOFTMAX_LIPSCHITZ * 2 * constants / np.sqrt(d_head)

@@ -18,12 +18,14 @@ from looplens.analysis.algebra.inputs import as_array, real_number
 from looplens.analysis.algebra.threads import in_threads
 from looplens.analysis.measures.convergence import array_rounding
 from looplens.analysis.measures.phase import phases
+from looplens.analysis.measures.state_sets import away, squares_of_all, to_path, way_ahead
 from looplens.analysis.regimes.thresholds import RegimeThresholds
 from looplens.errors import InputError
 
 UNKNOWN = -1
 MOVEMENT_MULTIPLE = 2.0
-STILL_CLOSING = 0.9  # share of a distance left in the second half of the tail
+STILL_CLOSING = 0.95  # share of a distance left in the second half of the tail
+SMALLEST_FLOOR = 1e-7  # what is known of a distance over the norm, in float64
 LONGEST_TAIL, SHORTEST_TAIL, _MOST_POINTS = 64, 16, 512
 _BYTES_PER_STEP = 2**23
 
@@ -36,7 +38,7 @@ class Basins:
     ----------
     basin : ndarray of int, shape (restart, ...)
         Number of the basin, the one with most restarts first (on a tie, the one with the earliest
-        restart); -1 where a restart is not finite.
+        restart); -1 where a restart is not finite in the states that are compared.
     count : ndarray, shape (...)
         How many basins the restarts fall into; NaN where one is not finite.
     largest_share : ndarray, shape (...)
@@ -45,9 +47,9 @@ class Basins:
         Smallest distance between restarts of different basins, over the norm; NaN with one basin.
     tolerance : ndarray, shape (...)
         Distance, over the norm, from which two restarts count as apart: the median over restarts.
-    closing : ndarray of bool, shape (...)
-        Whether some pair that counts as apart was still coming closer, so that the number of basins
-        is an upper bound. Record more iterations.
+    undecided : ndarray of bool, shape (...)
+        Whether some pair that counts as apart may yet meet, so that the number of basins is an
+        upper bound: it comes closer, or one of the two still goes to new places, and far enough.
     shift : ndarray, shape (restart, ...)
         Phase on an orbit: how many iterations a restart is ahead of the first restart in the same
         basin. NaN where the motion does not come back, or is below the tolerance.
@@ -58,7 +60,7 @@ class Basins:
     largest_share: Floats
     separation: Floats
     tolerance: Floats
-    closing: NDArray[np.bool_]
+    undecided: NDArray[np.bool_]
     shift: Floats
 
     def reshaped(self, leading: tuple[int, ...]) -> Basins:
@@ -82,12 +84,22 @@ def basins(states: ArrayLike, *, basin_tolerance: float = 1e-3) -> Basins:
     coarsely, is not told apart more finely than it is known. Restarts are then joined by average
     linkage.
 
+    With A' and B' the same many states before the tails, a pair that is apart is undecided if
+
+    * their distance in the second half of the tails is under 95 % of that in the first,
+    * or A is no farther from B than twice from A', or than twice B' from B,
+    * or A has left A' by more than :math:`\tau_A`, or B has left B', and they would get as far as
+      each other at the pace at which they slow down.
+
+    Slow contraction, turns longer than the tail, drift, and chaos that is sampled too little look
+    like several basins; this tells them from those that are.
+
     Parameters
     ----------
     states : array_like, shape (restart, ..., iteration 0..T, d_model)
         At least two restarts.
     basin_tolerance : float
-        Distance over the norm that never counts as apart.
+        Distance over the norm that never counts as apart; at least 1e-7 is taken.
 
     Returns
     -------
@@ -102,8 +114,9 @@ def basins(states: ArrayLike, *, basin_tolerance: float = 1e-3) -> Basins:
 
     Notes
     -----
-    The tail is the last quarter, at least 16 and at most 64 states (fewer with many restarts); for
-    the phase it is twice as long, so that longer turns come back.
+    The tail is the last quarter, at least 16 (or half of a short record) and at most 64 states
+    (fewer with many restarts). The phase is read from twice as many, so that longer turns come
+    back.
     """
     array = as_array(states, ("iteration", "d_model"), first="restart")
     if len(array) < 2 or array.shape[-2] < 4:
@@ -148,17 +161,20 @@ def basins_of(
     points = tail_of(states.shape[2], restarts)
     tail = states[:, :, -2 * points :]
     limits = RegimeThresholds()
-    floor = max(basin_tolerance, min(limits.floor_multiple * rounding, limits.largest_floor))
+    floor = min(limits.floor_multiple * rounding, limits.largest_floor)
+    floor = max(basin_tolerance, floor, SMALLEST_FLOOR)
     basin = np.full((restarts, count), UNKNOWN)
     shift = np.full((restarts, count), np.nan)
     numbers = {name: np.full(count, np.nan) for name in ("separation", "tolerance")}
-    closing = np.zeros(count, dtype=bool)
+    undecided = np.zeros(count, dtype=bool)
     finite = np.flatnonzero(np.isfinite(tail).all((0, 2, 3)))
     size = max(1, _BYTES_PER_STEP // (8 * tail[:, :1].size or 1))
 
     def part(start: int) -> None:
         rows = finite[start : start + size]
         some = np.moveaxis(tail[:, rows], 0, 1).astype(np.float64)
+        _, exponent = np.frexp(np.abs(some).max((1, 2, 3)))  # squares of huge states overflow
+        some = np.ldexp(some, -np.clip(exponent, -1000, 1000)[:, None, None, None])
         norm = np.sqrt(np.vecdot(some, some).mean((1, 2)))
         # In units of the norm, about a common centre, so that products lose no digits.
         some /= np.maximum(norm, TINY)[:, None, None, None]
@@ -170,9 +186,9 @@ def basins_of(
         numbers["tolerance"][rows] = floor
         if not together.all():
             rest = rows[~together]
-            found = _compare(ends[~together], floor)
+            found = _compare(some[~together], floor)
             numbered[~together] = found[0]
-            numbers["separation"][rest], numbers["tolerance"][rest], closing[rest] = found[1:]
+            numbers["separation"][rest], numbers["tolerance"][rest], undecided[rest] = found[1:]
         leader = (numbered[:, :, None] == numbered[:, None]).argmax(2)
         basin[:, rows], shift[:, rows] = numbered.T, phases(some, leader, floor).T
 
@@ -183,7 +199,7 @@ def basins_of(
         basin=basin,
         count=np.where(known, (sizes > 0).sum(0), np.nan),
         largest_share=np.where(known, sizes.max(0, initial=0) / restarts, np.nan),
-        closing=closing,
+        undecided=undecided,
         shift=shift,
         **numbers,
     )
@@ -192,61 +208,49 @@ def basins_of(
 def _compare(
     points: Floats, floor: float
 ) -> tuple[NDArray[np.int64], Floats, Floats, NDArray[np.bool_]]:
-    """Compare the tails (token, restart, point, d_model) of some tokens, in units of the norm."""
-    count, restarts, length, _ = points.shape
-    half = length // 2
-    flat = points.reshape(count, restarts * length, -1)
-    gram = flat @ np.swapaxes(flat, 1, 2)
-    square = np.einsum("bii->bi", gram)
-    far = np.maximum(square[:, :, None] + square[:, None] - 2 * gram, 0.0)
-    # far[token, a, b, i, j]: squared distance of state i of restart a to state j of restart b.
-    far = far.reshape(count, restarts, length, restarts, length).transpose(0, 1, 3, 2, 4)
-    own = np.einsum("baaij->baij", far)
-    nearest = _to_path(far, own[:, None])
-    early = _to_path(far[..., :half, :half], own[:, None, :, :half, :half])
-    late = _to_path(far[..., half:, half:], own[:, None, :, half:, half:])
-    moves = _to_path(own + np.where(np.eye(length, dtype=bool), np.inf, 0.0), own)
-    tolerance = np.maximum(floor, MOVEMENT_MULTIPLE * np.sqrt(moves))
-    ratio = np.sqrt(nearest) / tolerance[:, :, None]
-    ratio = np.maximum(ratio, np.swapaxes(ratio, 1, 2))
-    nearest, early, late = (np.maximum(x, np.swapaxes(x, 1, 2)) for x in (nearest, early, late))
-    closing = np.asarray(((ratio > 1) & (late < STILL_CLOSING**2 * early)).any((1, 2)))
-    basin = np.stack([_joined(matrix) for matrix in ratio])
-    other = basin[:, :, None] != basin[:, None]
-    distance = np.where(other, np.sqrt(nearest), np.inf).min((1, 2))
-    distance[np.isinf(distance)] = np.nan
-    return basin, distance, np.median(tolerance, axis=1), closing
-
-
-def _to_path(far: Floats, own: Floats) -> Floats:
-    """Mean squared distance (...) of states i to what states j sample.
-
-    That is, to the lines from the nearest j to the second and third nearest. Between two states of
-    an orbit, the nearest state alone may be far; all pairs of j would cut across the orbit.
+    """Compare the tails of some tokens with each other, and with what went before them.
 
     Parameters
     ----------
-    far : ndarray, shape (..., i, j)
-        Squared distances; infinite where j does not count for i.
-    own : ndarray, shape (..., j, j)
-        Squared distances among the j.
+    points : ndarray, shape (token, restart, point, d_model)
+        The tails, and as many states before them, in units of the norm.
+    floor : float
+        Distance that never counts as apart.
+
+    Returns
+    -------
+    basin : ndarray of int, shape (token, restart)
+    separation, tolerance : ndarray, shape (token,)
+    undecided : ndarray of bool, shape (token,)
     """
-    order = np.argsort(far, axis=-1)[..., :3]
-    own = np.broadcast_to(own, (*far.shape[:-2], *own.shape[-2:]))
-    first = np.take_along_axis(far, order[..., :1], -1)[..., 0]
-    rows = np.take_along_axis(own, order[..., :1], -2)  # (..., i, j): from the nearest j
-    best = first
-    for other in range(1, order.shape[-1]):
-        index = order[..., other : other + 1]
-        second = np.take_along_axis(far, index, -1)[..., 0]
-        length = np.take_along_axis(rows, index, -1)[..., 0]
-        usable = np.isfinite(second)
-        second = np.where(usable, second, first)
-        along = np.clip((first + length - second) / np.maximum(2 * length, TINY), 0.0, 1.0)
-        along = np.where(usable, along, 0.0)
-        between = (1 - along) * first + along * second - along * (1 - along) * length
-        best = np.minimum(best, np.maximum(between, 0.0))
-    return best.mean(-1)
+    half = points.shape[2] // 2
+    before, tails = points[:, :, :half], points[:, :, half:]
+    far = squares_of_all(tails)
+    own = np.einsum("baaij->baij", far)
+    nearest = to_path(far, own[:, None])
+    moves = to_path(own + np.where(np.eye(half, dtype=bool), np.inf, 0.0), own)
+    tolerance = np.maximum(floor, MOVEMENT_MULTIPLE * np.sqrt(moves))[:, :, None]
+    apart = nearest > tolerance**2  # in one direction
+    ratio = np.sqrt(nearest) / tolerance
+    basin = np.stack([_joined(matrix) for matrix in np.maximum(ratio, np.swapaxes(ratio, 1, 2))])
+
+    # How far the tail has left what was before it, and how much of that it has missed.
+    left, missed = away(tails, before), away(before, tails)
+    yet = nearest < MOVEMENT_MULTIPLE**2 * np.maximum(left[:, :, None], missed[:, None])
+    ahead = np.where(left > tolerance[..., 0] ** 2, way_ahead(points), 0.0)
+    yet |= nearest < (ahead[:, :, None] + ahead[:, None]) ** 2
+    quarter = half // 2
+    early = to_path(far[..., :quarter, :quarter], own[:, None, :, :quarter, :quarter])
+    late = to_path(far[..., quarter:, quarter:], own[:, None, :, quarter:, quarter:])
+    nearest, early, late = (np.maximum(x, np.swapaxes(x, 1, 2)) for x in (nearest, early, late))
+    yet |= late < STILL_CLOSING**2 * early
+
+    other = basin[:, :, None] != basin[:, None]
+    distance = np.where(other, np.sqrt(nearest), np.inf).min((1, 2))
+    distance[np.isinf(distance)] = np.nan
+    touching = ~(apart | np.swapaxes(apart, 1, 2))  # parted by what they are joined with
+    undecided = (other & ((apart & yet) | touching)).any((1, 2))
+    return basin, distance, np.median(tolerance, axis=(1, 2)), undecided
 
 
 def _joined(ratio: Floats) -> NDArray[np.int64]:

@@ -5,6 +5,7 @@ Both follow from sums over the tokens, so that a prompt can be read in parts.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from looplens.analysis.algebra.gram import Floats
 from looplens.analysis.algebra.inputs import as_array
 from looplens.errors import InputError
+
+_NUMBERS_AT_ONCE = 2**17  # in float64 these lie in the cache
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,14 +47,17 @@ class TokenSums:
 
     def add(self, states: NDArray[np.floating]) -> None:
         """Take in states (..., token, iteration, d_model)."""
-        values = states.astype(np.float64, copy=False)
-        squares = np.vecdot(values, values)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            inverse = np.where(squares > 0, 1 / np.sqrt(squares), np.nan)
-        self._directions = self._directions + np.einsum("...tid,...ti->...id", values, inverse)
-        self._states = self._states + values.sum(-3)
-        self._squares = self._squares + squares.sum(-2)
         self.count += states.shape[-3]
+        step = max(1, _NUMBERS_AT_ONCE // math.prod((*states.shape[:-3], *states.shape[-2:])))
+        for start in range(0, states.shape[-3], step):
+            some = states[..., start : start + step, :, :].astype(np.float64)
+            squares = np.vecdot(some, some)
+            with np.errstate(divide="ignore", invalid="ignore"):  # of states not finite, or zero
+                inverse = np.where(squares > 0, 1 / np.sqrt(squares), np.nan)
+                self._states = self._states + some.sum(-3)
+                self._squares = self._squares + squares.sum(-2)
+                some *= inverse[..., None]
+                self._directions = self._directions + some.sum(-3)
 
     def result(self) -> TokenCollapse:
         """Return what the sums say: NaN with fewer than two tokens."""

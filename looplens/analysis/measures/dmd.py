@@ -8,16 +8,16 @@ settles is nearly linear.
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from looplens.analysis.algebra.gram import Floats
-from looplens.analysis.algebra.inputs import real_number, whole_number
+from looplens.analysis.algebra.inputs import whole_number
 from looplens.analysis.algebra.trajectories import as_trajectories
-from looplens.analysis.measures.convergence import array_rounding
-from looplens.analysis.measures.steps import signal_end
+from looplens.analysis.measures.steps import known_rounding, signal_end
 from looplens.errors import InputError
 
 SHORTEST, LONGEST = 6, 64
@@ -37,7 +37,7 @@ class DMD:
         Root-mean-square size of each mode over the window, in units of what was fitted: the modes
         together come closest to all snapshots.
     rank : ndarray, shape (...)
-        How many directions were kept; NaN where the window is too short.
+        How many directions were kept; NaN where the window is too short, or nothing moves in it.
     residual : ndarray, shape (...)
         Share of the norm of the snapshots that the linear map does not predict.
     first, last : ndarray, shape (...)
@@ -111,7 +111,7 @@ def dmd(
     check_rank(rank)
     if on not in ("steps", "states"):
         raise InputError(f"on must be 'steps' or 'states'; got {on!r}.")
-    smallest = array_rounding(flat.dtype) if rounding is None else real_number(rounding, "rounding")
+    smallest = known_rounding(flat.dtype, rounding)
     modes = LONGEST if not whole else length
     found = DMD(
         eigenvalues=np.full((count, modes), np.nan + 1j * np.nan),
@@ -131,14 +131,18 @@ def dmd(
 
 def check_rank(rank: int | float | None) -> None:
     """Raise `InputError` unless the rank is a number of directions, a share, or None."""
-    if isinstance(rank, float) and 0 < rank < 1:
+    if rank is None or (_is_share(rank) and 0 < rank < 1):
         return
-    if isinstance(rank, float):
+    if _is_share(rank):
         raise InputError(
             f"rank must be a whole number, a share between 0 and 1, or None; got {rank}."
         )
-    if rank is not None:
-        whole_number(rank, "rank", least=1)
+    whole_number(rank, "rank", least=1)
+
+
+def _is_share(rank: int | float) -> bool:
+    """Whether it is no whole number; those of numpy count as what they are."""
+    return isinstance(rank, numbers.Real) and not isinstance(rank, numbers.Integral)
 
 
 def _fit_row(
@@ -151,6 +155,9 @@ def _fit_row(
     rounding: float,
 ) -> None:
     """Fit one trajectory, if there is enough of it."""
+    # Squares of very large or small states would leave the range; a power of two costs no digit.
+    exponent = int(np.frexp(np.abs(states).max())[1])
+    states = np.ldexp(states, -exponent)
     norm = float(np.linalg.norm(states[-1]))
     first, last = 0, len(states) - 1
     if not whole:
@@ -163,8 +170,11 @@ def _fit_row(
         return
     window = states[first : last + 1]
     snapshots = np.diff(window, axis=0) if steps else window
+    if not snapshots[:-1].any():  # nothing to predict from
+        return
     least = rounding * norm * np.sqrt(len(snapshots))
     values, sizes, residual = _fit(snapshots, rank, least)
+    sizes = np.ldexp(sizes, exponent)
     found.eigenvalues[row, : len(values)], found.amplitude[row, : len(values)] = values, sizes
     found.rank[row], found.residual[row] = len(values), residual
     found.first[row], found.last[row] = first, last
@@ -186,7 +196,8 @@ def _fit(
     sizes = _sizes(values, modes, scale[:, None] * basis.T)
     total = float(np.trace(gram[1:, 1:]))
     missed = max(total - float(np.sum((small * scale) ** 2)), 0.0)
-    order = np.argsort(-sizes, kind="stable")
+    # Both of a pair have one size but for rounding: the upper one comes first.
+    order = np.lexsort((-values.imag, -np.round(sizes / sizes.max(initial=1e-300), 9)))
     return values[order], sizes[order], float(np.sqrt(missed / total)) if total > 0 else 0.0
 
 
@@ -208,8 +219,8 @@ def _sizes(values: NDArray[np.complex128], modes: NDArray[np.complex128], path: 
 def _kept(singular: Floats, shape: tuple[int, int], rank: int | float | None, least: float) -> int:
     """How many singular values to keep: at least one, and none that rounding alone shows."""
     real = max(int((singular > least).sum()), 1)
-    if isinstance(rank, int):
-        return min(rank, real)
+    if rank is not None and not _is_share(rank):
+        return min(int(rank), real)
     if rank is not None:
         shares = np.cumsum(singular**2) / max(float(np.sum(singular**2)), 1e-300)
         return min(int(np.searchsorted(shares, rank)) + 1, real)

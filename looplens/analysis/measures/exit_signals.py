@@ -6,10 +6,16 @@ When a rule leaves, and with which threshold, is in :mod:`looplens.analysis.meas
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from looplens.analysis.algebra.gram import Floats
+from looplens.analysis.algebra.inputs import as_array
+from looplens.analysis.algebra.moments import moments_of
+from looplens.analysis.algebra.products import Moments
+from looplens.analysis.algebra.trajectories import as_trajectories
 from looplens.errors import InputError
+
+STATE_SIGNALS = ("latent-diff", "cosine", "acceleration")
 
 
 def state_signals(states: ArrayLike) -> dict[str, Floats]:
@@ -28,29 +34,45 @@ def state_signals(states: ArrayLike) -> dict[str, Floats]:
     Returns
     -------
     dict of str to ndarray, shape (..., iteration 1..T)
-        float64; NaN where a state is not finite or zero.
+        float64; NaN from the first state on that is not finite, and where a state is zero.
+
+    Raises
+    ------
+    InputError
+        For fewer than two states, or values that are not real numbers.
     """
-    array = np.asarray(states)
-    if array.ndim < 2 or array.shape[-2] < 2:
+    flat, leading = as_trajectories(states)
+    count, length, _ = flat.shape
+    if length < 2:
         raise InputError(
             "Exit rules compare states of successive iterations: expected (..., iteration, "
-            f"d_model) with at least 2 iterations, got an array of shape {array.shape}."
+            f"d_model) with at least 2 iterations, got an array of shape {np.shape(states)}."
         )
-    if array.dtype != np.float64:
-        array = array.astype(np.float32, copy=False)
-    with np.errstate(all="ignore"):  # some trajectories may not be finite
-        norm = _norm(array)
-        step = np.diff(array, axis=-2)
-        size = _norm(step)
-        bent = _norm(np.diff(step, axis=-2)) / norm[..., 2:]
+    found = {name: np.full((count, length - 1), np.nan) for name in STATE_SIGNALS}
+    # Products are of finite trajectories: those that cease to be are cut where they do.
+    ran = np.isfinite(flat).all(-1).cumprod(-1).sum(-1)
+    for stop in np.unique(ran[ran > 1]):
+        rows = np.flatnonzero(ran == stop)
+        for part in moments_of(np.ascontiguousarray(flat[rows, :stop])):
+            for name, values in signals_of(part).items():
+                found[name][rows[part.rows], : stop - 1] = values
+    return {name: values.reshape(*leading, length - 1) for name, values in found.items()}
+
+
+def signals_of(part: Moments) -> dict[str, Floats]:
+    """Return what `state_signals` does, of trajectories whose products are known, (b, T)."""
+    norm, step = np.sqrt(part.norm2), np.sqrt(part.step2)
+    now, before = norm[:, 1:], norm[:, :-1]
+    acceleration = np.full(step.shape, np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):  # states may be zero
+        bent = np.sqrt(part.bend2) / norm[:, 2:]
+        acceleration[:, 2:] = np.maximum(bent[:, 1:], bent[:, :-1])
         # 1 - cos from the step: the inner product of nearly equal states loses all digits.
-        radial = np.vecdot(step.astype(np.float64), array[..., :-1, :])
-        longer = (2 * radial + size**2) / (norm[..., 1:] + norm[..., :-1])
-        cosine = np.maximum(size**2 - longer**2, 0) / (2 * norm[..., 1:] * norm[..., :-1])
-        latent = size / norm[..., 1:]
-    acceleration = np.full(latent.shape, np.nan)
-    acceleration[..., 2:] = np.maximum(bent[..., 1:], bent[..., :-1])
-    return {"latent-diff": latent, "cosine": cosine, "acceleration": acceleration}
+        longer = (2 * part.radial + part.step2) / (now + before)
+        cosine = np.maximum(part.step2 - longer**2, 0) / (2 * now * before)
+        latent = step / now
+    found = {"latent-diff": latent, "cosine": cosine, "acceleration": acceleration}
+    return {name: np.where(np.isfinite(values), values, np.nan) for name, values in found.items()}
 
 
 def readout_signals(
@@ -61,7 +83,7 @@ def readout_signals(
     Parameters
     ----------
     kl_to_previous, entropy : array_like, shape (..., iteration 1..T)
-        KL(p[t-1] || p[t]) and the entropy of p[t], in nats.
+        KL(p[t-1] || p[t]), NaN at iteration 1, and the entropy of p[t], in nats.
     predicted : array_like of int, shape (..., iteration 1..T)
         The most probable token.
 
@@ -70,9 +92,23 @@ def readout_signals(
     dict of str to ndarray, shape (..., iteration 1..T)
         ``kl``, ``entropy-diff`` (absolute change, NaN at iteration 1) and ``argmax-stability``
         (how many iterations in a row have brought no other token).
+
+    Notes
+    -----
+    No prediction comes before iteration 1, so no rule leaves there. The public code of ``kl`` sets
+    p[0] to the uniform distribution, and so does :class:`looplens.thinking.OutputKL`. That
+    divergence is minus the mean of all log-probabilities, which neither the entropy nor the best
+    tokens determine. By Pinsker's inequality it is below a threshold only where the best token has
+    at most a probability of ``1 / d_vocab + sqrt(threshold / 2)``: the model says next to nothing.
     """
-    kl, bits = np.asarray(kl_to_previous, np.float64), np.asarray(entropy, np.float64)
+    kl = as_array(kl_to_previous, ("iteration",), name="kl_to_previous").astype(np.float64)
+    bits = as_array(entropy, ("iteration",), name="entropy").astype(np.float64)
     best = np.asarray(predicted)
+    if not kl.shape == bits.shape == best.shape:
+        raise InputError(
+            "kl_to_previous, entropy and predicted must have one shape (..., iteration); got "
+            f"{kl.shape}, {bits.shape} and {best.shape}."
+        )
     change = np.full(bits.shape, np.nan)
     change[..., 1:] = np.abs(np.diff(bits, axis=-1))
     stable = np.zeros(best.shape)
@@ -98,14 +134,12 @@ def gate_signals(gate_logits: ArrayLike) -> dict[str, Floats]:
     -------
     dict of str to ndarray, shape (..., iteration 1..T)
     """
-    logits = np.asarray(gate_logits, dtype=np.float64)
+    logits = as_array(gate_logits, ("iteration",), name="gate_logits").astype(np.float64)
     # log(1 - sigmoid(g)) = -log(1 + e^g), which does not round to zero.
-    inside = -np.logaddexp(0, logits)
+    with np.errstate(invalid="ignore"):  # NaN where nothing ran
+        inside = -np.logaddexp(0, logits)
+        leaving = np.exp(-np.logaddexp(0, -logits))
     return {
         "gate": np.cumsum(inside, axis=-1),
-        "act": np.cumsum(np.exp(-np.logaddexp(0, -logits)), axis=-1),
+        "act": np.cumsum(leaving, axis=-1),
     }
-
-
-def _norm(vectors: NDArray[np.floating]) -> Floats:
-    return np.sqrt(np.vecdot(vectors, vectors).astype(np.float64))

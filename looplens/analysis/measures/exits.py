@@ -2,7 +2,9 @@
 
 Every position is judged on its own, as if all others went on: a rule is simulated on one recording
 over many thresholds, and no model runs. The rules are those of :mod:`looplens.thinking`, under the
-same names, and agree with them; here they take arrays.
+same names and with the same defaults, and agree with them; here they take arrays. The one
+difference is that nothing leaves by ``kl`` after iteration 1: see
+:func:`~looplens.analysis.measures.exit_signals.readout_signals`.
 
 References
 ----------
@@ -16,7 +18,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from looplens.analysis.algebra.gram import Floats
+from looplens.analysis.algebra.inputs import as_array, real_number
 from looplens.errors import InputError, near_matches
 
 Reads = Literal["depth", "state", "readout", "gate"]
@@ -43,7 +46,7 @@ class ExitRule:
     reads : {"depth", "state", "readout", "gate"}
         What it looks at after every iteration, which is what it costs.
     threshold : float
-        The default: that of the public code where there is one.
+        The default: that of the public code where there is one. Fixed depth has none.
     grid : tuple of float
         The thresholds of the bench.
     """
@@ -65,10 +68,10 @@ EXIT_RULES: dict[str, ExitRule] = {
     rule.name: rule
     for rule in (
         ExitRule(name="depth", title="fixed depth", reads="depth", threshold=0, grid=()),
-        _below("latent-diff", "relative step", "state", 0.03),
+        _below("latent-diff", "relative step", "state", 0.03, 0.2, 0.5),
         _below("cosine", "1 − cosine of states", "state", 1e-3, 1e-7, 1e-8),
         _below("acceleration", "acceleration, two hits", "state", 0.01),
-        _below("kl", "KL to the prediction before", "readout", 5e-4, 1e-3),
+        _below("kl", "KL to the prediction before", "readout", 1e-3, 5e-4),
         _below("entropy-diff", "change of entropy", "readout", 1e-3),
         ExitRule(
             name="argmax-stability",
@@ -111,9 +114,9 @@ def exit_iteration(rule: str, signal: ArrayLike, threshold: float) -> Floats:
     Raises
     ------
     InputError
-        For an unknown rule or a threshold that it cannot have.
+        For an unknown rule, a threshold that it cannot have, or a signal without iterations.
     """
-    values = np.asarray(signal, dtype=np.float64)
+    values = as_array(signal, ("iteration",), name="signal").astype(np.float64, copy=False)
     check_threshold(rule, threshold)
     if rule == "depth":
         return np.full(values.shape[:-1], float(min(threshold, values.shape[-1])))
@@ -146,8 +149,10 @@ def check_threshold(rule: str, threshold: float) -> None:
         "gate": (0, 1, "a probability between 0 and 1"),
         "act": (0, 1 - 1e-9, "at least 0 and below 1"),
     }.get(rule, (np.nextafter(0, 1), np.inf, "a positive number"))
-    if not low <= threshold <= high:
+    if not low <= real_number(threshold, f"The threshold of {rule!r}") <= high:
         raise InputError(f"The threshold of {rule!r} must be {what}; got {threshold!r}.")
+    if rule in ("depth", "argmax-stability") and threshold != int(threshold):
+        raise InputError(f"The threshold of {rule!r} must be a whole number; got {threshold!r}.")
 
 
 def policies(
@@ -179,7 +184,13 @@ def policies(
         if name == "depth":
             whole = range(1, iterations + 1)
             grid = tuple(map(float, whole if iterations <= _MOST_DEPTHS else depths))
-        for threshold in given.get(name, grid):
+        wanted = given.get(name, grid)
+        if isinstance(wanted, str) or not isinstance(wanted, Iterable):
+            raise InputError(
+                f"exit_thresholds must list the thresholds of each rule, such as "
+                f"{{'kl': [1e-4, 1e-3]}}; got {wanted!r} for {name!r}."
+            )
+        for threshold in wanted:
             check_threshold(name, threshold)
             found.append((name, float(threshold)))
     return found

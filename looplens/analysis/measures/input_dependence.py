@@ -37,7 +37,8 @@ class InputDependence:
         ``between / (between + within)``: 1 where the input alone decides, 0 where it does not
         matter.
     run_score, run_share : float
-        The same of the variances pooled over positions by their degrees of freedom.
+        The same of the variances pooled over positions by their degrees of freedom, each in units
+        of its position, so that one massive token does not decide.
     """
 
     position: NDArray[np.int64]
@@ -95,7 +96,10 @@ def input_dependence(limits: ArrayLike, position: ArrayLike | None = None) -> In
             f"position must be {array.shape[1]} whole numbers, one an input; got shape "
             f"{places.shape} of {places.dtype}."
         )
-    wide = array.astype(np.float64)
+    wide = np.where(np.isfinite(array).all((0, 2))[:, None], array, np.nan).astype(np.float64)
+    # All results are ratios; squares of huge limits would overflow.
+    _, exponent = np.frexp(np.nanmax(np.abs(wide), initial=0.0))
+    wide = np.ldexp(wide, -np.clip(exponent, -1000, 1000))
     mean = wide.mean(0)
     away = wide - mean
     scatter = np.vecdot(away, away).sum(0) / (len(array) - 1)
@@ -132,25 +136,23 @@ def input_dependence_of(
         away = some - some.mean(0)
         within = scatter[here].mean()
         raw = np.vecdot(away, away).sum() / (len(here) - 1)
-        found[:, row] = max(raw - within / restarts, 0.0), within, size, len(here)
-    between, within, size, count = found
-    known = np.isfinite(between)
-    total = (between * (count - 1))[known].sum() / max((count - 1)[known].sum(), 1)
+        found[:, row] = raw - within / restarts, within, max(size, TINY), len(here)
+    signed, within, size, count = found
+    signed, within = signed / size, within / size
+    known = np.isfinite(signed)
+    # Pooled before it is cut off at 0: chance alone would add up otherwise.
+    total = (signed * (count - 1))[known].sum() / max((count - 1)[known].sum(), 1)
+    total = max(total, 0.0)
     inside = (within * count)[known].sum() / max(count[known].sum(), 1)
+    between = np.maximum(signed, 0.0)
     score, share = _ratios(between, within)
-    run_score, run_share = (
-        _ratios(np.array(total), np.array(inside))
-        if known.any()
-        else (
-            np.array(np.nan),
-            np.array(np.nan),
-        )
-    )
+    pooled = (total, inside) if known.any() else (np.nan, np.nan)
+    run_score, run_share = _ratios(*map(np.asarray, pooled))
     return InputDependence(
         position=places,
         inputs=inputs,
-        between=between / np.maximum(size, TINY),
-        within=within / np.maximum(size, TINY),
+        between=between,
+        within=within,
         score=score,
         share=share,
         run_score=float(run_score),

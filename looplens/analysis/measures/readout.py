@@ -17,7 +17,7 @@ def prediction_flips(predicted: ArrayLike) -> NDArray[np.int64]:
     Parameters
     ----------
     predicted : array_like of int, shape (..., iteration)
-        The token predicted after each iteration.
+        The token predicted after each iteration; `carried` where not all of them ran.
 
     Returns
     -------
@@ -45,6 +45,30 @@ def prediction_settling(predicted: ArrayLike) -> Floats:
     iterations = array.shape[-1]
     last = np.where(different.any(-1), iterations - different[..., ::-1].argmax(-1), 0)
     return last + 1.0
+
+
+def carried(values: ArrayLike, predicted: ArrayLike) -> NDArray[np.generic]:
+    """Carry what belongs to the last prediction on to the iterations that did not run.
+
+    A model that leaves the loop by itself, asked for more iterations, answers what it left with.
+
+    Parameters
+    ----------
+    values : array_like, shape (..., iteration)
+        Such as the rank of the target.
+    predicted : array_like of int, shape (..., iteration)
+        The token predicted after each iteration; negative where there is none.
+
+    Returns
+    -------
+    ndarray, shape (..., iteration)
+        `values`, unchanged up to the last iteration with a prediction.
+    """
+    known = np.greater_equal(_checked(predicted), 0)
+    length = known.shape[-1]
+    last = length - 1 - known[..., ::-1].argmax(-1)
+    place = np.minimum(np.arange(length), last[..., None])
+    return np.take_along_axis(np.asarray(values), place, axis=-1)
 
 
 def agreement_matrix(predicted: ArrayLike) -> Floats:

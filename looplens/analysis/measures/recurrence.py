@@ -17,8 +17,7 @@ from looplens.analysis.algebra.inputs import real_number
 from looplens.analysis.algebra.moments import moments_of
 from looplens.analysis.algebra.products import Moments
 from looplens.analysis.algebra.trajectories import as_trajectories
-from looplens.analysis.measures.convergence import array_rounding
-from looplens.analysis.measures.steps import signal_end
+from looplens.analysis.measures.steps import known_rounding, signal_end
 from looplens.errors import InputError
 
 NUMBERS = (
@@ -53,7 +52,7 @@ class Recurrence:
         Least chord over arc of pairs at least four iterations apart: 0 on a closed orbit, 1 on a
         straight line, about one over the root of the length for a random walk.
     extent : ndarray, shape (...)
-        Largest distance in the window over the norm of the last state.
+        Largest distance in the window over the norm of the last state; NaN where that is zero.
     frequency : ndarray, shape (...)
         Dominant frequency after removing a straight line, in turns per iteration (at most 1/2); NaN
         with fewer than two turns in the window, and on a straight line.
@@ -114,7 +113,7 @@ def recurrence(
     if length < _SHORTEST:
         raise InputError(f"Recurrences need at least {_SHORTEST} states; got {length}.")
     check_radius(radius)
-    smallest = array_rounding(flat.dtype) if rounding is None else real_number(rounding, "rounding")
+    smallest = known_rounding(flat.dtype, rounding)
     points = recurrence_points(length)
     return recurrence_of(moments_of(flat, points=points), count, points, radius, smallest).reshaped(
         leading
@@ -154,7 +153,8 @@ def recurrence_of(
         path[:, 1:] = np.cumsum(size[moves, 1 - points :], axis=1)
         found = np.empty((len(rows), 4))
         pairs.returns(across, along, path, radius, LEAST_LAG, LEAST_LINE, found)
-        numbers["extent"][rows] = np.sqrt(found[:, 0]) / np.maximum(norm[moves], TINY)
+        last = np.where(norm[moves] > 0, norm[moves], np.nan)
+        numbers["extent"][rows] = np.sqrt(found[:, 0]) / last
         for column, name in enumerate(NUMBERS[:3], start=1):
             numbers[name][rows] = found[:, column]
         gram = across + along[:, :, None] * along[:, None, :]
@@ -178,7 +178,8 @@ def dominant_frequency(states: ArrayLike) -> tuple[Floats, Floats]:
     frequency : ndarray, shape (...)
         Turns per iteration, at most 1/2; NaN with fewer than two turns.
     share : ndarray, shape (...)
-        Share of the variance that a sine wave of that frequency has.
+        Share of the variance that a sine wave of that frequency has. Both are NaN for trajectories
+        that are not finite.
 
     Raises
     ------
@@ -188,8 +189,11 @@ def dominant_frequency(states: ArrayLike) -> tuple[Floats, Floats]:
     flat, leading = as_trajectories(states)
     if flat.shape[1] < 8:
         raise InputError(f"A frequency needs at least eight states; got {flat.shape[1]}.")
-    centred = flat.astype(np.float64) - flat.mean(axis=1, keepdims=True)
-    frequency, share = _dominant(centred @ np.swapaxes(centred, 1, 2))
+    known = np.isfinite(flat).all((1, 2))
+    states64 = np.where(known[:, None, None], flat, 0.0).astype(np.float64)
+    centred = states64 - states64.mean(axis=1, keepdims=True)
+    found = _dominant(centred @ np.swapaxes(centred, 1, 2))
+    frequency, share = (np.where(known, values, np.nan) for values in found)
     return frequency.reshape(leading), share.reshape(leading)
 
 
@@ -234,13 +238,16 @@ def recurrence_matrix(states: ArrayLike) -> NDArray[np.float64]:
     Returns
     -------
     ndarray, shape (..., iteration, iteration)
-        |s_i - s_j|; the thresholded matrix is a recurrence plot.
+        |s_i - s_j|; the thresholded matrix is a recurrence plot. NaN where one is not finite.
     """
     flat, leading = as_trajectories(states)
-    centred = flat.astype(np.float64) - flat[:, -1:].astype(np.float64)
+    known = np.isfinite(flat).all(2)
+    states64 = np.where(known[:, :, None], flat, 0.0).astype(np.float64)
+    centred = states64 - states64[:, -1:]
     gram = centred @ np.swapaxes(centred, 1, 2)
     own = np.diagonal(gram, axis1=1, axis2=2)
     square = own[:, :, None] + own[:, None, :] - 2 * gram
     distance = np.sqrt(np.maximum(square, 0.0))
     distance[:, np.arange(flat.shape[1]), np.arange(flat.shape[1])] = 0.0
+    distance[~(known[:, :, None] & known[:, None, :])] = np.nan
     return distance.reshape(*leading, *distance.shape[1:])

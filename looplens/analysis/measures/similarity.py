@@ -118,7 +118,8 @@ def attention_distance(patterns: ArrayLike) -> Floats:
     ndarray, shape (..., V, V)
         Frobenius norm of the difference between the maps of a head at two virtual depths, over
         sqrt(2 queries), mean over heads: 0 for the same maps, 1 where every query attends to one
-        key of its own in each of the two. Heads are compared with heads of the same number.
+        key of its own in each of the two. Heads are compared with heads of the same number. NaN for
+        depths where a map is not finite.
 
     Raises
     ------
@@ -189,10 +190,14 @@ def band_contrast(distance: ArrayLike, layers: int) -> Floats:
 
 
 def _apart(flat: NDArray[np.floating]) -> Floats:
-    """Distances between rows (V, numbers)."""
+    """Distances between rows (V, numbers); NaN to those that are not finite."""
     numbers = flat.astype(np.float64)
-    numbers -= numbers.mean(0)
-    return np.sqrt(_squares(numbers @ numbers.T))
+    unknown = ~np.isfinite(numbers).all(1)
+    numbers[unknown] = 0.0
+    numbers -= numbers.sum(0) / max(len(numbers) - unknown.sum(), 1)
+    apart = np.sqrt(_squares(numbers @ numbers.T))
+    apart[unknown], apart[:, unknown] = np.nan, np.nan
+    return apart
 
 
 def _product(some: Floats) -> Floats:

@@ -44,7 +44,8 @@ class Geometry:
     acceleration : ndarray, shape (..., T)
         |D_t - D_{t-1}| / |s_t|; NaN at iteration 1.
     radial_step, tangential_step : ndarray, shape (..., T)
-        D_t . u / |s_t|, with its sign (positive is outwards), and |D_t - (D_t . u) u| / |s_t|.
+        D_t . u / |s_t|, with its sign (positive is outwards), and |D_t - (D_t . u) u| / |s_t|. What
+        is over the norm of a state is NaN where that is zero.
     signal_end : ndarray, shape (...)
         Last iteration that is not the noise floor: T where the last quarter moves by more than
         rounding, 0 where nothing does.
@@ -116,10 +117,17 @@ def geometry(states: ArrayLike, *, rounding: float | None = None) -> Geometry:
     count, length, _ = flat.shape
     if length < 3:
         raise InputError(f"The geometry of steps needs at least three states; got {length}.")
-    smallest = array_rounding(flat.dtype) if rounding is None else real_number(rounding, "rounding")
-    if smallest < 0:
-        raise InputError(f"rounding must not be negative; got {rounding}.")
+    smallest = known_rounding(flat.dtype, rounding)
     return geometry_of(moments_of(flat), (count, length - 1), smallest).reshaped(leading)
+
+
+def known_rounding(dtype: np.dtype, rounding: float | None) -> float:
+    """Relative step that rounding alone shows: what is given, or that of the dtype."""
+    if rounding is None:
+        return array_rounding(dtype)
+    if real_number(rounding, "rounding") < 0:
+        raise InputError(f"rounding must not be negative; got {rounding}.")
+    return float(rounding)
 
 
 def geometry_of(parts: list[Moments], shape: tuple[int, int], rounding: float) -> Geometry:
@@ -138,7 +146,7 @@ def geometry_of(parts: list[Moments], shape: tuple[int, int], rounding: float) -
     numbers = {name: np.full(shape[0], np.nan) for name in ("signal_end", *NUMBERS)}
     for part in parts:
         rows, norm = part.rows, np.sqrt(part.norm2)
-        size, now = np.sqrt(part.step2), np.maximum(norm[:, 1:], TINY)
+        size, now = np.sqrt(part.step2), np.where(norm[:, 1:] > 0, norm[:, 1:], np.nan)
         along = part.radial / np.maximum(norm[:, :-1], TINY)
         cosine = step_cosines(part)
         end = signal_end(size, norm[:, -1], rounding)
@@ -205,11 +213,12 @@ def _over_signal(
     mean_step[:, 1:] = 0.5 * (size[:, 1:] + size[:, :-1])
     arc = np.where(inside, size, 0.0).sum(1)
     bend = np.where(turns, angle / np.maximum(mean_step, TINY) * norm, np.nan)
-    bend[few] = 0.0  # a median of nothing warns
+    flat = ~np.isfinite(bend).any(1)
+    bend[flat] = 0.0  # a median of nothing warns
     found = {
         "mean_step_cosine": np.where(turns, cosine, 0.0).sum(1) / count,
         "turning_angle": np.where(turns, angle, 0.0).sum(1) / count,
-        "curvature": np.nanmedian(bend, axis=1),
+        "curvature": np.where(flat, np.nan, np.nanmedian(bend, axis=1)),
         "path_length": arc / norm[:, -1],
         "straightness": np.minimum(np.sqrt(chord2) / np.maximum(arc, TINY), 1.0),
     }
@@ -254,7 +263,7 @@ def two_scale_ratio(layers: ArrayLike, *, rounding: float | None = None) -> Floa
             f"{n_layers} and {length}."
         )
     flat = array.reshape(-1, n_layers, length, d_model)
-    smallest = array_rounding(flat.dtype) if rounding is None else rounding
+    smallest = known_rounding(flat.dtype, rounding)
     parts = [moments_of(np.ascontiguousarray(flat[:, layer])) for layer in range(n_layers)]
     return two_scale_of(parts, (len(flat), d_model), smallest).reshape(*leading, n_layers - 1)
 

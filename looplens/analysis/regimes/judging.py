@@ -13,7 +13,7 @@ from looplens.analysis.regimes.details import floors_of, rates_of, ways_of
 from looplens.analysis.regimes.kinds import code_of, kinds_of_verdicts
 from looplens.analysis.regimes.reasons import describe, describe_converged
 from looplens.analysis.regimes.result import NUMBERS, SCORES
-from looplens.analysis.regimes.surrogates import p_values
+from looplens.analysis.regimes.surrogates import SHORT, p_values
 from looplens.analysis.regimes.tail import Tail, amplitude_of, has_converged, tail_of, unit_tail_of
 from looplens.analysis.regimes.thresholds import RegimeThresholds
 from looplens.analysis.regimes.verdict import (
@@ -30,6 +30,7 @@ from looplens.analysis.regimes.verdict import (
 from looplens.analysis.regimes.window import Window, measure
 
 _OF_MODELS = ("periodic_residual", "growth_exponent")
+_RADIAL = 0.1  # less of the motion than this, 1 % of the variance, changes no regime
 _FIXED, _ORBIT, _SLIDER = (REGIMES.index(name) for name in (FIXED_POINT, ORBIT, SLIDER))
 
 
@@ -105,8 +106,12 @@ def judge(
             numbers["rate"][rows] = rates_of(part, numbers["signal_end"])[rows]
         asked = np.flatnonzero(plain.regime != _FIXED)
         if surrogates and len(asked):
-            drifting = plain.regime[asked] == _SLIDER
-            numbers["p_value"][asked] = p_values(tail.of(asked), drifting, surrogates=surrogates)
+            long = plain.period[asked] > SHORT / 2
+            for rows, points in ((asked[~long], min(SHORT, tail.gram.shape[1])), (asked[long], 0)):
+                window = tail.of(rows).last(points) if points else tail.of(rows)
+                numbers["p_value"][rows] = p_values(
+                    window, plain.regime[rows] == _SLIDER, surrogates=surrogates
+                )
     return Verdicts(
         regime=plain.regime,
         unit_regime=_unit_regimes(part, plain, length, limits, step) if unit else plain.regime,
@@ -185,7 +190,8 @@ def _tell_moving(
         Finding.DRIFT_SETTLES: seen.exponent / (long.centre + long.points / 2),  # at the end
     }
     for shape, fall in shapes.items():
-        rate = np.where(fixed & (finding == shape), np.exp(-fall), rate)
+        here = fixed & (finding == shape)
+        rate[here] = np.exp(-fall[here])
     numbers["rate"][rows] = rate
     orbit = regime == _ORBIT
     period = np.where(orbit, plain.period[rows], np.nan)
@@ -197,10 +203,10 @@ def _tell_moving(
 def _unit_regimes(
     part: Moments, plain: _Plain, length: int, limits: RegimeThresholds, step: float
 ) -> Codes:
-    """Regimes of the states divided by their norms; the same where the norm does not move."""
+    """Regimes of the states divided by their norms; the same where the norm hardly moves."""
     norm = np.sqrt(part.norm2[:, -window_points(length, limits) :])
-    change = np.ptp(norm, axis=1) / np.maximum(norm.mean(1), TINY)
-    rows = np.flatnonzero(change > 1e-3 * plain.amplitude)
+    change = norm.std(1) / np.maximum(norm.mean(1), TINY)
+    rows = np.flatnonzero(change > _RADIAL * plain.amplitude)
     regime = plain.regime.copy()
     if len(rows):
         unit = unit_tail_of(part).of(rows)

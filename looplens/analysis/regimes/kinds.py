@@ -106,6 +106,9 @@ def kinds_of_verdicts(
     small = long.amplitude < limits.small_amplitude
     kind[(regime == REGIMES.index(ORBIT)) & small] = code_of("driven")
     kind[(regime == REGIMES.index(SLIDER)) & (radial_share > 0.5)] = code_of("radial")
+    rows = np.flatnonzero((regime == REGIMES.index(FIXED_POINT)) & (finding == Finding.CONTRACTING))
+    if len(rows):
+        kind[rows[_turns(long.centred[rows])]] = code_of("spiral")
     unresolved = regime == REGIMES.index(UNRESOLVED)
     irregular = unresolved & (finding == Finding.UNEXPLAINED)
     rows = np.flatnonzero(irregular)
@@ -114,6 +117,14 @@ def kinds_of_verdicts(
     kind[unresolved & (REGIME_OF[finding] != REGIMES.index(UNRESOLVED))] = code_of("undecided")
     kind[unresolved & (long.amplitude < long.rest)] = code_of("floor")
     return kind
+
+
+def _turns(gram: Floats) -> np.ndarray:
+    """Whether successive steps keep an angle of more than 0.2, to a line either way."""
+    step = gram[:, 1:, 1:] + gram[:, :-1, :-1] - gram[:, 1:, :-1] - gram[:, :-1, 1:]
+    size = np.sqrt(np.maximum(np.diagonal(step, axis1=1, axis2=2), 1e-300))
+    cosine = np.diagonal(step, offset=1, axis1=1, axis2=2) / (size[:, 1:] * size[:, :-1])
+    return np.abs(np.median(cosine, axis=1)) < 0.98
 
 
 def _walks(gram: Floats) -> np.ndarray:

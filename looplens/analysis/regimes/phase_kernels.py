@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from looplens.analysis.algebra.compiled import compiled
 
 Floats = NDArray[np.float64]
+HOPELESS = 0.7  # of the size of errors that know nothing: not worth refining
 
 
 @compiled
@@ -76,7 +77,10 @@ def search(
     before, after = np.empty(n, np.int64), np.empty(n, np.int64)
     weight, out = np.empty(n), np.empty(n)
     for row in range(b):
-        best = np.inf
+        best, typical = np.inf, 0.0
+        for i in range(n):
+            typical += grams[row, i, i] / n
+        typical = n * np.sqrt(typical)
         found[row] = np.nan
         for k in range(starts.shape[1]):
             here, step = starts[row, k], 1.0 / (24 * n)
@@ -100,5 +104,9 @@ def search(
                     if size < own:
                         own, here = size, trial
                 step *= 0.4
+                if own > HOPELESS * typical:
+                    break
+            if own > HOPELESS * typical:
+                continue
             if own < 0.5 * best or (own < 2 * best and here > found[row]):
                 best, found[row] = own, here

@@ -29,6 +29,8 @@ class PhaseFit:
     variance that white noise gives it. ``whiteness`` and ``isotropy`` compare the errors with those
     of white noise, as in `gram`; ``corners`` is the part of `residual` that errors beyond those of
     noise make up, and ``late`` is `residual` in the last third over that of the whole window.
+    ``gap`` is the mean square distance of the two neighbours over that of two states taken at
+    random, less what noise adds: small where states in the order of their phase are one curve.
     """
 
     period: Floats
@@ -37,15 +39,16 @@ class PhaseFit:
     isotropy: Floats
     corners: Floats
     late: Floats
+    gap: Floats
 
 
-def phase_fit(straight: Floats, starts: Floats, d_model: int) -> PhaseFit:
+def phase_fit(centred: Floats, starts: Floats, d_model: int) -> PhaseFit:
     """Predict states by phase, at the best frequency near the `starts` (b, k) of each window."""
     from looplens.analysis.regimes import phase_kernels as kernels  # see `leftover`
 
-    b, n, _ = straight.shape
+    b, n, _ = centred.shape
     frequency = np.empty(b)
-    kernels.search(np.ascontiguousarray(straight), starts, LEAST_TURNS, 1 / SHORTEST, frequency)
+    kernels.search(np.ascontiguousarray(centred), starts, LEAST_TURNS, 1 / SHORTEST, frequency)
     fit = PhaseFit(
         period=1 / frequency,
         residual=np.full(b, np.inf),
@@ -53,18 +56,22 @@ def phase_fit(straight: Floats, starts: Floats, d_model: int) -> PhaseFit:
         isotropy=np.zeros(b),
         corners=np.full(b, np.inf),
         late=np.full(b, np.inf),
+        gap=np.full(b, np.inf),
     )
     before, after = np.empty(n, np.int64), np.empty(n, np.int64)
     weight, errors = np.empty(n), np.empty(n)
     every = np.arange(n)
     for row in np.flatnonzero(np.isfinite(frequency)):
-        gram = straight[row]
+        gram = centred[row]
         kernels.neighbours(n, frequency[row], before, after, weight)
         kernels.errors_of(gram, before, after, weight, errors)
         mean = max(float(np.trace(gram)) / n, TINY)
         usual = errors <= 3 * np.median(errors)  # the others are corners
         fit.residual[row] = errors.mean() / mean
         fit.late[row] = errors[-(n // 3) :].mean() / max(errors.mean(), TINY)
+        square = np.diagonal(gram)
+        gaps = square[before] + square[after] - 2 * gram[before, after]
+        fit.gap[row] = gaps.mean() / (2 * mean) - fit.residual[row]
         filtered = np.eye(n)
         np.add.at(filtered, (every, before), -weight)
         np.add.at(filtered, (every, after), weight - 1)

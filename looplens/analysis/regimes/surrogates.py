@@ -23,7 +23,7 @@ from looplens.analysis.algebra.gram import TINY, Floats
 from looplens.analysis.regimes.tail import Tail
 
 MOST_DIMENSIONS = 4
-_LONGEST = 64  # states at the end that are looked at: the cost grows with their square
+SHORT = 48  # states at the end that do unless a period is longer than half: cost grows as n^2
 _ANTIPODAL = -0.9  # mean cosine of successive states about the centre: nothing is left to turn
 
 
@@ -77,10 +77,8 @@ def p_values(tail: Tail, drifting: np.ndarray, *, surrogates: int = 99, seed: in
     found = np.full(b, np.nan)
     if not surrogates or not b:
         return found
-    n = min(n, _LONGEST)
-    gram = tail.gram[:, -n:, -n:]
-    means = gram.mean(1)
-    centred = gram - means[:, :, None] - means[:, None, :] + means.mean(1)[:, None, None]
+    means = tail.gram.mean(1)
+    centred = tail.gram - means[:, :, None] - means[:, None, :] + means.mean(1)[:, None, None]
     step = centred[:, 1:, 1:] + centred[:, :-1, :-1] - centred[:, 1:, :-1] - centred[:, :-1, 1:]
     dims = np.where(drifting, _dimensions(step), _dimensions(centred))
     radius = np.sqrt(np.maximum(np.diagonal(centred, axis1=1, axis2=2), 0.0))

@@ -76,6 +76,9 @@ class RegimeThresholds:
     shape_residual, noisy_residual : float
         Share of the variance by which states may miss the line between their neighbours in phase,
         for a cycle of any shape; the second where they miss it by white noise.
+    shape_gap : float
+        Mean square distance of these neighbours over that of any two states, without noise: a
+        cycle may jump, but not at every state.
     settled_ratio : float
         Spread of the window over the distance of the earlier states from its mean, under which
         motion has died down: white motion is then the noise floor of a settled trajectory.
@@ -111,7 +114,8 @@ class RegimeThresholds:
     fewest_turns: float = 1.5
     white: float = 0.35
     isotropic: float = 0.75
-    shape_residual: float = 0.006
+    shape_residual: float = 0.004
+    shape_gap: float = 0.28
     noisy_residual: float = 0.3
     settled_ratio: float = 0.4
     small_amplitude: float = 0.1
@@ -144,9 +148,12 @@ class RegimeThresholds:
         """Largest share of noise beside an orbit: few states prove little about what they leave."""
         return self.orbit_residual * min(1.0, (points - 4) / 48)
 
-    def slider_limit(self, points: int) -> float:
-        """Exponent under which a drift does not settle: few states show little of how it slows."""
-        return self.summable_exponent - 6 / points
+    def slider_limit(self, states: float) -> float:
+        """Exponent under which a drift of so many states does not settle.
+
+        Short records show little of how it slows: of 16 states, a decay whose steps have halved.
+        """
+        return self.summable_exponent - 14 / states
 
     @classmethod
     def from_keywords(cls, **values: float) -> RegimeThresholds:

@@ -27,7 +27,7 @@ from looplens.analysis.regimes.window import Window, end_motion_beside, recurren
 # Below one part in a thousand all models are equally good; more parameters count against one.
 _EQUALLY_GOOD = 1e-3
 _CURVE = 0.01  # states that miss the line between their neighbours by less lie on a curve
-FEW_AND_MANY = (2, 3, 6)  # harmonics to try in turn
+FEW_AND_MANY = (3, 6)  # harmonics to try in turn
 _PENALTY = np.array([1.0, 1 / 1.5, 1.3])[:, None]
 
 
@@ -56,6 +56,8 @@ class Turning:
     whole : ndarray of bool
         The model is of several frequencies or of any shape, steady over the whole window: a part
         of the window is too short to find it again.
+    simple : ndarray of bool
+        The model is one or a few harmonics, too stiff to follow any curve for a turn or two.
     folded : ndarray of bool
         The model is one point per phase of an integer period.
     """
@@ -71,6 +73,7 @@ class Turning:
     single: Floats
     whole: NDArray[np.bool_]
     folded: NDArray[np.bool_]
+    simple: NDArray[np.bool_]
 
 
 def turning_of(window: Window, rows: NDArray[np.int64], limits: RegimeThresholds) -> Turning:
@@ -98,6 +101,7 @@ def turning_of(window: Window, rows: NDArray[np.int64], limits: RegimeThresholds
         single=np.full(b, np.nan),
         whole=np.zeros(b, dtype=bool),
         folded=np.zeros(b, dtype=bool),
+        simple=np.zeros(b, dtype=bool),
     )
     if not len(rows):
         return turning
@@ -117,7 +121,7 @@ def turning_of(window: Window, rows: NDArray[np.int64], limits: RegimeThresholds
         0, (folded.period > 0.4 * window.points) & (folded.residual > limits.periodic_residual)
     ] = np.inf
     left = np.flatnonzero((cost * _PENALTY[:2]).min(0) > _EQUALLY_GOOD * _PENALTY[2])
-    several, lag = _several(straight, left, rest, single, d_model, limits)
+    several, lag, few = _several(straight, left, rest, single, d_model, limits)
     fits.append(several)
     cost = np.concatenate([cost, _cost(several, limits, size)[None]]) * _PENALTY
     choice = cost.argmin(0)
@@ -152,6 +156,7 @@ def turning_of(window: Window, rows: NDArray[np.int64], limits: RegimeThresholds
     )
     seldom = (choice == 0) & (window.points > LEAST_TURNS * period)
     turning.folded[rows] = accepted & (choice == 0)
+    turning.simple[rows] = accepted & ((choice == 1) | ((choice == 2) & few))
     turning.whole[rows] = accepted & (seldom | (choice == 2))
     _of_any_shape(turning, window, rows[~accepted], single.period[~accepted], limits)
     return turning
@@ -168,7 +173,9 @@ def _shorten(turning: Turning, window: Window, rows: NDArray[np.int64], stronges
     near = np.abs(period / (number * strongest) - 1) < 0.03
     for place in np.flatnonzero(near & (number > 1) & (strongest > SHORTEST)):
         row = rows[place]
-        if bends(window.straight[row], int(period[place]), int(number[place])) < _CURVE:
+        count = int(period[place])
+        circle = (1 - np.cos(2 * np.pi / count)) ** 2 / 1.5  # what so many points of one miss
+        if bends(window.straight[row], count, int(number[place])) < max(_CURVE, 1.5 * circle):
             turning.period[row] = strongest[place]
             turning.folded[row] = False
 
@@ -187,13 +194,14 @@ def _of_any_shape(
     lag = recurrence_lag(straight)
     # The strongest turn may be the second or third harmonic of the cycle.
     starts = np.stack([1 / strongest, 0.5 / strongest, 1 / (3 * strongest), 1 / lag], axis=1)
-    fit = phase_fit(straight, starts, window.d_model)
+    # About the mean and not about a line, which tilts a cycle that is cut off within a turn.
+    fit = phase_fit(window.centred[rows], starts, window.d_model)
     white = _white(fit, limits, (window.points, window.d_model))
     hit = fit.residual < limits.shape_residual
     hit |= (
         (fit.residual < limits.noisy_residual) & (fit.corners < 2 * limits.shape_residual) & white
     )
-    hit &= fit.late < 2
+    hit &= (fit.late < 3) & (fit.gap < limits.shape_gap)
     growth = _steadiest(np.full(len(rows), np.inf), window, rows, fit.residual)
     found = rows[hit]
     turning.accepted[found], turning.whole[found], turning.weak[found] = True, True, False
@@ -228,13 +236,14 @@ def _several(
     single: PeriodicFit,
     d_model: int,
     limits: RegimeThresholds,
-) -> tuple[PeriodicFit, Floats]:
+) -> tuple[PeriodicFit, Floats, NDArray[np.bool_]]:
     """Fit several harmonics to some rows, all others being out of the question.
 
     As few as are accepted: in noise, more of them than there are leave less that looks like noise.
-    Returns the fits, and the lag of recurrence of the same windows.
+    Returns the fits, the lag of recurrence of the same windows, and where the fewest did.
     """
     size = (straight.shape[1], d_model)
+    few = np.zeros(len(straight), dtype=bool)
     b = len(straight)
     worst = {"residual": np.inf, "whiteness": np.inf, "isotropy": 0.0, "residual_trend": np.inf}
     values = {name: np.full(b, value) for name, value in worst.items()}
@@ -248,8 +257,10 @@ def _several(
         fit = more_harmonics(part, first, d_model, count)
         for name in worst:
             values[name][rows] = getattr(fit, name)
-        rows = rows[~np.isfinite(_cost(fit, limits, size))]
-    return PeriodicFit(period=single.period, growth=single.growth, **values), lag
+        done = np.isfinite(_cost(fit, limits, size))
+        few[rows[done]] = count == FEW_AND_MANY[0]
+        rows = rows[~done]
+    return PeriodicFit(period=single.period, growth=single.growth, **values), lag, few
 
 
 def _white(

@@ -118,7 +118,7 @@ def find(
     hasty = exponent < limits.accelerating_exponent
     accelerates = exponent + 2 * window.drift_exponent_error < limits.accelerating_exponent
     uncertain |= hasty & ~accelerates
-    uncertain |= (exponent > limits.slider_limit(window.points)) & (exponent < summable)
+    uncertain |= (exponent > limits.slider_limit(2 * window.centre)) & (exponent < summable)
 
     contracting = _contracting(window, limits)
     settles = drifts & ~uncertain & (exponent > summable)
@@ -137,7 +137,7 @@ def find(
     # Fewer turns do where all that came before looks the same, and there are three of them.
     record = 2 * window.centre / turn.period
     long = (window.points / turn.period >= limits.fewest_turns) & (record >= 3)
-    long &= (np.abs(np.log(window.settled_ratio)) < 0.2) & (first is None)
+    long &= (np.abs(np.log(window.settled_ratio)) < 0.2) & (first is None) & turn.simple
     turning = turn.accepted & ((window.points / turn.period >= turns) | long)
     steady = np.abs(turn.growth) < limits.steady_growth + 2 * turn.growth_error
     # A trajectory that passes a saddle shrinks its steps for a while like one that settles. That

@@ -52,8 +52,9 @@ def readout_statistics(
         One that is kept.
     statistics : dict of str to Tensor
         ``topk_ids``, ``topk_logprobs`` (rows, rank); ``entropy``, ``target_logprob`` (NaN
-        without target), ``target_rank`` (0 is the best, -1 without target), ``kl_to_previous`` =
-        KL(p_{t-1} || p_t) (NaN at iteration 1) and ``kl_to_last`` = KL(p_T || p_t), each (rows).
+        without target), ``target_rank`` (0 where it is the first of ``topk_ids``, also among equal
+        ones; -1 without target), ``kl_to_previous`` = KL(p_{t-1} || p_t) (NaN at iteration 1) and
+        ``kl_to_last`` = KL(p_T || p_t), each (rows). Of logits that are not finite, NaN and -1.
     """
     has_target = targets >= 0
     target = targets.clamp(min=0)[..., None].long()
@@ -68,6 +69,9 @@ def readout_statistics(
         top = now.topk(top_k, dim=-1)
         score = now.gather(-1, target)
         rank = (now > score).sum(-1).int()
+        # Of equal scores one alone is the answer: half-precision logits have many.
+        rank = rank.where(top.indices[..., 0] == target[..., 0], rank.clamp(min=1))
+        ranked = has_target & ~now.isnan().any(-1)
         entropy = -_expectation(now, now)
         nothing = torch.full_like(entropy, torch.nan)
         yield (
@@ -77,7 +81,7 @@ def readout_statistics(
                 "topk_logprobs": top.values,
                 "entropy": entropy,
                 "target_logprob": score[..., 0].where(has_target, torch.nan),
-                "target_rank": rank.where(has_target, torch.full_like(rank, -1)),
+                "target_rank": rank.where(ranked, torch.full_like(rank, -1)),
                 "kl_to_previous": nothing if previous is None else _kl(previous, now),
                 "kl_to_last": _kl(last, now),
             },
@@ -88,7 +92,7 @@ def readout_statistics(
 def _expectation(logp: Tensor, values: Tensor) -> Tensor:
     # A token of probability zero contributes nothing, where 0 * -inf would be NaN.
     p = logp.exp()
-    return torch.where(p > 0, p * values, torch.zeros_like(p)).sum(-1)
+    return torch.where(p == 0, torch.zeros_like(p), p * values).sum(-1)
 
 
 def _kl(logp: Tensor, logq: Tensor) -> Tensor:

@@ -26,8 +26,8 @@ def basins(material: Material) -> Section | None:
         ),
         Fact(
             label="Not decided yet",
-            value=percent(value("basins", "still_closing_share")),
-            note="share of tokens whose restarts are apart and still come closer",
+            value=percent(value("basins", "undecided_share")),
+            note="share of tokens whose restarts are apart and may yet meet",
         ),
         Fact(
             label="Most ways in which a prompt ends",

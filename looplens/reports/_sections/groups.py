@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from looplens import analysis
-from looplens.analysis.grouping import Groups, final_accuracy, group_tokens, metadata_columns
+from looplens.analysis.grouped import final_accuracy
+from looplens.analysis.grouping import Groups, group_tokens, metadata_columns
 from looplens.errors import AnalysisError
 from looplens.plots._labels import number, percent, visible_text
 from looplens.reports._material import Material
