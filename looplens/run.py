@@ -16,6 +16,7 @@ from looplens.store import StoredRun
 if TYPE_CHECKING:
     import xarray as xr
 
+    from looplens.analysis.comparing.comparison import Comparison
     from looplens.analysis.suite import Results
 
 
@@ -45,6 +46,27 @@ class Run(StoredRun):
         from looplens import analysis
 
         return analysis.summary(self)
+
+    def compare(self, other: StoredRun, names: Any = None, **options: Any) -> Comparison:
+        """Compare this run with another one of the same prompts; see `looplens.analysis.compare`.
+
+        Differences are those of the other run less this one.
+        """
+        from looplens import analysis
+
+        return analysis.compare(self, other, names, **options)
+
+    def group_by(self, name: str, by: str | None = None, **options: Any) -> xr.Dataset:
+        """Sum up an analysis in groups of tokens; see `looplens.analysis.group_by`."""
+        from looplens import analysis
+
+        return analysis.group_by(self, name, by, **options)
+
+    def select(self, name: str, **place: Any) -> xr.Dataset:
+        """Return a piece of an analysis with its tokens' texts; see `looplens.analysis.select`."""
+        from looplens import analysis
+
+        return analysis.select(self, name, **place)
 
     def report(self, out: str | os.PathLike[str], format: str = "html") -> Path:
         """Write a report of the run; see `looplens.reports.write_report`."""

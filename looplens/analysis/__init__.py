@@ -67,7 +67,8 @@ from looplens.analysis.measures.stages import (
     matrix_entropy,
     sink_rate,
 )
-from looplens.analysis.measures.steps import Geometry, geometry, two_scale_ratio
+from looplens.analysis.measures.steps import Geometry, geometry
+from looplens.analysis.measures.two_scale import two_scale_ratio
 from looplens.analysis.regimes.classifying import (
     KINDS_OF_REGIMES,
     REGIMES,

@@ -78,10 +78,9 @@ def compare(
             )
     table = Table(
         Column("largest differences", overflow="fold"),
-        "a",
-        "b",
-        "b - a",
-        f"{percent(found.level)} interval",
+        *("a", "b", "b - a", Column(f"{percent(found.level)} interval", no_wrap=True)),
+        box=None,
+        pad_edge=False,
     )
     for row in largest(found, 16):
         values = (row.a, row.b, row.difference, row.low, row.high)

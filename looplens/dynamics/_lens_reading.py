@@ -66,8 +66,8 @@ def read(
         made.entropy[:, layer, where] = _tokens_first(torch.special.entr(now.exp()).sum(-1))
         made.kl_to_final[:, layer, where] = _tokens_first(_kl(final, now))
         for number, wanted in enumerate(ids):
-            has = wanted >= 0
             score = now.gather(-1, wanted.clamp(min=0).expand(len(now), -1)[..., None])
+            has = (wanted >= 0) & score[..., 0].isfinite()
             rank = (now > score).sum(-1)
             made.followed_rank[number, :, layer, where] = _tokens_first(rank.where(has, -1))
             known = score[..., 0].where(has, torch.nan)

@@ -5,6 +5,7 @@ Which states are compared, and what is reported of them, is in `looplens.dynamic
 
 from __future__ import annotations
 
+from math import inf, isfinite
 from typing import Any
 
 import torch
@@ -69,7 +70,9 @@ def search(
         found.append(_stage(runs, found[-1], horizon, method, steps, learning_rate, history))
     with torch.no_grad():
         ends = [float(runs.alignment(state, count)) for state in found]
-    return found[ends.index(min(ends))], history
+    # A state from which the loop is not finite has no limit, and is not what is looked for.
+    known = [end if isfinite(end) else inf for end in ends]
+    return found[known.index(min(known))], history
 
 
 def _stage(

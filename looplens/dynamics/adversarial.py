@@ -15,9 +15,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from looplens.dynamics._restart_search import Runs, search, states_from
-from looplens.errors import InputError
+from looplens.analysis.algebra.inputs import real_number
+from looplens.dynamics._restart_search import Runs, limit_of, search, states_from
+from looplens.errors import AnalysisError, InputError
 from looplens.models.initial_state import noise
+from looplens.models.inputs import whole_number
 from looplens.models.native import as_looped
 from looplens.models.protocol import LoopedModel
 
@@ -124,8 +126,11 @@ def adversarial_restart(
     Raises
     ------
     InputError
-        For more than one prompt, an unknown method, fewer than one step, or a start that is zero
-        at some position (a direction needs a norm: pass ``start=``).
+        For more than one prompt, an unknown method, fewer than one step, a learning rate that is
+        not positive, or a start that is not finite or zero at some position (a direction needs a
+        norm: pass ``start=``).
+    AnalysisError
+        If the states from the reference are not finite.
     SiteError
         If no gradient comes through the loop, as where foreign code turns it off, or the model
         leaves it early.
@@ -149,18 +154,27 @@ def adversarial_restart(
     """
     if method not in METHODS:
         raise InputError(f"method must be one of {', '.join(map(repr, METHODS))}; got {method!r}.")
-    if steps < 1:
-        raise InputError(f"steps must be at least 1; got {steps}.")
+    steps = whole_number(steps, "steps", least=1)
+    if learning_rate is not None and real_number(learning_rate, "learning_rate") <= 0:
+        raise InputError(f"learning_rate must be positive; got {learning_rate}.")
     looped = as_looped(model)
     ids = looped.to_tokens(prompt)
     if len(ids) != 1:
         raise InputError(f"adversarial_restart takes one prompt; got a batch of {len(ids)}.")
     count = looped.check_iterations(iterations)
-    with _frozen(model):
+    # Gradients are needed whatever the caller has turned off.
+    with torch.inference_mode(False), _frozen(model):
+        ids = ids.clone()
         with torch.no_grad():
             aim_states = states_from(looped, ids, _parsed(looped, reference), count * LONGER)
             first = aim_states[0]
             given = _beginning(looped, ids, first, start)
+        if not bool(limit_of(aim_states[: count + 1]).isfinite().all()):
+            raise AnalysisError(
+                f"{looped.model_name} leaves the finite numbers from the reference state within "
+                f"{count} iterations: there is no limit to leave. Take fewer iterations, or "
+                "another reference."
+            )
         runs = Runs(looped, ids, aim_states, count)
         worst, history = search(runs, given, method, steps, learning_rate)
         with torch.no_grad():
@@ -197,6 +211,8 @@ def _beginning(
         given = draw / draw.norm(dim=-1, keepdim=True) * reference.norm(dim=-1, keepdim=True)
     else:
         given = states_from(looped, ids, _parsed(looped, start), looped.check_iterations(1))[0]
+    if not bool(given.isfinite().all()):
+        raise InputError("start holds numbers that are not finite: pass a state without them.")
     if not bool((given.norm(dim=-1) > 0).all()):
         raise InputError(
             "the search begins with a state that is zero at some position, and keeps its norm: "

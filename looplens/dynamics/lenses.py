@@ -8,7 +8,7 @@ readout from the live model. Neither lens is valid everywhere, which is why both
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,21 +16,25 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from looplens.analysis.algebra.inputs import real_number
+from looplens.analysis.analyzers.classify import coarsest_dtype
 from looplens.analysis.analyzers.lens import LENS_VERSION
 from looplens.analysis.running.incremental import block_hashes
 from looplens.dynamics._lens_check import CHECKS, self_check
+from looplens.dynamics._lens_follow import Follow, follow_by_prompt, followed_ids
 from looplens.dynamics._lens_input import LensInput, chosen_states
 from looplens.dynamics._lens_reading import Part, Reading, read
 from looplens.errors import InputError
 from looplens.models import LoopedTransformer
 from looplens.models.inputs import whole_number
 from looplens.models.native import as_looped
+from looplens.store import StoredRun
 
 if TYPE_CHECKING:
     from looplens.models.protocol import LoopedModel
-    from looplens.store import StoredRun
 
-Follow = Mapping[str, int | Sequence[int]]
+# What rounding makes of log-probabilities, by the coarser dtype of the model and of the run.
+TOLERANCES = {"float64": 1e-3, "float32": 1e-3, "float16": 0.05, "bfloat16": 0.25}
 
 
 def lens(
@@ -45,7 +49,7 @@ def lens(
     top_k: int = 5,
     head: Reading | None = None,
     to_state: Reading | None = None,
-    tolerance: float = 1e-3,
+    tolerance: float | None = None,
     store: bool = False,
 ) -> xr.Dataset:
     r"""Read out the residual stream after every layer of every iteration.
@@ -74,7 +78,8 @@ def lens(
     follow : mapping of str to int or sequence of int, optional
         Tokens whose rank is followed beside the ``target`` (the one of the prompt, where it has
         any) and ``final`` (the model's prediction at the end): by name, one id for all positions,
-        or one a position with -1 for none. Such as ``{"intermediate": 7}``.
+        or one a position (of all prompts, one after the other) with -1 for none. Such as
+        ``{"intermediate": 7}``.
     top_k : int
         How many of the most probable tokens to keep.
     head : callable, optional
@@ -83,8 +88,9 @@ def lens(
     to_state : callable, optional
         From the stream after the last layer to the loop state, for a wrapped model that does
         something between them. Our own models know.
-    tolerance : float
-        Largest difference of log-probabilities that the self-check lets pass as rounding.
+    tolerance : float, optional
+        Largest difference of log-probabilities that the self-check lets pass as rounding; by
+        default 0.001, and 0.05 (0.25) where the model ran or was stored in float16 (bfloat16).
     store : bool
         Store the result in the run as its analysis ``lens``, in place of an earlier one, for
         figures, the report and the dashboard, which have no model.
@@ -94,13 +100,13 @@ def lens(
     Dataset
         ``topk_ids``, ``topk_text``, ``topk_logprobs`` (lens, token, layer, iteration, rank);
         ``entropy`` and ``kl_to_final`` = KL(p_final || p) (lens, token, layer, iteration), in nats;
-        ``followed_rank`` (0 is the best, -1 where nothing is followed) and ``followed_logprob``
-        (lens, followed, token, layer, iteration), of the ids ``followed_id`` (followed, token);
-        ``final_agreement`` (lens, layer, iteration), share of the tokens whose best token is the
-        model's prediction at the end.
+        ``followed_rank`` (0 is the best, -1 where nothing is followed, or not finite) and
+        ``followed_logprob`` (lens, followed, token, layer, iteration), of the ids ``followed_id``
+        (followed, token); ``final_agreement`` (lens, layer, iteration), share of the tokens whose
+        best token is the model's prediction at the end.
         Coordinates ``token`` (global), ``position`` and ``text``. The attribute ``self_check`` is
-        ``exact``, ``rounding`` or ``not possible`` (where the end of the loop was not recorded);
-        ``self_check_difference`` is the largest difference found.
+        ``exact``, ``rounding`` or ``not possible`` (where the end of the loop was not recorded, or
+        no token is finite there); ``self_check_difference`` is the largest difference found.
 
     Raises
     ------
@@ -123,29 +129,36 @@ def lens(
     >>> found = ll.lens(model, run, prompt=0)
     """
     looped = as_looped(model)
+    if not isinstance(run, StoredRun):
+        raise InputError(f"run must be a recorded run (looplens.open_run); got {run!r}.")
+    allowed = TOLERANCES[coarsest_dtype(run)]
+    if tolerance is not None:
+        allowed = real_number(tolerance, "tolerance")
     top_k = whole_number(top_k, "top_k", least=1)
-    chosen = list(prompt) if isinstance(prompt, Iterable) else [prompt]
+    given_prompts = prompt if isinstance(prompt, Iterable) else [prompt]
+    chosen = list(dict.fromkeys(_number(run, one) for one in given_prompts))
     if not chosen:
         raise InputError("prompt is empty: name at least one prompt.")
+    follows = follow_by_prompt(run, chosen, {} if follow is None else follow)
     parts, checks = [], []
-    for number in chosen:
+    for number, wanted in zip(chosen, follows, strict=True):
         with torch.no_grad():
             given = chosen_states(looped, run, number, restart, layers, iterations)
             readings = _readings(model, looped, given, head, to_state)
             _remember_tokens(model, given)
             final = looped.readout(given.final_state, given.final_iteration, run.iterations)
-            checks.append(self_check(run, given, readings["coda"], final, tolerance))
+            checks.append(self_check(run, given, readings["coda"], final, allowed))
             final = final[0].log_softmax(-1)
-            followed = _followed(run, given, final, follow or {})
+            followed = followed_ids(run, given, final, wanted)
             most = min(top_k, final.shape[-1])
             shown = [read(given, reading, final, followed, most) for reading in readings.values()]
         parts.append(_labelled(run, looped, given, list(readings), shown, followed))
     found = xr.concat(parts, dim="token", coords="minimal", compat="override", join="exact")
     found["final_agreement"] = _final_agreement(found)
-    worst = max(checks, key=lambda check: (CHECKS.index(check.word), check.difference))
+    worst = max(checks, key=lambda check: (CHECKS.index(check.word), check.difference or 0.0))
     found.attrs = {
         "model": looped.model_name,
-        "prompts": [int(number) for number in chosen],
+        "prompts": chosen,
         "restart": int(restart),
         "n_layers": run.n_layers,
         "self_check": worst.word,
@@ -192,30 +205,10 @@ def _remember_tokens(model: Any, given: LensInput) -> None:
         model.token_embedding(given.token_ids[None])
 
 
-def _followed(
-    run: StoredRun, given: LensInput, final: Tensor, follow: Follow
-) -> dict[str, np.ndarray]:
-    """Return the ids to follow, (token,) each, by name."""
-    count, vocabulary = len(given.token_ids), final.shape[-1]
-    targets = run.tokens["target"].values[given.tokens].astype(np.int64)
-    # Asked of the whole run, so that all prompts follow the same.
-    found = {"target": targets} if (run.tokens["target"].values >= 0).any() else {}
-    found["final"] = final.argmax(-1).cpu().numpy()
-    for name, ids in follow.items():
-        if name in found:
-            raise InputError(f"follow={name!r} is followed already; choose another name.")
-        values = np.asarray(ids)
-        if values.dtype.kind not in "iu" or values.shape not in ((), (count,)):
-            raise InputError(
-                f"follow[{name!r}] must be one token id, or {count} of them, one a position; got "
-                f"{ids!r}."
-            )
-        if (values >= vocabulary).any() or (values < -1).any():
-            raise InputError(
-                f"follow[{name!r}] must hold ids from 0 to {vocabulary - 1}, or -1; got {ids!r}."
-            )
-        found[name] = np.broadcast_to(values, (count,)).astype(np.int64)
-    return found
+def _number(run: StoredRun, prompt: int) -> int:
+    """Count a prompt from the first one."""
+    run.token_range(prompt)  # raises for one that is not there
+    return int(prompt) % run.n_prompts
 
 
 def _labelled(
@@ -266,7 +259,8 @@ def _labelled(
 
 
 def _final_agreement(found: xr.Dataset) -> xr.DataArray:
-    share = (found["followed_rank"].sel(followed="final", drop=True) == 0).mean("token")
+    rank = found["followed_rank"].sel(followed="final", drop=True)
+    share = (rank == 0).where(rank >= 0).mean("token")
     return share.assign_attrs(
         long_name="share of tokens whose best token is the final prediction", units="1"
     )

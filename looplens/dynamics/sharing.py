@@ -153,7 +153,8 @@ def _compared(
     right = (best == targets).double()
     return {
         "kl": terms.sum(-1).clamp(min=0).double(),
-        "agrees": (best == best[:1]).double(),
+        # Without numbers there is no answer, and none to agree with.
+        "agrees": (best == best[:1]).double().where(terms.sum(-1).isfinite(), torch.nan),
         "logprob": score.double().where(known, torch.nan),
         "right": right.where(known, torch.nan),
     }

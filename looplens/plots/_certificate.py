@@ -20,6 +20,8 @@ _STYLE = {  # by status: what it is called, its symbol, and which of the categor
     "not shrinking": ("steps do not shrink", "triangle-down-open", 3),
 }
 
+_WIDTH = 600  # pixels that the tokens share
+
 
 def certificate_figure(
     results: xr.Dataset,
@@ -54,6 +56,7 @@ def certificate_figure(
     status, safety = results["status"].values, results["safety"].values.astype(np.float64)
     positive = safety[np.isfinite(safety) & (safety > 0)]
     low = min(0.1, float(positive.min(initial=1.0)))
+    high = max(10.0, float(positive.max(initial=1.0)))
     for name, (title, symbol, number) in _STYLE.items():
         places = np.flatnonzero(status == name)
         if not len(places):
@@ -61,19 +64,26 @@ def certificate_figure(
         made.add_trace(
             go.Scatter(
                 x=places,
-                y=np.maximum(np.nan_to_num(safety[places], nan=low / 2), low / 2),
+                y=np.clip(np.nan_to_num(safety[places], nan=low / 2), low / 2, high),
                 mode="markers",
                 name=title,
+                showlegend=True,
                 customdata=[[_labels.number(safety[at]), texts[at]] for at in places],
                 marker={"symbol": symbol, "size": 11, "color": colours.categories[number]},
                 hovertemplate="%{customdata[1]}<br>%{customdata[0]} times<extra></extra>",
             )
         )
     made.add_hline(y=1, line={"color": colours.muted, "dash": "dash", "width": 1.5})
-    made.update_xaxes(
-        title="token", tickvals=list(range(len(texts))), ticktext=texts, tickangle=-45
+    positions, shown = _labels.row_ticks(texts, _WIDTH)
+    made.update_xaxes(title="token", tickvals=positions, ticktext=shown, tickangle=-45)
+    exponents, powers = _labels.decade_ticks(np.floor(np.log10(low)), np.ceil(np.log10(high)))
+    made.update_yaxes(
+        title="margin / way that is left",
+        type="log",
+        range=[np.log10(low / 2) - 0.2, np.log10(high) + 0.2],
+        tickvals=[10.0**exponent for exponent in exponents],
+        ticktext=powers,
     )
-    made.update_yaxes(title="margin / way that is left", type="log", exponentformat="power")
     made.update_layout(
         legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"},
         margin={"t": 100},

@@ -22,8 +22,9 @@ _ROW = 24
 def compare_forest(comparison: Any, *, theme: str = "light") -> _theme.Figure:
     """Show the largest differences between two runs, with their intervals.
 
-    Each row is a mean difference over tokens, b - a, in units of its spread over tokens, so that
-    numbers of different units share an axis. Filled diamonds have an interval that leaves out 0.
+    Each row is a mean difference over tokens, b - a, in standard deviations of the tokens of both
+    runs together, so that numbers of different units share an axis; ±2 is complete separation.
+    Filled diamonds have an interval that leaves out 0.
 
     Parameters
     ----------
@@ -35,7 +36,8 @@ def compare_forest(comparison: Any, *, theme: str = "light") -> _theme.Figure:
     Returns
     -------
     Figure
-        At most 24 rows, the largest first, at most two of one variable.
+        At most 24 rows, the largest first, at most two of one variable; differences that rounding
+        hides are left out.
     """
     colours = _theme.palette(theme)
     rows = largest(comparison)
@@ -91,7 +93,7 @@ def compare_forest(comparison: Any, *, theme: str = "light") -> _theme.Figure:
         tickfont={"size": 11},
         range=[-0.6, len(rows) - 0.4],
     )
-    made.update_xaxes(title="difference b − a, in standard deviations over tokens")
+    made.update_xaxes(title="difference b − a, in standard deviations (±2: nothing in common)")
     made.update_layout(
         margin={"t": 104, "l": 240},
         legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
@@ -104,10 +106,12 @@ def compare_forest(comparison: Any, *, theme: str = "light") -> _theme.Figure:
 
 
 def largest(comparison: Any, most: int = _MOST_ROWS) -> list[Any]:
-    """Return the statistics with the largest effects, at most two of one variable."""
+    """Return the statistics with the largest effects beyond rounding, two of one variable."""
     found: list[Any] = []
     taken: dict[tuple[str, str], int] = {}
-    known = [row for row in comparison.statistics if np.isfinite(row.effect) and row.difference]
+    known = [
+        row for row in comparison.statistics if np.isfinite(row.effect) and row.beyond_rounding
+    ]
     for row in sorted(known, key=lambda row: -abs(row.effect)):
         of = (row.analysis, row.name.partition(".")[0])
         if taken.get(of, 0) < _MOST_A_VARIABLE:

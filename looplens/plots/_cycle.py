@@ -67,9 +67,7 @@ def cycle(run: Any, token: int, restart: int = 0, *, theme: str = "light") -> _t
     read = run.site("resid_post", restart=restart, tokens=token)
     states = read.transpose("layer", "iteration", ...).values
     if not np.isfinite(states).all():
-        raise AnalysisError(
-            f"The states of token {token} are not finite: its layers have no limits."
-        )
+        raise AnalysisError(f"The states of token {token} are not finite: no layer has a limit.")
     found = analysis.cycle(states)
     basis = analysis.pca(states, n_components=2)
     limits = (np.asarray(found.limits) - basis.mean) @ np.asarray(basis.components).T

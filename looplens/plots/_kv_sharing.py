@@ -88,7 +88,28 @@ def kv_sharing_figure(
             col=2,
         )
     made.update_xaxes(title="what is kept, and its share of the memory", tickangle=0)
-    made.update_yaxes(type="log", exponentformat="power", dtick=1, row=1, col=1)
+    positive = kl[np.isfinite(kl) & (kl > 0)]
+    if not len(positive):
+        made.update_yaxes(range=[0, 1], row=1, col=1)
+        made.add_annotation(
+            text="nothing differs" if (kl == 0).all() else "nothing is finite",
+            x=0.5,
+            y=0.5,
+            showarrow=False,
+            xref="x domain",
+            yref="y domain",
+        )
+    else:
+        low, high = np.log10(positive.min()), np.log10(positive.max())
+        exponents, powers = _labels.decade_ticks(np.floor(low), np.ceil(high))
+        made.update_yaxes(
+            type="log",
+            range=[low - 0.3, high + 0.3],
+            tickvals=[10.0**exponent for exponent in exponents],
+            ticktext=powers,
+            row=1,
+            col=1,
+        )
     made.update_yaxes(range=[0, 1.03], tickformat=".0%", row=1, col=2)
     made.update_layout(
         barmode="group",

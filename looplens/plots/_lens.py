@@ -224,7 +224,7 @@ def lens_ranks_figure(
                 row=row,
                 col=1,
             )
-    worst = float(one["followed_rank"].max()) + 1
+    worst = max(float(one["followed_rank"].max()), 0.0) + 1
     ticks = [n * 10**power for power in range(len(str(int(worst)))) for n in (1, 2, 5)]
     made.update_yaxes(
         title="rank",

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from looplens.analysis import KINDS_OF_REGIMES
 from looplens.analysis.measures import power
 from looplens.plots._labels import percent
 from looplens.plots._select import listed
@@ -158,13 +159,16 @@ def _reduced(material: Material) -> Iterator[Statement]:
 def _unresolved(material: Material) -> Iterator[Statement]:
     if "classify" not in material:
         return
-    results = material["classify"]
-    regime, reason = results["regime"].values.ravel(), results["reason"].values.ravel()
+    regime, kind = (material["classify"][name].values.ravel() for name in ("regime", "kind"))
     without = regime == "unresolved"
     if not without.any():
         return
-    reasons = Counter(str(text) or "no reason given" for text in reason[without])
-    listed = "; ".join(f"{text} ({count})" for text, count in reasons.most_common())
+    meaning = KINDS_OF_REGIMES["unresolved"]
+    counts = Counter(map(str, kind[without])).most_common()
+    listed = "; ".join(
+        f"{count} {name.replace('_', ' ')} ({meaning.get(name, 'no reason given')})"
+        for name, count in counts
+    )
     total = plural(regime.size, "trajectory", "trajectories")
     yield Statement(
         key="unresolved",
@@ -180,20 +184,21 @@ def _orbits(material: Material) -> Iterator[Statement]:
     if (regime == "orbit").any():
         return
     tokens = int((regime != "unresolved").any(0).sum())
-    needed = "; ".join(
-        f"{plural(power.tokens_needed(rate), 'token')} where {percent(rate)} do not settle "
-        f"({source}; chance with this run: {percent(power.chance_of_seeing(rate, tokens))})"
-        for rate, source in power.BASE_RATES
-    )
-    found = f"No orbit was found among {plural(tokens, 'token')} with a regime"
+    text = f"No orbit was found among {plural(tokens, 'token')} with a regime"
     if tokens:
         excluded = percent(power.largest_rate_unseen(tokens))
-        found += f", which rules out (at 95 %) only orbits in more than {excluded} of the tokens"
-    yield Statement(
-        key="orbits",
-        text=f"{found}. Tokens that do not settle can be rare: to see one with a probability of "
-        f"95 % takes {needed}.",
-    )
+        text += (
+            f", which rules out (at 95 %) only orbits in more than {excluded} of the tokens. The "
+            "section on regimes says how many tokens it takes to see one."
+        )
+    else:
+        needed = "; ".join(
+            f"{plural(power.tokens_needed(rate), 'token')} where {percent(rate)} do not settle "
+            f"({source})"
+            for rate, source in power.BASE_RATES
+        )
+        text += f". To see one with a probability of 95 % takes {needed}."
+    yield Statement(key="orbits", text=text)
 
 
 def _restarts(material: Material) -> Iterator[Statement]:
@@ -273,7 +278,10 @@ def _failed(material: Material) -> Iterator[Statement]:
         return
     explained = {
         "path_independence": material.run.restarts < 2,
+        "basins": material.run.restarts < 2,
+        "input_dependence": material.run.restarts < 2,
         "readout": not material.run.has_readout,
+        "exits": not material.run.has_readout,
         "cycle": len(material.run.recorded_layers) < 2
         or "resid_post" not in material.run.site_names,
         "attention_change": not material.run.attention_prompts,

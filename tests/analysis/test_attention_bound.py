@@ -82,6 +82,8 @@ def test_errors_and_nothing_that_moves():
     np.testing.assert_allclose(found.input_norm, np.sqrt(8 + 4))  # a constant 1 for each token
     with pytest.raises(InputError, match=r"must agree; got shapes \(3, 3, 2\)"):
         analysis.attention_bound(x[:, :3], maps, [1, 1], d_head=2)
+    with pytest.raises(InputError, match="d_head must be a whole number of at least 1; got 0"):
+        analysis.attention_bound(x, maps, [1, 1], d_head=0)
     with pytest.raises(InputError, match="at least two iterations; got 1"):
         analysis.attention_bound(x[:1], maps[:1], [1, 1], d_head=2)
 

@@ -72,7 +72,7 @@ class TestSteps:
         np.testing.assert_allclose(single.straightness, double.straightness, atol=1e-3)
 
     @settings(max_examples=10, deadline=None, derandomize=True)
-    @given(st.integers(0, 1000), st.floats(-4, 4))
+    @given(st.integers(0, 1000), st.floats(-30, 30))
     def test_nothing_sees_rotations_and_scales(self, seed, exponent):
         rotation = np.linalg.qr(np.random.default_rng(seed).normal(size=(16, 16)))[0]
         turned = 10**exponent * ALL @ rotation
@@ -82,13 +82,39 @@ class TestSteps:
         before, after = analysis.recurrence(ALL[:, 1:]), analysis.recurrence(turned[:, 1:])
         for name in ("recurrence_rate", "closest_return", "frequency", "extent"):
             np.testing.assert_allclose(getattr(after, name), getattr(before, name), atol=1e-5)
+        before, after = analysis.token_collapse(ALL), analysis.token_collapse(turned)
+        np.testing.assert_allclose(after.cosine, before.cosine, atol=1e-9)
+        np.testing.assert_allclose(after.spread, before.spread, atol=1e-7)
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    def test_a_state_of_zero_has_no_norm_to_divide_by(self, dtype):
+        states = np.random.default_rng(0).normal(size=(3, 40, 8)).astype(dtype)
+        whole = analysis.geometry(states)
+        states[0, 20], states[1, -1] = 0, 0
+        found = analysis.geometry(states)
+        for name in ("acceleration", "radial_step", "tangential_step"):
+            values = getattr(found, name)
+            assert np.isnan(values[0, 19]), name
+            assert np.isfinite(values[0, 20:]).all(), name
+            np.testing.assert_array_equal(values[2], getattr(whole, name)[2])
+        assert np.isnan(found.path_length).tolist() == [False, True, False]
+        assert np.isfinite(found.mean_step_cosine).all()
+        assert np.isnan(analysis.recurrence(states).extent).tolist() == [False, True, False]
 
     def test_the_two_scale_ratio_of_known_layers(self):
         layer = embedded(0.5 * T)  # steps of 0.5
         other = layer + 3.0 * np.eye(16)[3]
         np.testing.assert_allclose(analysis.two_scale_ratio(np.stack([layer, other])), [6.0])
+        decay = embedded(0.5 ** np.arange(1.0, 41)[:, None])  # about a point of norm 3
+        both = np.stack([decay, decay + 3.0 * np.eye(16)[3]])
+        steps = 0.5 ** np.arange(2.0, 7)  # all of the signal, to the last above 3 * 1e-3 * 3
+        ratio = analysis.two_scale_ratio(both, rounding=1e-3)
+        np.testing.assert_allclose(ratio, [3.0 / steps.mean()], rtol=1e-6)
         with pytest.raises(InputError, match="at least two layers and three iterations; got 1 and"):
             analysis.two_scale_ratio(layer[None])
+        for measure in (analysis.two_scale_ratio, analysis.recurrence, analysis.dmd):
+            with pytest.raises(InputError, match="rounding must not be negative"):
+                measure(np.stack([layer, other]), rounding=-1)
 
     def test_bad_input_is_named(self):
         with pytest.raises(InputError, match="at least three states; got 2"):
@@ -111,6 +137,15 @@ def test_token_collapse_is_the_mean_over_pairs():
     same = analysis.token_collapse(np.ones((4, 2, 3)))
     assert same.cosine.tolist() == [1, 1]
     np.testing.assert_allclose(same.spread, 0, atol=1e-7)
+    many = np.random.default_rng(0).normal(size=(300, 33, 16))  # summed in parts
+    unit = many / np.linalg.norm(many, axis=-1, keepdims=True)
+    pairs = np.einsum("sti,uti->t", unit, unit) - 300
+    np.testing.assert_allclose(
+        analysis.token_collapse(many).cosine, pairs / (300 * 299), atol=1e-12
+    )
+    states[0, 1, 1], states[1, 2, 0] = 0, np.inf
+    unknown = np.isnan(analysis.token_collapse(states).cosine)
+    np.testing.assert_array_equal(unknown, [[False, True, False], [True, False, False]])
     with pytest.raises(InputError, match="at least two tokens; got 1"):
         analysis.token_collapse(states[:, :1])
 
@@ -201,6 +236,16 @@ class TestRun:
         (shaded,) = figure.layout.shapes[:1]
         assert shaded.x0 == run.results("geometry")["signal_end"].values[0, 0] + 0.5
         assert "dominant period 9.68" in plots.recurrence(run, 4).layout.title.subtitle.text
+
+    def test_states_that_end_at_zero_or_are_not_finite_are_drawn_or_refused(self, run, monkeypatch):
+        modes = run.results("dmd").isel(restart=0, token=slice(0, 3)).copy(deep=True)
+        modes["amplitude"][0] = np.nan  # no norm to divide by
+        assert len(plots.dmd_figure(modes, labels=list("abc")).data[1].marker.size) == 3
+
+        site = type(run).site
+        monkeypatch.setattr(type(run), "site", lambda *run, **place: np.nan * site(*run, **place))
+        with pytest.raises(AnalysisError, match="token 3 are not finite: no layer has a limit"):
+            plots.cycle(run, 3)
 
     def test_the_section_of_the_report(self, run):
         found = section(Material(run))

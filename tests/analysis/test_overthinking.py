@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import looplens as ll
 from looplens import analysis, plots
+from looplens.analysis.analyzers import exits as exits_analyzer
 from looplens.analysis.analyzers import readout as readout_analyzer
 from looplens.analysis.analyzers._analyzer import readouts
 from looplens.errors import AnalysisError, InputError
@@ -103,18 +104,24 @@ def test_a_model_that_leaves_early_loses_nothing_by_it(tmp_path):
 
     def stopped(source, names, **place):
         for tokens, part in readouts(source, names, **place):
-            for name, values in part.items():  # as the recorder fills what did not run
+            for values in part.values():  # as the recorder fills what did not run
                 values[..., 4:] = -1 if values.dtype.kind == "i" else np.nan
             yield tokens, part
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(readout_analyzer, "readouts", stopped)
+        patch.setattr(exits_analyzer, "readouts", stopped)
         found = analysis.ANALYZERS["readout"].compute(run)
+        exits = analysis.ANALYZERS["exits"].compute(run)
     np.testing.assert_array_equal(found["accuracy"][:4], whole["accuracy"][:4])
     assert (found["accuracy"][3:] == whole["accuracy"][3]).all()
     assert (found["prediction_settling"] <= 4).all()
     assert np.isnan(found["last_right"]).all() == np.isnan(whole["last_right"]).all()
     assert np.isnan(found["entropy"][4:]).all()
+    assert exits["exit_iteration"].max() == 4
+    depths = exits.isel(policy=exits["rule"].values == "depth")
+    np.testing.assert_array_equal(depths["accuracy"], found["accuracy"])
+    assert (depths["agreement"][3:] == 1).all()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -177,7 +177,7 @@ def test_a_damaged_block_is_left_out_with_a_warning(whole, copied):
     found = results["classify"]
     assert (found["reason"].values[:, 8:16] == "unreadable").all()
     assert found.attrs["tokens_unreadable"] == 8
-    others = {"token": [*range(8), *range(16, 24)]}
+    others = {"token": [*range(8), *range(16, 24)], "prompt": [0, 2]}
     assert_same(found.isel(others), whole[1]["classify"].isel(others))
     with pytest.warns(UserWarning, match="block 1"):
         assert analysis.get(run, "classify").attrs["tokens_unreadable"] == 8

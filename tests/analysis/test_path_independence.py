@@ -183,7 +183,8 @@ def test_basins_of_strange_input():
     assert np.isnan(found.count[1])
     assert basins(np.zeros((2, T, D))).count == 1
     for scale in (1e300, 1e-300):
-        assert basins(scale * decays(0.6, np.eye(2, D), np.eye(2, D)[:, None])).count == 2
+        assert basins(scale * decays(0.6, np.eye(2, D), 2 * np.eye(2, D)[1])).count == 1
+        assert basins(scale * decays(1.0, np.eye(2, D))).count == 2
     assert basins(np.zeros((3, 0, T, D))).count.shape == (0,)
     with pytest.raises(InputError, match="at least two restarts and four iterations"):
         basins(states[:1])
@@ -283,10 +284,15 @@ def test_equal_prefixes_are_one_input():
         n_tokens=6,
         n_prompts=2,
         tokens={name: SimpleNamespace(values=np.array(row)) for name, row in columns.items()},
+        prompts={"text": SimpleNamespace(values=np.array(["abc", "abd"], dtype=object))},
         token_range=lambda prompt: slice(3 * prompt, 3 * prompt + 3),
     )
     assert different_inputs(rows).tolist() == [True, True, True, False, False, True]
     rows.tokens["position"].values[:] = [1, 2, 3, 1, 2, 3]  # of prefixes that were not kept
+    assert different_inputs(rows).all()
+    rows.prompts["text"].values[:] = "abc"
+    assert different_inputs(rows).tolist() == [True] * 3 + [False] * 3
+    rows.prompts["text"].values[:] = ""
     assert different_inputs(rows).all()
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import looplens
 from looplens import analysis, plots
 from looplens.analysis import KINDS_OF_REGIMES, classify, power_of
-from looplens.analysis.regimes.surrogates import p_values
+from looplens.analysis.regimes.surrogates import p_values, straightness
 from looplens.analysis.regimes.tail import Tail
 from looplens.errors import InputError
 from looplens.reports._material import Material
@@ -143,33 +143,56 @@ def window_of(paths):
     )
 
 
-def test_p_values_are_uniform_under_the_null_hypothesis():
-    rng = np.random.default_rng(11)
-    steps = rng.normal(size=(300, 40, 3))
-    sizes = rng.uniform(0.5, 2, size=(300, 40, 1))
-    walks = (sizes * steps / np.linalg.norm(steps, axis=-1, keepdims=True)).cumsum(1)
-    straight = p_values(window_of(walks), np.ones(300, dtype=bool), seed=1)
-    # A walk on a sphere of known centre, by random azimuths: mirrored, so that its mean is zero.
-    point = rng.normal(size=(300, 3))
-    path = []
-    for _ in range(20):
-        point /= np.linalg.norm(point, axis=-1, keepdims=True)
+def direction(rng, shape):
+    steps = rng.normal(size=shape)
+    return steps / np.linalg.norm(steps, axis=-1, keepdims=True)
+
+
+def walks_in_random_directions(rng, count, n, dims):
+    sizes = rng.uniform(0.5, 2, size=(count, n, 1))
+    return (sizes * direction(rng, (count, n, dims))).cumsum(1)
+
+
+def walks_by_random_azimuths(rng, count, n, dims):
+    """About the origin, by steps of one angle."""
+    point, path = direction(rng, (count, dims)), []
+    for _ in range(n):
         path.append(point)
-        side = rng.normal(size=(300, 3))
+        side = rng.normal(size=(count, dims))
         side -= (side * point).sum(-1, keepdims=True) * point
         side /= np.linalg.norm(side, axis=-1, keepdims=True)
         point = np.cos(1.4) * point + np.sin(1.4) * side
-    turned = p_values(window_of(np.stack(path, 1)), np.zeros(300, dtype=bool), seed=1)
-    for found in (straight, turned):
-        assert (found > 0).all()
-        assert (found <= 1).all()
-        for level in (0.05, 0.25, 0.5, 0.75):
-            # Three standard errors of a share of 300, and the few that the centre costs.
-            error = 3 * np.sqrt(level * (1 - level) / 300) + 0.05
-            assert abs((found <= level).mean() - level) < error
+    return np.stack(path, 1)
 
 
-@pytest.mark.parametrize("kind", ["orbit_rotation", "orbit_cycle", "orbit_period_two"])
+@pytest.mark.parametrize("dims", [1, 2, 3, 4, 32])
+@pytest.mark.parametrize("n", [16, 48])
+@pytest.mark.parametrize("drifting", [True, False], ids=["slider", "orbit"])
+def test_p_values_are_valid_under_the_null_hypothesis(drifting, n, dims):
+    rng, count = np.random.default_rng([n, dims]), 400
+    if drifting:
+        paths = walks_in_random_directions(rng, count, n, dims)
+    elif dims == 1:  # on a line there is no azimuth: states in random order
+        paths = rng.normal(size=(count, n, 1))
+    else:
+        paths = walks_by_random_azimuths(rng, count, n, dims)
+    found = p_values(window_of(paths), np.full(count, drifting), seed=1)
+    assert ((found > 0) & (found <= 1)).all()
+    for level in (0.05, 0.25, 0.5, 0.75):
+        share = (found <= level).mean()
+        # Three standard errors of a share of 400, and of one that 99 surrogates set for all.
+        error = 3 * np.sqrt(level * (1 - level) * (1 / count + 1 / 99))
+        # In more dimensions than surrogates have, p-values keep to the middle; few states turn
+        # about another centre than their mean.
+        if dims <= 4 or level < 0.5:
+            assert share < level + error
+        if dims <= 4 and (drifting or n == 48):
+            assert share > level - error
+
+
+@pytest.mark.parametrize(
+    "kind", ["orbit_rotation", "orbit_cycle", "orbit_period_two", "orbit_alternating"]
+)
 def test_p_values_of_orbits_are_small_and_do_not_depend_on_company(kind):
     states = np.stack(
         [make_system(kind, iterations=64, snr_db=30, seed=seed).states for seed in range(12)]
@@ -180,6 +203,37 @@ def test_p_values_of_orbits_are_small_and_do_not_depend_on_company(kind):
     np.testing.assert_array_equal(classify(states[3]).p_value, found.p_value[3])
     with pytest.raises(InputError, match="surrogates"):
         classify(states, surrogates=-1)
+
+
+def test_p_values_of_cycles_on_a_line_are_small():
+    points = np.array([0.0, 1.0, 3.0])[T[:, 0] % 3, None]
+    waves = np.cos(2 * np.pi * T / 7.3)
+    for path in (points, waves):
+        found = p_values(window_of((path * ONE)[None, :48]), np.array([False]))
+        assert found == 0.01
+
+
+@pytest.mark.parametrize(("snr_db", "most"), [(np.inf, 0.03), (20, 0.03), (10, 0.1)])
+def test_p_values_of_drifts_are_small_also_under_noise(snr_db, most):
+    for kind in ("slider_linear", "slider_arc", "slider_manifold"):
+        states = np.stack(
+            [make_system(kind, iterations=128, snr_db=snr_db, seed=seed).states for seed in range(8)]
+        )
+        found = classify(states, unit=False)
+        assert (found.regime == "slider").all()
+        assert np.median(found.p_value) <= most
+
+
+def test_straightness_of_states_and_of_means_over_blocks():
+    path = RNG.normal(size=(3, 43, 5)).cumsum(1)
+    found = straightness(path @ np.swapaxes(path, 1, 2))
+    assert found.shape == (3, 4)  # blocks of 1, 2, 4, 8: of 16 there are only two
+    for column, size in enumerate((1, 2, 4, 8)):
+        blocks = 43 // size
+        means = path[:, 43 - blocks * size :].reshape(3, blocks, size, 5).mean(2)
+        length = np.linalg.norm(np.diff(means, axis=1), axis=-1).sum(1)
+        way = np.linalg.norm(means[:, -1] - means[:, 0], axis=-1)
+        np.testing.assert_allclose(found[:, column], way / length)
 
 
 def test_power():
@@ -201,7 +255,14 @@ def test_labelled_figure_and_section(tmp_path):
     summary = analysis.summary(run)["classify"]
     assert sum(summary["kinds"].values()) == found["regime"].size
     assert summary["tokens_needed"] == {"0.0002": 14978, "0.0014": 2139}
-    assert analysis.ANALYZERS["classify"].compute(run, surrogates=0)["p_value"].isnull().all()
+    tested = np.isfinite(found["p_value"].values)
+    assert summary["n_tested"] == tested.sum() == (found["regime"] != "fixed_point").sum()
+    assert summary["n_significant"] == (found["p_value"].values <= 0.05).sum()
+    assert summary["n_significant_by_chance"] == pytest.approx(0.05 * summary["n_tested"])
+    without = analysis.ANALYZERS["classify"]
+    none = without.compute(run, surrogates=0)
+    assert none["p_value"].isnull().all()
+    assert without.summary(none, run)["n_significant_by_chance"] == 0
     restart, token = np.argwhere(found["regime"].values == "orbit")[0]
     for theme in ("light", "dark"):
         figure = plots.verdict(run, int(token), int(restart), theme=theme)
@@ -211,3 +272,7 @@ def test_labelled_figure_and_section(tmp_path):
     kinds = next(table for table in made.tables if table.caption.startswith("Kinds"))
     assert {row[1] for row in kinds.rows} == {name.replace("_", " ") for name in summary["kinds"]}
     assert any("probability of 95 %" in text for text in made.text)
+    tested, chance = summary["n_tested"], summary["n_significant_by_chance"]
+    said = next(text for text in made.text if f"Of {tested} trajectories" in text)
+    assert f"{summary['n_significant']} have a p-value of at most 0.05" in said
+    assert f"about {chance:g} would" in said

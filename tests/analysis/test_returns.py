@@ -33,6 +33,34 @@ class TestRecurrence:
         )
         np.testing.assert_allclose(found.extent * np.linalg.norm(ALL[4, -1]), states.max())
 
+    def test_determinism_is_the_share_on_diagonal_lines(self):
+        places = np.random.default_rng(5).integers(0, 2, size=32).astype(float)
+        states = embedded(np.tile(places, 2)[:, None])  # the window is the last half
+        recurs = analysis.recurrence_matrix(states[32:]) < 0.1
+        pairs, recurring, lined = 0, 0, 0
+        for lag in range(4, 32):
+            line = "".join("x" if near else " " for near in np.diagonal(recurs, lag))
+            pairs += len(line)
+            recurring += line.count("x")
+            lined += sum(len(part) for part in line.split() if len(part) >= 3)
+        found = analysis.recurrence(states, radius=0.5)
+        np.testing.assert_allclose(found.recurrence_rate, recurring / pairs)
+        np.testing.assert_allclose(found.determinism, lined / recurring)
+
+    @pytest.mark.parametrize("dwell", [1, 2, 3, 5])
+    def test_a_state_that_dwells_in_two_places_in_turn_is_not_at_rest(self, dwell):
+        places = (np.arange(64) // dwell % 2).astype(float)
+        found = analysis.recurrence(embedded(places[:, None]).astype(np.float32))
+        assert found.closest_return < 1e-3
+        assert found.frequency == pytest.approx(1 / (2 * dwell), rel=0.05)
+
+    def test_the_share_of_a_frequency_is_that_of_its_sine(self):
+        time = np.arange(64)
+        waves = 2.0 * np.sin(2 * np.pi * time / 8), np.sin(2 * np.pi * time / 3.2)
+        frequency, share = analysis.dominant_frequency(np.stack(waves, axis=1))
+        assert frequency == pytest.approx(1 / 8, abs=1e-3)
+        assert share == pytest.approx(4 / 5, abs=0.02)
+
     @settings(max_examples=20, deadline=None, derandomize=True)
     @given(st.floats(2.1, 20))
     def test_frequencies_are_found_beside_a_drift(self, period):
@@ -40,6 +68,25 @@ class TestRecurrence:
         frequency, share = analysis.dominant_frequency(states)
         assert abs(frequency - 1 / period) < 0.004
         assert share > 0.85
+
+    def test_a_state_of_exactly_zero_before_the_window_is_no_overflow(self):
+        rng = np.random.default_rng(0)
+        states = (rng.normal(size=16) + 0.01 * rng.normal(size=(50, 40, 16))).astype(np.float32)
+        whole = analysis.recurrence(states).closest_return
+        states[:, 5] = 0
+        found = analysis.recurrence(states)
+        np.testing.assert_allclose(found.closest_return, whole, rtol=1e-4)
+
+    def test_what_is_not_finite_is_unknown_and_spoils_nothing_else(self):
+        states = ALL[:3, 1:].copy()
+        states[1, 4, 2] = np.inf
+        distance = analysis.recurrence_matrix(states)
+        assert np.isnan(distance[1, 4]).all()
+        assert np.isnan(distance).sum() == 2 * 64 - 1
+        frequency, share = analysis.dominant_frequency(states)
+        assert np.isnan([frequency[1], share[1]]).all()
+        np.testing.assert_allclose(frequency[[0, 2]], [1 / PERIOD, 0.5], rtol=5e-3)
+        assert analysis.dominant_frequency(states[:0])[0].shape == (0,)
 
     def test_a_settled_token_has_no_recurrence(self):
         found = analysis.recurrence(embedded(0.3**T).astype(np.float32))
@@ -158,6 +205,21 @@ class TestDMD:
         own = found.eigenvalues[: int(found.rank)]
         np.testing.assert_allclose(np.sort_complex(own), np.sort_complex(other.eigs), atol=1e-6)
 
+    def test_a_rank_of_numpy_is_what_it_is(self):
+        states = linear(0.95, 0.6, 0.9)
+        states = states + 0.01 * np.random.default_rng(0).normal(size=states.shape)
+        for rank, other in ((np.int64(2), 2), (np.float32(0.5), 0.5)):
+            assert analysis.dmd(states, rank=rank).rank == analysis.dmd(states, rank=other).rank
+        assert analysis.dmd(states, rank=2).rank == 2
+
+    @pytest.mark.parametrize("scale", [1e-300, 1e-30, 1e30, 1e300])
+    def test_the_scale_is_that_of_the_sizes_alone(self, scale):
+        states = linear(0.95, 0.6, 0.9)
+        one, other = analysis.dmd(states), analysis.dmd(scale * states)
+        np.testing.assert_allclose(other.eigenvalues, one.eigenvalues, atol=1e-6)
+        assert other.eigenvalues[0].imag > 0  # of a pair the upper one comes first
+        np.testing.assert_allclose(other.amplitude / scale, one.amplitude, rtol=1e-4)
+
     def test_a_settled_token_is_fitted_before_the_floor(self):
         states = linear(0.5, 1.0, 0.3, steps=64)
         states = states + 1e-9 * np.random.default_rng(0).normal(size=states.shape)
@@ -165,6 +227,8 @@ class TestDMD:
         assert found.last < 40
         np.testing.assert_allclose(np.abs(found.eigenvalues[0]), 0.5, rtol=0.02)
         assert np.isnan(analysis.dmd(np.ones((40, 4))).rank)
+        for on in ("steps", "states"):
+            assert np.isnan(analysis.dmd(np.zeros((40, 4)), on=on, whole=True).rank)
 
     def test_bad_input_is_named(self):
         with pytest.raises(InputError, match="at least 7 states; got 4"):

@@ -64,6 +64,11 @@ def test_attention_distance_is_zero_for_equal_maps_and_one_for_disjoint_ones():
     np.testing.assert_allclose(analysis.attention_distance(maps), [[0, 1], [1, 0]])
     maps[:, 1, 0] = maps[:, 0, 0]  # one of the three heads does the same in both
     np.testing.assert_allclose(analysis.attention_distance(maps)[0, 1], 2 / 3)
+    maps = np.concatenate([maps, maps])
+    maps[1, 1, 0, 2, 3] = np.inf  # virtual depth 3 alone is unknown
+    found = analysis.attention_distance(maps)
+    assert np.isnan(found[3]).all()
+    np.testing.assert_allclose(found[0, :3], [0, 0, 2 / 3], atol=1e-12)
 
 
 def test_the_contrast_is_one_for_layers_that_repeat_and_zero_without_a_band():
@@ -72,6 +77,13 @@ def test_the_contrast_is_one_for_layers_that_repeat_and_zero_without_a_band():
     np.testing.assert_allclose(analysis.band_contrast(repeated, 3), 1)
     flat = 1 - np.eye(12)
     np.testing.assert_allclose(analysis.band_contrast(flat, 3), 0)
+    # Two layers, three iterations: rows 0 and 1 have the offsets 1 to 3, and the band is at 2.
+    map_ = np.abs(np.subtract.outer(np.arange(6.0), np.arange(6)))
+    near, far = 2.0, np.mean([1, 3, 1, 3])
+    np.testing.assert_allclose(analysis.band_contrast(map_, 2)[0], (far - near) / (far + near))
+    map_[0, 3] = 9.0
+    far = np.mean([1, 9, 1, 3])
+    np.testing.assert_allclose(analysis.band_contrast(map_, 2)[0], (far - near) / (far + near))
     assert np.isnan(analysis.band_contrast(flat, 1)).all()
     assert np.isnan(analysis.band_contrast(np.zeros((6, 6)), 2)).all()
     with pytest.raises(InputError, match="a multiple of 5 rows"):

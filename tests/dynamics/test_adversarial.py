@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import looplens as ll
-from looplens.errors import InputError, SiteError
+from looplens.errors import AnalysisError, InputError, SiteError
 from looplens.loops import Loop, LoopSpec
 from looplens.models.wrapping import wrap
 
@@ -100,11 +100,20 @@ def test_what_cannot_be_searched_is_said():
     model = wells(2.0)
     for changes, message in (
         ({"method": "sgd"}, "method must be one of 'lbfgs', 'adam'; got 'sgd'"),
-        ({"steps": 0}, "steps must be at least 1; got 0"),
+        ({"steps": 0}, "steps must be an integer of at least 1, got 0"),
+        ({"steps": 2.5}, "steps must be an integer"),
+        ({"learning_rate": -1}, "learning_rate must be positive"),
+        ({"start": torch.full((1, 3, D), torch.nan)}, "start holds numbers that are not finite"),
         ({"start": "zeros"}, "nothing to search"),
     ):
         with pytest.raises(InputError, match=message):
             ll.adversarial_restart(model, IDS, **changes)
+    broken = wells(2.0)
+    broken.module.cell.gain.data.fill_(torch.nan)
+    with pytest.raises(AnalysisError, match="no limit to leave"):
+        ll.adversarial_restart(broken, IDS)
+    with torch.inference_mode():
+        assert ll.adversarial_restart(model, IDS, steps=2, iterations=2).after < 1
     with pytest.raises(InputError, match="takes one prompt; got a batch of 2"):
         ll.adversarial_restart(model, torch.tensor([[1, 2], [3, 4]]))
     with pytest.raises(SiteError, match="no gradient comes through the loop"):

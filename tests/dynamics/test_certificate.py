@@ -93,6 +93,24 @@ def test_behind_a_coda_it_is_a_search_and_says_so():
     assert np.isnan(late["radius"]).all()
 
 
+def test_the_search_finds_the_distance_where_the_coda_does_nothing():
+    model = contracting(n_coda=1, norm="pre")
+    with torch.no_grad():
+        for layer in (model.coda[0].attn.o_proj, model.coda[0].mlp.down_proj):
+            layer.weight.zero_()
+    for tokens in TOKENS:
+        found = certificate(model, tokens, iterations=5, initial_state=0)
+        end = ll.trace(model, tokens, 5, initial_state=0).states[-1, 0]
+        radius = exact_radius(model, end, torch.tensor(found["prediction"].values)).numpy()
+        exact = radius / found["remaining"].values
+        searched = found["safety"].values
+        inside = np.isfinite(exact) & (exact < 50)
+        assert inside.sum() > 5
+        # Every direction leads through the boundary at the earliest where it is nearest.
+        assert (searched[inside] >= 0.99 * exact[inside]).all()
+        assert np.median(searched[inside] / exact[inside]) < 1.1
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_figure_shows_every_token(theme):
     found = certificate(contracting(), TOKENS[0], iterations=6)

@@ -67,6 +67,16 @@ def test_numbers(value, text):
     assert _labels.number(value) == text
 
 
+def test_an_axis_has_ticks_however_little_its_curve_varies():
+    constant, varied = np.array([3.0, 3.1, np.nan]), np.array([0.0, 1e-6, 1.0])
+    assert _labels.log_axis(constant)["type"] == "linear"  # where a logarithm has no tick
+    assert _labels.log_axis(constant, np.array([10.0]))["dtick"] == "D2"
+    axis = _labels.log_axis(varied, constant)  # zero has no place on it
+    assert axis["tickvals"][0] == 1e-6
+    assert len(axis["tickvals"]) >= 3
+    assert _labels.log_axis(np.array([np.nan, 0.0])) == {"type": "log"}
+
+
 def test_a_cosine_close_to_one_is_not_called_one():
     assert _labels.cosine(1 - 3e-6) == "1 − 3e−6"
     assert _labels.cosine(0.98765) == "0.9877"

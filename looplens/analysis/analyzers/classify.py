@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,7 @@ _UNITS = {
     "signal_end": "iteration",
     **dict.fromkeys(WORDS, ""),
 }
+_LEVEL = 0.05  # p-values up to this count as small
 _THRESHOLDS = tuple(field.name for field in dataclasses.fields(RegimeThresholds))
 
 
@@ -188,8 +190,10 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
     ``median_orbit_period`` over orbits, NaN without any;
     ``n_small_orbits``: orbits of relative amplitude under the threshold, likely driven by others;
     ``kinds``: how many trajectories there are of each kind; ``median_rate`` of fixed points;
-    ``n_significant_orbits``: orbits with a p-value of at most 0.05. Of tokens, where a token with
-    an orbit or slider in any restart counts once: ``n_moving_tokens``, and what that is worth:
+    ``n_significant_orbits``: orbits with a p-value of at most 0.05. Of all trajectories that have
+    a p-value (``n_tested``), ``n_significant`` are that small, and ``n_significant_by_chance``
+    would be if chance were all there is. Of tokens, where a token with an orbit or slider in any
+    restart counts once: ``n_moving_tokens``, and what that is worth:
     ``tokens_needed`` and ``chance_of_seeing`` at the base rates of the literature, and
     ``largest_moving_share``, the largest share that seeing none does not rule out (NaN where one
     was seen).
@@ -209,8 +213,12 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
     small = dataset["amplitude"].values[orbits] < dataset["amplitude"].attrs["threshold"]
     summary["median_orbit_period"] = float(np.median(periods)) if periods.size else float("nan")
     summary["n_small_orbits"] = int(small.sum())
-    p_value = dataset["p_value"].values[orbits]
-    summary["n_significant_orbits"] = int((p_value <= 0.05).sum())
+    p_value, surrogates = dataset["p_value"], dataset.attrs["surrogates"]
+    significant = p_value.values <= _LEVEL
+    summary["n_significant_orbits"] = int(significant[orbits].sum())
+    summary["n_tested"] = int(np.isfinite(p_value.values).sum())
+    summary["n_significant"] = int(significant.sum())
+    summary["n_significant_by_chance"] = summary["n_tested"] * _chance(surrogates)
     summary["median_rate"] = over_known(np.median, dataset["rate"].values)
     names, counts = np.unique(dataset["kind"].values.astype(str), return_counts=True)
     summary["kinds"] = {str(name): int(count) for name, count in zip(names, counts, strict=True)}
@@ -226,9 +234,14 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
     return summary
 
 
+def _chance(surrogates: int) -> float:
+    """Probability of a p-value of at most `_LEVEL` where chance is all there is."""
+    return math.floor(_LEVEL * (surrogates + 1) + 1e-9) / (surrogates + 1)
+
+
 ANALYZER = Analyzer(
     name="classify",
-    version=5,
+    version=6,
     title="Regimes",
     needs=needs_iterations,
     plan=plan,

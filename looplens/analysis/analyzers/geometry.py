@@ -18,7 +18,8 @@ from looplens.analysis.analyzers._analyzer import (
     over_known,
 )
 from looplens.analysis.analyzers.classify import coarsest_dtype
-from looplens.analysis.measures.steps import CURVES, NUMBERS, geometry_of, mean_step, two_scale_of
+from looplens.analysis.measures.steps import CURVES, NUMBERS, geometry_of
+from looplens.analysis.measures.two_scale import mean_step, two_scale_of
 from looplens.analysis.regimes.thresholds import rounding_step
 from looplens.analysis.running.engine import Block, Wants
 from looplens.errors import CorruptRunError
@@ -94,7 +95,7 @@ def _entry(block: Block, rounding: float) -> np.ndarray:
         return np.full(block.shape, np.nan)
     step = np.full(block.shape[0] * block.shape[1], np.nan)
     for part in block.state:
-        step[part.rows] = mean_step(part, rounding)
+        step[part.rows] = mean_step(part, rounding, first=2)
     return np.linalg.norm(block.states[:, :, 1] - injected, axis=-1) / step.reshape(block.shape)
 
 

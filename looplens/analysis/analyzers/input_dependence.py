@@ -104,21 +104,26 @@ def different_inputs(run: StoredRun) -> np.ndarray:
     """Mark one token of each set that saw the same input: the same prefix, at the same position.
 
     A causal model gives equal prefixes equal states, which are no evidence about inputs. Where a
-    run keeps some positions only, prefixes are not known, and all tokens are marked.
+    run keeps some positions only, prefixes are not known, and only prompts of the same text count
+    as equal.
     """
     first = np.ones(run.n_tokens, dtype=bool)
     ids, position = run.tokens["token_id"].values, run.tokens["position"].values
-    seen: set[bytes] = set()
+    texts = run.prompts["text"].values
+    seen: set[tuple[bytes, int]] = set()
     for prompt in range(run.n_prompts):
         tokens = run.token_range(prompt)
         places = position[tokens]
-        if not np.array_equal(places, np.arange(len(places))):
-            return np.ones(run.n_tokens, dtype=bool)
-        digest = b""
+        whole = np.array_equal(places, np.arange(len(places)))
+        if not whole and not texts[prompt]:
+            continue  # nothing is known of it
+        digest = b"" if whole else str(texts[prompt]).encode()
         for token in range(tokens.start, tokens.stop):
-            digest = hashlib.blake2b(digest + ids[token].tobytes(), digest_size=16).digest()
-            first[token] = digest not in seen
-            seen.add(digest)
+            if whole:
+                digest = hashlib.blake2b(digest + ids[token].tobytes(), digest_size=16).digest()
+            key = digest, int(position[token])
+            first[token] = key not in seen
+            seen.add(key)
     return first
 
 

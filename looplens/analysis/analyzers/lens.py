@@ -59,11 +59,9 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
     found: Summary = {}
     last = dataset["final_agreement"].isel(iteration=-1)
     for name in dataset["lens"].values:
-        found[f"{name}_agreement"] = float(last.sel(lens=name).mean())
-        found[f"{name}_last_layer"] = float(last.sel(lens=name).isel(layer=-1))
-    found["self_check_difference"] = finite_or_none(
-        float(dataset.attrs.get("self_check_difference", np.nan))
-    )
+        found[f"{name}_agreement"] = finite_or_none(float(last.sel(lens=name).mean()))
+        found[f"{name}_last_layer"] = finite_or_none(float(last.sel(lens=name).isel(layer=-1)))
+    found["self_check_difference"] = dataset.attrs.get("self_check_difference")
     return found
 
 

@@ -49,23 +49,35 @@ _LONG_NAMES = {
 _UNITS = {"mixing": "nat", "matrix_entropy": "nat"}
 
 
-def whole_prompts(run: StoredRun) -> list[int]:
-    """Return the prompts of which every token is kept."""
+def candidates(run: StoredRun) -> list[int]:
+    """Return the prompts that can be measured: with attention if any, else whole ones.
+
+    One of a single token has no stages: it can only look at itself.
+    """
     table = run.prompts
-    return np.flatnonzero(table["n_tokens"].values == table["length"].values).tolist()
+    length = table["length"].values
+    several = length > 1
+    with_attention = [number for number in run.attention_prompts if several[number]]
+    whole = (table["n_tokens"].values == length) & several
+    return with_attention or np.flatnonzero(whole).tolist()
 
 
 def needs(run: StoredRun) -> str | None:
     """Ask for attention patterns, or for the whole residual stream of at least one prompt."""
-    if run.attention_prompts:
+    possible = candidates(run)
+    if possible and possible[0] in run.attention_prompts:
         return needs_states(run)
+    if (run.prompts["length"].values == 1).all():
+        return (
+            "Stages are of tokens that look at others, and every prompt of this run is one token."
+        )
     if not has_layers(run):
         return (
             "Stages are told by attention and by the residual stream after each layer, and this "
             "run has neither. Record with attention for at least one prompt, or with "
             "sites=('resid_post',)."
         )
-    if run.is_reduced or not whole_prompts(run):
+    if run.is_reduced or not possible:
         what = "reduced states" if run.is_reduced else "only some tokens of each prompt"
         return (
             f"Stages are told by attention, which this run lacks, or by whole prompts in all "
@@ -84,16 +96,16 @@ def plan(source: Source, *, stage_prompts: int | None = None) -> list[int]:
     """
     run = source.run
     recorded = source.coverage.recorded
-    candidates = list(run.attention_prompts) or whole_prompts(run)
-    ready = [number for number in candidates if recorded[run.token_range(number)].all()]
-    candidates = ready or candidates
+    possible = candidates(run)
+    ready = [number for number in possible if recorded[run.token_range(number)].all()]
+    possible = ready or possible
     if stage_prompts is None:
-        length = int(run.prompts["length"].values[candidates].mean())
+        length = int(run.prompts["length"].values[possible].mean())
         most = max(1, int(_SECONDS / _seconds(run, length)))
     else:
         most = whole_number(stage_prompts, "stage_prompts", least=1)
-    chosen = np.linspace(0, len(candidates) - 1, min(most, len(candidates)))
-    return [candidates[int(place)] for place in chosen.round()]
+    chosen = np.linspace(0, len(possible) - 1, min(most, len(possible)))
+    return [possible[int(place)] for place in chosen.round()]
 
 
 def _seconds(run: StoredRun, length: int) -> float:
@@ -229,7 +241,7 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
 
 ANALYZER = Analyzer(
     name="stages",
-    version=1,
+    version=2,
     title="Stages of inference",
     needs=needs,
     plan=plan,

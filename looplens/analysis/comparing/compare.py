@@ -18,7 +18,7 @@ from looplens.analysis.comparing.differences import (
     differences_of,
     same_best_token,
 )
-from looplens.analysis.comparing.summaries import compare_summaries
+from looplens.analysis.comparing.summaries import PREDICTIONS, compare_summaries
 from looplens.analysis.comparing.variables import predictions, shared_variables
 from looplens.analysis.grouping import group_tokens
 from looplens.analysis.registry import ANALYZERS
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from looplens.store import StoredRun
 
 FEW_PROMPTS = 20
-PREDICTIONS = "predictions"
-"""Name under which readouts are compared token by token."""
-
 _SETTINGS = (
     ("model", lambda run: run.model_name),
     ("weights", lambda run: str(run.model.get("weights_digest", "unknown"))),
@@ -69,7 +66,8 @@ def compare(
     run_a, run_b : StoredRun
         The runs: two models, two checkpoints, or two settings. Differences are b - a.
     names : str or iterable of str, optional
-        Which analyses; by default all that both runs are expected to have.
+        Which analyses, ``"predictions"`` (the readout token by token) among them; by default all
+        that both runs are expected to have.
     by : str or None
         Column of `run_a` to repeat the comparison in groups of tokens; see `group_tokens`.
     n_boot, level, seed : int, float, int
@@ -104,7 +102,7 @@ def compare(
     agreements: list[Agreement] = []
     grouped: dict[str, list[Difference]] = {}
     skipped: dict[str, str] = {}
-    results = _results(run_a, run_b, wanted, names is not None, skipped)
+    results = _results(opened, pairs, wanted, names is not None, skipped)
     restarts_paired = _restarts_paired(run_a, run_b)
     for name, (found_a, found_b) in results.items():
         known = pairs.only(covered_tokens(found_a, run_a), covered_tokens(found_b, run_b))
@@ -136,7 +134,6 @@ def compare(
                     if inside.any():
                         rows = differences_of(name, shared, bootstrap, inside)
                         grouped.setdefault(label, []).extend(rows)
-    datasets = {name: found for name, found in results.items() if name != PREDICTIONS}
     return Comparison(
         a=opened[0],
         b=opened[1],
@@ -150,7 +147,7 @@ def compare(
         statistics=tuple(statistics),
         curves=tuple(curves),
         agreements=tuple(agreements),
-        summaries=compare_summaries(run_a, run_b, datasets, pairs, bootstrap),
+        summaries=compare_summaries(run_a, run_b, results, pairs, bootstrap),
         by=by,
         groups={label: tuple(rows) for label, rows in grouped.items()},
         notes=notes,
@@ -159,7 +156,10 @@ def compare(
 
 
 class _Remembering:
-    """A run that reads each stored analysis once: every draw sums up some of them again."""
+    """A run that looks at its files once: every draw sums up some analyses again.
+
+    It equals the run that it stands for, so that results in memory belong to both.
+    """
 
     def __init__(self, run: StoredRun) -> None:
         self._run = run
@@ -170,6 +170,12 @@ class _Remembering:
     @classmethod
     def of(cls, run: StoredRun) -> StoredRun:
         return cast("StoredRun", cls(run))
+
+    def __eq__(self, other: object) -> bool:
+        return other is self or other is self._run
+
+    def __hash__(self) -> int:
+        return hash(self._run)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._run, name)
@@ -191,19 +197,26 @@ def _wanted(names: str | Iterable[str] | None) -> list[str]:
                 f"Unknown analysis {name!r}; there are: {', '.join(known)}."
                 f"{near_matches(name, known)}"
             )
+    if "readout" in wanted:  # its numbers over the shared tokens are made from these
+        wanted.append(PREDICTIONS)
     return [name for name in known if name in wanted]
 
 
 def _results(
-    run_a: StoredRun, run_b: StoredRun, wanted: list[str], asked: bool, skipped: dict[str, str]
+    runs: tuple[StoredRun, StoredRun],
+    pairs: Alignment,
+    wanted: list[str],
+    asked: bool,
+    skipped: dict[str, str],
 ) -> dict[str, tuple[xr.Dataset, xr.Dataset]]:
     """Return the analyses of both runs; why others are left out goes into `skipped`."""
     from looplens.analysis.suite import get
 
+    run_a, run_b = runs
     results = {}
     for name in wanted:
         if name == PREDICTIONS:
-            one, other = predictions(run_a), predictions(run_b)
+            one, other = predictions(run_a, pairs.tokens_a), predictions(run_b, pairs.tokens_b)
             if one is not None and other is not None:
                 results[name] = one, other
             continue
@@ -231,7 +244,8 @@ def _notes(run_a: StoredRun, run_b: StoredRun, pairs: Alignment) -> tuple[str, .
         text = (
             f"{len(pairs.prompts_a)} prompts with {len(pairs.tokens_a)} tokens are in both runs "
             f"and are compared, of {run_a.n_prompts} prompts with {run_a.n_tokens} tokens and "
-            f"{run_b.n_prompts} with {run_b.n_tokens}. {pairs.difference}"
+            f"{run_b.n_prompts} with {run_b.n_tokens}. Numbers of the summaries without an "
+            f"interval are of whole runs. {pairs.difference}"
         )
         warnings.warn(text, stacklevel=3)
         notes.append(text)

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_RESOLUTION = 1e-6
+_UNITS_WITH_A_SCALE = ("state units", "operations")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
@@ -27,7 +30,8 @@ class Difference:
     difference, low, high : float
         b - a and its interval; NaN where no interval can be given.
     spread : float
-        Standard deviation over tokens, both runs together; 0 or NaN where there is none.
+        Standard deviation of the tokens of both runs together, what lies between the runs included;
+        NaN for a summary.
     tokens : int
         How many tokens the means are over; 0 for a summary.
     """
@@ -56,8 +60,23 @@ class Difference:
 
     @property
     def effect(self) -> float:
-        """The difference in units of `spread`; NaN without one."""
+        """The difference in units of `spread`, -2 to 2; NaN without one.
+
+        At 2 the runs share nothing: all tokens of one have one value, all of the other another.
+        """
         return self.difference / self.spread if self.spread > 0 else float("nan")
+
+    @property
+    def beyond_rounding(self) -> bool:
+        """Whether states that are stored in single precision can tell the two values apart.
+
+        A number without a scale of its own, such as a cosine, a share or a relative step, is known
+        to about 1e-6; one in units of the states, or in operations, to 1e-6 of itself.
+        """
+        scale = max(abs(self.a), abs(self.b))
+        if not any(word in self.units for word in _UNITS_WITH_A_SCALE):
+            scale = max(scale, 1.0)
+        return abs(self.difference) > _RESOLUTION * scale
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

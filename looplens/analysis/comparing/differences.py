@@ -42,7 +42,7 @@ def differences_of(
     prompt = shared.prompt if inside is None else shared.prompt[inside]
 
     def one(a: NDArray[np.float64], b: NDArray[np.float64], name: str, title: str, units: str):  # type: ignore[no-untyped-def]
-        return _difference(analysis, name, title, units, a, b, prompt, bootstrap)
+        return difference_of(analysis, name, title, units, a, b, prompt, bootstrap)
 
     if a.dtype.kind in "OU":
         levels = levels_of(np.concatenate([a.ravel(), b.ravel()])) or ()
@@ -57,14 +57,14 @@ def differences_of(
             for level in levels
         ]
         return [row for row in rows if row is not None]
-    rows = [one(_over_restarts(a), _over_restarts(b), name, title, shared.units)]
+    rows = [one(over_restarts(a), over_restarts(b), name, title, shared.units)]
     known_a, known_b = np.isfinite(a).mean(0), np.isfinite(b).mean(0)
     if (known_a != known_b).any():
         rows.append(one(known_a, known_b, f"{name}.known", f"share that is known: {title}", ""))
     return [row for row in rows if row is not None]
 
 
-def _difference(
+def difference_of(
     analysis: str,
     name: str,
     title: str,
@@ -92,7 +92,7 @@ def _difference(
         difference=float((b - a).mean()),
         low=float(low),
         high=float(high),
-        spread=float(np.sqrt((a.var() + b.var()) / 2)),
+        spread=float(np.concatenate([a, b]).std()),
         tokens=int(both.sum()),
     )
 
@@ -101,7 +101,7 @@ def curve_of(analysis: str, shared: Shared, bootstrap: PairedBootstrap) -> Curve
     """Return the means of a variable over tokens by iteration; None where nothing is known."""
     if shared.iteration is None or shared.a.dtype.kind in "OU":
         return None
-    a, b = _over_restarts(shared.a), _over_restarts(shared.b)
+    a, b = over_restarts(shared.a), over_restarts(shared.b)
     both = np.isfinite(a) & np.isfinite(b)
     if not both.any():
         return None
@@ -216,8 +216,8 @@ def _agreement(
     )
 
 
-def _over_restarts(values: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Mean over the first axis of what is finite; NaN where nothing is."""
+def over_restarts(values: NDArray[np.generic]) -> NDArray[np.float64]:
+    """Return the mean over the first axis of what is finite; NaN where nothing is."""
     known = np.isfinite(values)
     count = known.sum(0)
     total = np.where(known, values, 0.0).sum(0, dtype=np.float64)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from looplens.analysis.comparing.aligning import Alignment
 from looplens.analysis.comparing.bootstrap import PairedBootstrap
 from looplens.analysis.comparing.comparison import Difference
+from looplens.analysis.comparing.differences import difference_of, over_restarts
 from looplens.analysis.registry import ANALYZERS
 from looplens.analysis.running.coverage import covered_tokens
 
@@ -21,6 +24,15 @@ if TYPE_CHECKING:
 DRAWS = 200
 """Draws of prompts for the interval of a summary, which is made anew from each."""
 
+PREDICTIONS = "predictions"
+"""Name under which readouts are compared token by token."""
+
+# Ends of curves over a whole run, which can be made again from single tokens.
+_OF_TOKENS = {
+    "final_accuracy": "correct",
+    "final_entropy": "entropy",
+    "final_accuracy_per_gflop": "correct_per_gflop",
+}
 _MOST_BYTES = 50e6  # a draw copies the result; more than this and there are no intervals
 
 
@@ -38,28 +50,35 @@ def compare_summaries(
     run_a, run_b : StoredRun
         The runs.
     results : mapping of str to (Dataset, Dataset)
-        Their analyses.
+        Their analyses, and `PREDICTIONS`, which has no summary of its own: the final accuracy,
+        entropy and accuracy per cost of the readout are made from it, over the shared tokens.
     pairs : Alignment
-        The shared tokens; what a summary says of tokens is of these.
+        The shared tokens; what a summary says of tokens, or of prompts, is of these.
     bootstrap : PairedBootstrap
-        Draws the prompts. A number that does not depend on which tokens are looked at, and one of a
-        large result, has no interval.
+        Draws the prompts. A number that does not depend on which tokens or prompts are looked at,
+        such as one of a curve over a whole run, has no interval, nor has one of a large result.
     """
     rows = []
     for name, (found_a, found_b) in results.items():
         known = pairs.only(covered_tokens(found_a, run_a), covered_tokens(found_b, run_b))
-        if not len(known.prompt):
+        if name == PREDICTIONS or not len(known.prompt):
             continue
-        sides = ((run_a, found_a, known.tokens_a), (run_b, found_b, known.tokens_b))
-        whole = [_flat(name, run, found, tokens) for run, found, tokens in sides]
-        bounds = _intervals(name, sides, known.prompt, bootstrap, whole)
+        sides = (
+            _Side(name, run_a, found_a, known.tokens_a, pairs.prompts_a),
+            _Side(name, run_b, found_b, known.tokens_b, pairs.prompts_b),
+        )
+        everything = np.arange(len(known.prompt)), np.arange(bootstrap.prompts)
+        whole = [side.numbers(*everything) for side in sides]
+        bounds = _intervals(sides, known.prompt, bootstrap, whole)
+        made = _ends(results, pairs, bootstrap) if name == "readout" else {}
         for key, a in whole[0].items():
             if key in whole[1]:
                 b = whole[1][key]
                 low, high = bounds.get(key, (math.nan, math.nan))
                 title = key.replace("_", " ").replace(".", ": ")
                 rows.append(
-                    Difference(
+                    made.get(key)
+                    or Difference(
                         analysis=name,
                         name=key,
                         title=title,
@@ -73,41 +92,88 @@ def compare_summaries(
     return tuple(rows)
 
 
-def _flat(name: str, run: StoredRun, found: xr.Dataset, tokens: Any) -> dict[str, float]:
-    """Return the numbers of a summary over some tokens."""
-    if "token" in found.dims:
-        found = found.isel(token=tokens)
-    flat: dict[str, float] = {}
+def _ends(
+    results: Mapping[str, tuple[xr.Dataset, xr.Dataset]],
+    pairs: Alignment,
+    bootstrap: PairedBootstrap,
+) -> dict[str, Difference]:
+    """Return ends of the curves of the readout, each run at its own last iteration."""
+    if PREDICTIONS not in results:
+        return {}
+    found = {}
+    for key, variable in _OF_TOKENS.items():
+        if all(variable in side for side in results[PREDICTIONS]):
+            a, b = (
+                over_restarts(side[variable].values[:, tokens, -1])
+                for side, tokens in zip(
+                    results[PREDICTIONS], (pairs.tokens_a, pairs.tokens_b), strict=True
+                )
+            )
+            title = key.replace("_", " ")
+            row = difference_of("readout", key, title, "", a, b, pairs.prompt, bootstrap)
+            if row is not None:
+                # A summary has no spread over tokens.
+                found[key] = dataclasses.replace(row, spread=math.nan, tokens=0)
+    return found
 
-    def add(start: str, values: Mapping[str, Any]) -> None:
-        for key, value in values.items():
-            if isinstance(value, Mapping):
-                add(f"{start}{key}.", value)
-            elif isinstance(value, int | float | np.number):
-                flat[f"{start}{key}"] = float(value)
 
-    add("", ANALYZERS[name].summarize(found, run))
-    return flat
+class _Side:
+    """One run, and how the shared tokens and prompts are numbered in a result of it."""
+
+    def __init__(
+        self,
+        name: str,
+        run: StoredRun,
+        found: xr.Dataset,
+        tokens: NDArray[np.int_],
+        prompts: NDArray[np.int_],
+    ) -> None:
+        self.name, self.run, self.found, self.tokens = name, run, found, tokens
+        named = "prompt" in found.coords
+        there = found["prompt"].values.tolist() if named else range(found.sizes.get("prompt", 0))
+        place_of = {number: place for place, number in enumerate(there)}
+        self.prompts = np.array([place_of.get(number, -1) for number in prompts.tolist()])
+
+    def numbers(self, tokens: NDArray[np.int_], prompts: NDArray[np.int_]) -> dict[str, float]:
+        """Return the numbers of the summary over some of the shared tokens and prompts."""
+        found = self.found
+        if "token" in found.dims:
+            found = found.isel(token=self.tokens[tokens])
+        if "prompt" in found.dims:
+            places = self.prompts[prompts]
+            found = found.isel(prompt=places[places >= 0])
+            if not found.sizes["prompt"]:
+                return {}
+        flat: dict[str, float] = {}
+        _flatten("", ANALYZERS[self.name].summarize(found, self.run), flat)
+        return flat
+
+
+def _flatten(start: str, values: Mapping[str, Any], into: dict[str, float]) -> None:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            _flatten(f"{start}{key}.", value, into)
+        elif isinstance(value, int | float | np.number):
+            into[f"{start}{key}"] = float(value)
 
 
 def _intervals(
-    name: str,
-    sides: tuple[tuple[StoredRun, xr.Dataset, Any], ...],
-    prompt: Any,
+    sides: tuple[_Side, _Side],
+    prompt: NDArray[np.int_],
     bootstrap: PairedBootstrap,
     whole: list[dict[str, float]],
 ) -> dict[str, tuple[float, float]]:
-    large = any(found.nbytes > _MOST_BYTES for _, found, _ in sides)
-    if large or bootstrap.prompts < 2 or "token" not in sides[0][1].dims:
+    large = any(side.found.nbytes > _MOST_BYTES for side in sides)
+    if large or bootstrap.prompts < 2 or not {"token", "prompt"} & set(sides[0].found.dims):
         return {}
     of_prompt = [np.flatnonzero(prompt == number) for number in range(bootstrap.prompts)]
     keys = [key for key in whole[0] if key in whole[1]]
     drawn = np.full((DRAWS, len(keys)), np.nan)
     for place, prompts in enumerate(bootstrap.draws()[:DRAWS]):
-        taken = np.concatenate([of_prompt[prompt] for prompt in prompts])
-        if not len(taken):
+        tokens = np.concatenate([of_prompt[number] for number in prompts])
+        if not len(tokens):
             continue
-        one, other = (_flat(name, run, found, tokens[taken]) for run, found, tokens in sides)
+        one, other = (side.numbers(tokens, prompts) for side in sides)
         drawn[place] = [other.get(key, np.nan) - one.get(key, np.nan) for key in keys]
     moved = np.nanmax(drawn, axis=0, initial=-np.inf) > np.nanmin(drawn, axis=0, initial=np.inf)
     low, high = bootstrap.between(drawn, np.where(moved, 2, 0), (len(keys),))

@@ -166,8 +166,15 @@ def _paired(
     return a.isel(prompt=of_a), b.isel(prompt=of_b), shared, None
 
 
-def predictions(run: StoredRun) -> xr.Dataset | None:
+def predictions(run: StoredRun, tokens: NDArray[np.int_]) -> xr.Dataset | None:
     """Return what the readout says of each token and iteration; None without a readout.
+
+    Parameters
+    ----------
+    run : StoredRun
+        The run.
+    tokens : ndarray of int
+        The tokens that are compared: the cost of an answer is the mean over these.
 
     Returns
     -------
@@ -184,10 +191,10 @@ def predictions(run: StoredRun) -> xr.Dataset | None:
     names = ["topk_ids", "entropy", *(["target_rank", "target_logprob"] if targets.any() else [])]
     shape = (run.restarts, run.n_tokens, len(run.kept_iterations))
     whole = {name: np.full(shape, np.nan, dtype=np.float32) for name in names}
-    for tokens, part in readouts(source, tuple(names), rank=0):
+    for piece, part in readouts(source, tuple(names), rank=0):
         for name, values in part.items():
             target = name.startswith("target")
-            whole[name][:, tokens] = carried(values, part["topk_ids"]) if target else values
+            whole[name][:, piece] = carried(values, part["topk_ids"]) if target else values
     dims = ("restart", "token", "iteration")
     data = {"entropy": labelled(dims, whole["entropy"], "entropy of the prediction", "nat")}
     data["best_token"] = labelled(dims, whole["topk_ids"], "best token")
@@ -198,8 +205,9 @@ def predictions(run: StoredRun) -> xr.Dataset | None:
         logprob = np.where(targets[:, None], whole["target_logprob"], np.nan)
         data["target_logprob"] = labelled(dims, logprob, "log-probability of the target", "nat")
         cost = run_flops(run)
-        if cost is not None:
-            spent = cost.at(np.flatnonzero(targets)).mean().total(np.array(run.kept_iterations))
+        if cost is not None and targets[tokens].any():
+            judged = tokens[targets[tokens]]
+            spent = cost.at(judged).mean().total(np.array(run.kept_iterations))
             data["correct_per_gflop"] = labelled(
                 dims,
                 per_gflop(correct, spent / GIGA),

@@ -48,7 +48,8 @@ class TokenSums:
     def add(self, states: NDArray[np.floating]) -> None:
         """Take in states (..., token, iteration, d_model)."""
         self.count += states.shape[-3]
-        step = max(1, _NUMBERS_AT_ONCE // math.prod((*states.shape[:-3], *states.shape[-2:])))
+        each = math.prod((*states.shape[:-3], *states.shape[-2:]))
+        step = max(1, _NUMBERS_AT_ONCE // max(each, 1))
         for start in range(0, states.shape[-3], step):
             some = states[..., start : start + step, :, :].astype(np.float64)
             squares = np.vecdot(some, some)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -47,7 +48,7 @@ def prediction_settling(predicted: ArrayLike) -> Floats:
     return last + 1.0
 
 
-def carried(values: ArrayLike, predicted: ArrayLike) -> NDArray[np.generic]:
+def carried(values: ArrayLike, predicted: ArrayLike) -> NDArray[Any]:
     """Carry what belongs to the last prediction on to the iterations that did not run.
 
     A model that leaves the loop by itself, asked for more iterations, answers what it left with.

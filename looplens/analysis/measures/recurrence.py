@@ -16,8 +16,8 @@ from looplens.analysis.algebra.gram import TINY, Floats, lag_sums, polynomials, 
 from looplens.analysis.algebra.inputs import real_number
 from looplens.analysis.algebra.moments import moments_of
 from looplens.analysis.algebra.products import Moments
-from looplens.analysis.algebra.trajectories import as_trajectories
-from looplens.analysis.measures.steps import known_rounding, signal_end
+from looplens.analysis.algebra.trajectories import as_trajectories, tail_points
+from looplens.analysis.measures.steps import known_rounding, largest_floor
 from looplens.errors import InputError
 
 NUMBERS = (
@@ -39,7 +39,8 @@ _FINER = 8  # points of the spectrum for each one that the window resolves
 class Recurrence:
     """What `recurrence` measures in the last half of a record; ``...`` are the leading axes.
 
-    All are NaN where the window does not move by more than rounding.
+    All are NaN where the last quarter of the record stays within rounding of the last state: 50
+    rounding steps of the dtype, at most 1 % of the norm.
 
     Attributes
     ----------
@@ -142,8 +143,10 @@ def recurrence_of(
         assert part.tail is not None
         norm = np.sqrt(part.norm2[:, -1])
         size = np.sqrt(part.step2)
-        # A window that only rounds has structure too, but none of the model's.
-        moves = signal_end(size, norm, rounding) == size.shape[1]
+        # A window that only rounds has structure too, but none of the model's. Steps would not
+        # tell: a state that dwells in each of two places makes few.
+        away2 = part.from_last2[:, -tail_points(part.from_last2.shape[1]) - 1 :].max(1)
+        moves = np.sqrt(away2) > largest_floor(rounding) * norm
         if not moves.any():
             continue
         rows = part.rows[moves]

@@ -7,14 +7,13 @@ iterations. Numbers are taken over the signal only: from iteration 2 to where ro
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from looplens.analysis.algebra.gram import TINY, Floats
-from looplens.analysis.algebra.inputs import as_array, real_number
+from looplens.analysis.algebra.inputs import real_number
 from looplens.analysis.algebra.moments import moments_of
 from looplens.analysis.algebra.products import Moments
 from looplens.analysis.algebra.trajectories import as_trajectories, tail_points
@@ -192,11 +191,16 @@ def signal_end(size: Floats, norm: Floats, rounding: float) -> NDArray[np.int64]
     """
     steps = size.shape[-1]
     tail = np.median(size[:, -tail_points(steps) :], axis=1)
-    at_rest = tail <= min(_FLOOR_MULTIPLE * rounding, _LARGEST_FLOOR) * norm
+    at_rest = tail <= largest_floor(rounding) * norm
     end, _ = signal_rate(size, rounding * norm)
     # Without any step above the floor `signal_rate` takes all of them; at rest that is none.
     none = ~(size > 3.0 * np.maximum(tail, rounding * norm)[:, None]).any(1)
     return np.where(at_rest, np.where(none, 0, end), steps)
+
+
+def largest_floor(rounding: float) -> float:
+    """Motion over the norm that may still be rounding."""
+    return min(_FLOOR_MULTIPLE * rounding, _LARGEST_FLOOR)
 
 
 def _over_signal(
@@ -223,74 +227,3 @@ def _over_signal(
         "straightness": np.minimum(np.sqrt(chord2) / np.maximum(arc, TINY), 1.0),
     }
     return {name: np.where(few, np.nan, values) for name, values in found.items()}
-
-
-def two_scale_ratio(layers: ArrayLike, *, rounding: float | None = None) -> Floats:
-    """Jump from one layer to the next over the mean step of the layer between loops.
-
-    r_l = |x_{l+1}(T) - x_l(T)| / mean over t of |x_l(t) - x_l(t-1)|, over the signal of the layer.
-    In the source a group is a set of layers that is looped for itself, and the jump leads from its
-    last loop to the next group. Here all layers are looped together, so a group is one layer: its
-    loop is its own state from one iteration to the next, and the jump leads to the next layer.
-
-    Parameters
-    ----------
-    layers : array_like, shape (..., layer, iteration 1..T, d_model)
-        Residual stream after each layer.
-    rounding : float, optional
-        Relative step that rounding alone shows; by default that of the dtype of the array.
-
-    Returns
-    -------
-    ndarray, shape (..., layer - 1)
-        NaN where a layer never moves by more than rounding.
-
-    Raises
-    ------
-    InputError
-        For fewer than two layers or three iterations.
-
-    References
-    ----------
-    Pappone, Crisostomi and Rodolà 2025, arXiv:2509.23314 (DLR), as summarised by others; its text
-    was not read.
-    """
-    array = as_array(layers, ("layer", "iteration", "d_model"), name="layers")
-    *leading, n_layers, length, d_model = array.shape
-    if n_layers < 2 or length < 3:
-        raise InputError(
-            "The two-scale ratio needs at least two layers and three iterations; got "
-            f"{n_layers} and {length}."
-        )
-    flat = array.reshape(-1, n_layers, length, d_model)
-    smallest = known_rounding(flat.dtype, rounding)
-    parts = [moments_of(np.ascontiguousarray(flat[:, layer])) for layer in range(n_layers)]
-    return two_scale_of(parts, (len(flat), d_model), smallest).reshape(*leading, n_layers - 1)
-
-
-def two_scale_of(
-    layers: Sequence[list[Moments]], shape: tuple[int, int], rounding: float
-) -> Floats:
-    """Two-scale ratios (count, layer - 1) from the products of the layers of `count` trajectories.
-
-    ``shape`` is (count, d_model); ``rounding`` the relative step that rounding alone shows.
-    """
-    count, d_model = shape
-    last = np.full((len(layers), count, d_model), np.nan)
-    step = np.full((len(layers), count), np.nan)
-    for number, parts in enumerate(layers):
-        for part in parts:
-            last[number, part.rows] = part.last * part.scale[:, None]
-            step[number, part.rows] = mean_step(part, rounding)
-    return (np.linalg.norm(np.diff(last, axis=0), axis=-1) / step[:-1]).T
-
-
-def mean_step(part: Moments, rounding: float) -> Floats:
-    """Mean step norm over the signal, without the first step, (b,); NaN without any signal."""
-    size = np.sqrt(part.step2)
-    end = signal_end(size, np.sqrt(part.norm2[:, -1]), rounding)
-    number = np.arange(1, size.shape[1] + 1)
-    inside = (number >= 2) & (number <= end[:, None])
-    count = inside.sum(1)
-    total = np.where(inside, size, 0.0).sum(1) * part.scale
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

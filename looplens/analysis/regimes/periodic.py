@@ -26,6 +26,7 @@ from looplens.analysis.algebra.gram import (
 )
 
 LONGEST_FOLD = 32
+NOT_WHITE = 0.5  # no noise has a larger autocorrelation
 # Decay over the whole window that the strongest harmonic may have (natural logarithm).
 _DAMPINGS = np.array([-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
 
@@ -35,7 +36,9 @@ class PeriodicFit:
     """One periodic model of each window; arrays of shape (b,).
 
     ``residual`` is the share of the detrended variance that is left, divided by the share of
-    degrees of freedom left; ``growth`` the relative change of the amplitude per iteration.
+    degrees of freedom left; ``growth`` the relative change of the amplitude per iteration;
+    ``along`` the share that lies along the directions of the fitted motion beyond what noise would
+    put there (`_along`), 0 where it was not asked for.
     """
 
     period: Floats
@@ -44,6 +47,7 @@ class PeriodicFit:
     whiteness: Floats
     isotropy: Floats
     residual_trend: Floats
+    along: Floats
 
 
 @lru_cache(maxsize=32)
@@ -83,12 +87,15 @@ def _phases(n: int, period: int) -> Floats:
     return joint[:, 2:]
 
 
-def fold(gram: Floats, detrended: Floats, d_model: int, below: float) -> PeriodicFit:
+def fold(
+    gram: Floats, detrended: Floats, d_model: int, *, above: float, below: float
+) -> PeriodicFit:
     """Best integer period; of periods that fit about equally well, the smallest.
 
     Multiples of a period fit at least as well as the period itself, so an argmin would report
     4, 6, .. 22 for an exact alternation. What is left over is only looked at where it is less than
-    the share `below`; elsewhere it counts as neither white nor fading.
+    the share `below`; elsewhere it counts as neither white nor fading. Where it lies is only asked
+    of more than the share `above`, which has to be noise, and not of what cannot be.
     """
     from looplens.analysis.algebra import sums  # see `leftover`
 
@@ -108,6 +115,7 @@ def fold(gram: Floats, detrended: Floats, d_model: int, below: float) -> Periodi
         numerator, denominator = flat[rows] @ slope[number], flat[rows] @ amplitude[number]
         growth[rows] = numerator / np.maximum(denominator, TINY)
     white, full, trend = np.full(b, np.inf), np.zeros(b), np.full(b, np.inf)
+    along = np.zeros(b)
     rows = np.flatnonzero(residual < below)
     if len(rows):
         turns = periods[best[rows]]
@@ -117,6 +125,13 @@ def fold(gram: Floats, detrended: Floats, d_model: int, below: float) -> Periodi
         white[rows] = whiteness(left, removed[best[rows]])
         full[rows] = isotropy(left, d_model, n - 1 - turns)
         trend[rows] = _trend(left)
+        noisy = (residual[rows] > above) & (white[rows] < NOT_WHITE)
+        for turn in np.unique(turns[noisy]):
+            here = np.flatnonzero(noisy & (turns == turn))
+            columns = _phases(n, int(turn)).T[None]
+            along[rows[here]] = _along(
+                detrended[rows[here]], columns, left.trace[here], n - 1 - int(turn), d_model
+            )
     return PeriodicFit(
         period=periods[best].astype(np.float64),
         residual=residual,
@@ -124,7 +139,27 @@ def fold(gram: Floats, detrended: Floats, d_model: int, below: float) -> Periodi
         whiteness=white,
         isotropy=full,
         residual_trend=trend,
+        along=along,
     )
+
+
+def _along(gram: Floats, columns: Floats, left: Floats, degrees: int, d_model: int) -> Floats:
+    """Share of the variance that a fit leaves along the motion it found, beyond noise, shape (b,).
+
+    With P the projection on the fitted columns and Q = 1 - P, white noise gives
+    ``|Q G P|^2 / (tr(Q G Q) tr(P G P) / d)`` the mean 1, and chi-squared over `degrees` at the
+    most; up to four standard deviations beyond, it is taken for noise. Chaos in narrow bands is left where the motion is,
+    noise in all directions alike, so that this sees it under noise of many times its size.
+    """
+    total = np.maximum(np.trace(gram, axis1=1, axis2=2), TINY)
+    cross = columns @ gram
+    inside = cross @ np.swapaxes(columns, 1, 2)
+    found = np.maximum(np.trace(inside, axis1=1, axis2=2), TINY)
+    outside = np.maximum((cross**2).sum((1, 2)) - (inside**2).sum((1, 2)), 0.0)
+    chance = np.maximum(left, 0.0) / d_model
+    share = outside / found
+    sure = share > (1 + 4 * np.sqrt(2 / max(degrees, 1))) * chance
+    return np.where(sure, share - chance, 0.0) / total * (gram.shape[1] - 2) / max(degrees, 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,12 +167,14 @@ class Remainder:
     """What the fits of b windows have left so far, to go on from.
 
     ``left`` (b, n, n) is the Gram matrix without what was fitted, ``basis`` (b, k, n) the
-    orthonormal columns that were, as rows, and ``total`` (b,) the detrended variance of the window.
+    orthonormal columns that were, as rows, ``total`` (b,) the detrended variance of the window, and
+    ``whole`` (b, n, n) its Gram matrix.
     """
 
     left: Floats
     basis: Floats
     total: Floats
+    whole: Floats
 
 
 def harmonic(detrended: Floats, d_model: int) -> tuple[PeriodicFit, Remainder]:
@@ -154,12 +191,14 @@ def harmonic(detrended: Floats, d_model: int) -> tuple[PeriodicFit, Remainder]:
     basis[:, :2] = polynomials(n)[:, :2].T
     omega, damping = np.empty(b), np.empty(b)
     kernels.first_harmonic(left, basis, *_cosines(n), _DAMPINGS / n, omega, damping)
-    rest = Remainder(left=left, basis=basis, total=total)
+    rest = Remainder(left=left, basis=basis, total=total, whole=detrended)
     return _report(rest, d_model, 2 * np.pi / omega, -damping), rest
 
 
-def more_harmonics(rest: Remainder, first: PeriodicFit, d_model: int, count: int) -> PeriodicFit:
-    """Add undamped harmonics to the one that was fitted, up to `count`, at peaks of what is left.
+def more_harmonics(
+    rest: Remainder, first: PeriodicFit, d_model: int, count: int
+) -> tuple[PeriodicFit, Remainder]:
+    """Add undamped harmonics to those that were fitted, up to `count`, at peaks of what is left.
 
     The frequency of each is refined by least squares; period and growth stay those of the first.
     """
@@ -170,8 +209,8 @@ def more_harmonics(rest: Remainder, first: PeriodicFit, d_model: int, count: int
     basis = np.empty((b, 2 + 2 * min(count, n // 3 - 1), n))
     basis[:, :fitted] = rest.basis
     kernels.further_harmonics(left, basis, fitted, *_cosines(n))
-    rest = Remainder(left=left, basis=basis, total=rest.total)
-    return _report(rest, d_model, first.period, first.growth)
+    rest = Remainder(left=left, basis=basis, total=rest.total, whole=rest.whole)
+    return _report(rest, d_model, first.period, first.growth), rest
 
 
 def _report(rest: Remainder, d_model: int, period: Floats, growth: Floats) -> PeriodicFit:
@@ -187,6 +226,7 @@ def _report(rest: Remainder, d_model: int, period: Floats, growth: Floats) -> Pe
         whiteness=whiteness(left, column_lag_sums(np.swapaxes(rest.basis, 1, 2))),
         residual_trend=_trend(left),
         isotropy=isotropy(left, d_model, degrees),
+        along=_along(rest.whole, rest.basis[:, 2:], left.trace, degrees, d_model),
     )
 
 

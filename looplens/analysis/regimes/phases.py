@@ -29,7 +29,8 @@ class PhaseFit:
     variance that white noise gives it. ``whiteness`` and ``isotropy`` compare the errors with those
     of white noise, as in `gram`; ``corners`` is the part of `residual` that errors beyond those of
     noise make up, and ``late`` is `residual` in the last third over that of the whole window.
-    ``gap`` is the mean square distance of the two neighbours over that of two states taken at
+    ``along`` is the share that lies along the directions of the motion beyond what noise would put
+    there, 0 where that is not asked for. ``gap`` is the mean square distance of the two neighbours over that of two states taken at
     random, less what noise adds: small where states in the order of their phase are one curve.
     """
 
@@ -40,10 +41,17 @@ class PhaseFit:
     corners: Floats
     late: Floats
     gap: Floats
+    along: Floats
 
 
-def phase_fit(centred: Floats, starts: Floats, d_model: int) -> PhaseFit:
-    """Predict states by phase, at the best frequency near the `starts` (b, k) of each window."""
+def phase_fit(
+    centred: Floats, starts: Floats, d_model: int, *, noisy: tuple[float, float]
+) -> PhaseFit:
+    """Predict states by phase, at the best frequency near the `starts` (b, k) of each window.
+
+    Only errors whose share lies between the two numbers `noisy` are compared with white noise;
+    smaller ones need not be noise, and larger ones are too large for it.
+    """
     from looplens.analysis.regimes import phase_kernels as kernels  # see `leftover`
 
     b, n, _ = centred.shape
@@ -57,6 +65,7 @@ def phase_fit(centred: Floats, starts: Floats, d_model: int) -> PhaseFit:
         corners=np.full(b, np.inf),
         late=np.full(b, np.inf),
         gap=np.full(b, np.inf),
+        along=np.zeros(b),
     )
     before, after = np.empty(n, np.int64), np.empty(n, np.int64)
     weight, errors = np.empty(n), np.empty(n)
@@ -72,16 +81,18 @@ def phase_fit(centred: Floats, starts: Floats, d_model: int) -> PhaseFit:
         square = np.diagonal(gram)
         gaps = square[before] + square[after] - 2 * gram[before, after]
         fit.gap[row] = gaps.mean() / (2 * mean) - fit.residual[row]
+        if usual.mean() < 0.7 or not noisy[0] <= fit.residual[row] < noisy[1]:
+            continue
         filtered = np.eye(n)
         np.add.at(filtered, (every, before), -weight)
         np.add.at(filtered, (every, after), weight - 1)
-        if usual.mean() < 0.7:
-            continue
         kept = every[usual]
         fit.corners[row] = (errors.mean() - errors[kept].mean()) / mean
         filtered = filtered[kept]
         left, noise = filtered @ gram @ filtered.T, filtered @ filtered.T
         fit.whiteness[row], fit.isotropy[row] = _against_noise(left, noise, kept, d_model)
+        excess = _along(filtered @ gram, left, noise, gram, d_model)
+        fit.along[row] = excess * fit.residual[row] / d_model
     return fit
 
 
@@ -104,6 +115,23 @@ def bends(straight: Floats, period: int, turns: int) -> float:
     errors, every = np.empty(period), np.arange(period)
     kernels.errors_of(gram, np.roll(every, 1), np.roll(every, -1), np.full(period, 0.5), errors)
     return float(errors.mean() / max(np.trace(gram) / period, TINY))
+
+
+def _along(
+    cross: Floats, left: Floats, noise: Floats, gram: Floats, d_model: int
+) -> float:
+    """Variance of errors along the motion, over that of white noise in one dimension, less 1.
+
+    For errors F X and white noise of variance s^2, |F G|^2 has the mean
+    ``tr(F F') s^2 (tr G + s^2 d (d + 1))``. Up to four standard deviations it is noise: 0. See
+    `periodic`.
+    """
+    degrees = max(float(np.trace(noise)), TINY)
+    variance = float(np.trace(left)) / (degrees * d_model)
+    mean = degrees * variance * (np.trace(gram) + variance * d_model * (d_model + 1))
+    ratio = float((cross**2).sum()) / max(mean, TINY)
+    # A state takes part in the errors of its neighbours too, so that half of them are independent.
+    return ratio - 1 if ratio > 1 + 4 * (4 / len(left)) ** 0.5 else 0.0
 
 
 def _against_noise(left: Floats, noise: Floats, rows: NDArray, d_model: int) -> tuple[float, float]:

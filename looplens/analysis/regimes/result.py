@@ -88,8 +88,8 @@ class Regimes:
         Number of the last state, from 0, that was reached by a step of more than three floors.
     p_value : ndarray of float64
         Share of surrogates that recur as well (orbits and unresolved motion) or are as straight
-        (sliders), see `surrogates`; NaN for fixed points, where states are not finite, and without
-        surrogates.
+        (sliders), see the page on surrogates; NaN for fixed points, where states are not finite,
+        and without surrogates. Of n trajectories without order, n / 20 have one of at most 0.05.
     scores : dict of str to ndarray of float64
         Measurements in the long window: ``settled_ratio`` (spread over the distance of earlier
         states), ``linear_share``, ``drift_cosine``, ``drift_exponent`` (steps shrink like t^-q) and

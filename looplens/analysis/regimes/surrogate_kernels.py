@@ -102,3 +102,72 @@ def shuffled(grams: Floats, orders: NDArray[np.int64], counts: Floats) -> None:
         for s in range(orders.shape[0]):
             if dip_of_gram(grams[row], orders[s]) <= least:
                 counts[row] += 1.0
+
+
+@compiled
+def _straightness(path: Floats, found: Floats) -> None:
+    """Way over path of a path (n, d) and of its means over blocks; see `surrogates`."""
+    n, d = path.shape
+    first, before, mean = np.empty(d), np.empty(d), np.empty(d)
+    size = 1
+    for k in range(found.shape[0]):
+        start = n - (n // size) * size
+        length = 0.0
+        for block in range(n // size):
+            mean[:] = 0.0
+            for t in range(start + block * size, start + (block + 1) * size):
+                mean += path[t]
+            mean /= size
+            if block == 0:
+                first[:] = mean
+            else:
+                length += np.sqrt(((mean - before) ** 2).sum())
+            before[:] = mean
+        found[k] = np.sqrt(((before - first) ** 2).sum()) / max(length, 1e-300)
+        size *= 2
+
+
+@compiled
+def straight(sizes: Floats, own: Floats, draws: Floats, counts: Floats) -> None:
+    """Count surrogates of random directions that are as exceptionally straight.
+
+    Parameters
+    ----------
+    sizes : ndarray, shape (b, n - 1)
+        Step sizes.
+    own : ndarray, shape (b, scale)
+        Straightness of the trajectories.
+    draws : ndarray, shape (surrogate, n - 1, d)
+        Normal numbers.
+    counts : ndarray, shape (b,)
+        Takes the result.
+    """
+    count, n, d = draws.shape
+    scales = own.shape[1]
+    path, found = np.empty((n + 1, d)), np.empty((count + 1, scales))
+    path[0] = 0.0
+    for row in range(sizes.shape[0]):
+        for s in range(count):
+            for t in range(n):
+                size = 0.0
+                for k in range(d):
+                    size += draws[s, t, k] * draws[s, t, k]
+                share = sizes[row, t] / np.sqrt(size)
+                for k in range(d):
+                    path[t + 1, k] = path[t, k] + share * draws[s, t, k]
+            _straightness(path, found[s])
+        found[count] = own[row]
+        rank = np.full(count + 1, count + 2)
+        for k in range(scales):
+            order = np.argsort(found[:, k])
+            for place in range(count + 1):
+                # How many are at least as straight; rounding is no difference.
+                least = place
+                value = found[order[place], k] * (1 - 1e-9)
+                while least > 0 and found[order[least - 1], k] >= value:
+                    least -= 1
+                rank[order[place]] = min(rank[order[place]], count + 1 - least)
+        counts[row] = 0.0
+        for s in range(count):
+            if rank[s] <= rank[count]:
+                counts[row] += 1.0

@@ -24,7 +24,10 @@ from looplens.analysis.regimes.tail import Tail
 
 MOST_DIMENSIONS = 4
 SHORT = 48  # states at the end that do unless a period is longer than half: cost grows as n^2
-_ANTIPODAL = -0.9  # mean cosine of successive states about the centre: nothing is left to turn
+FEWEST_BLOCKS = 5  # whose means show whether a path is straight
+# Mean cosine between the directions of successive states from the centre where distances and steps
+# leave nothing to turn: on opposite sides of it, or on a line through it.
+_ANTIPODAL, _ON_A_LINE = -0.9, 0.9
 
 
 @lru_cache(maxsize=16)
@@ -52,9 +55,10 @@ def p_values(tail: Tail, drifting: np.ndarray, *, surrogates: int = 99, seed: in
     tail : Tail
         Windows of b trajectories.
     drifting : ndarray of bool, shape (b,)
-        True: the statistic is straightness, ``|sum of steps| / sum of |step|``. False: it is the
-        depth of the dip of recurrence, the least ratio of the mean square displacement at a lag to
-        the largest at any smaller lag, over lags 2 to n / 2.
+        True: the statistic is straightness, ``|sum of steps| / sum of |step|``, of the states and
+        of their means over blocks of 2, 4, 8 and 16, the most exceptional of these by its rank.
+        False: it is the depth of the dip of recurrence, the least ratio of the mean square
+        displacement at a lag to the largest at any smaller lag, over lags 2 to n / 2.
     surrogates : int
         How many; the least p-value is ``1 / (surrogates + 1)``.
     seed : int
@@ -63,13 +67,20 @@ def p_values(tail: Tail, drifting: np.ndarray, *, surrogates: int = 99, seed: in
     Returns
     -------
     ndarray, shape (b,)
-        ``(1 + count) / (1 + surrogates)``. Uniform under the null hypothesis.
+        ``(1 + count) / (1 + surrogates)``. Uniform under its null hypothesis: steps in random
+        directions, or random azimuths about the mean of the window, in at most `MOST_DIMENSIONS`
+        dimensions. In more of them small values are rarer than that, and so they are of few states
+        that turn slowly, whose mean is not the centre that they turn about.
 
     Notes
     -----
-    Where successive states lie on opposite sides of the centre (alternations), distances and steps
-    already fix the motion and leave no azimuth to turn; those surrogates are the same states in a
-    random order.
+    Means over blocks see a drift under noise that makes up most of each step, or beside a rotation.
+    Ranks are taken among the trajectory and its surrogates together, and the least rank of each is
+    compared, so that looking at several blocks costs nothing but power.
+
+    Where successive states lie on opposite sides of the centre (alternations), or on a line through
+    it, distances and steps already fix the motion and leave no azimuth to turn; those surrogates
+    are the same states in a random order.
     """
     from looplens.analysis.regimes import surrogate_kernels as kernels  # see `leftover`
 
@@ -84,24 +95,27 @@ def p_values(tail: Tail, drifting: np.ndarray, *, surrogates: int = 99, seed: in
     radius = np.sqrt(np.maximum(np.diagonal(centred, axis1=1, axis2=2), 0.0))
     near = np.diagonal(centred, offset=1, axis1=1, axis2=2)
     cosine = np.clip(near / np.maximum(radius[:, 1:] * radius[:, :-1], TINY), -1.0, 1.0)
-    antipodal = ~drifting & (cosine.mean(1) < _ANTIPODAL)
+    settled = (cosine.mean(1) < _ANTIPODAL) | (
+        (dims == 1) & (np.abs(cosine).mean(1) > _ON_A_LINE)
+    )
     count = np.zeros(b)
-    for number in range(2, MOST_DIMENSIONS + 1):
-        draws = _draws(surrogates, n, number, seed)
+    for number in range(1, MOST_DIMENSIONS + 1):
         rows = np.flatnonzero(drifting & (dims == number))
         if len(rows):
             size = np.sqrt(np.maximum(np.diagonal(step[rows], axis1=1, axis2=2), 0.0))
-            unit = draws[:, 1:] / np.linalg.norm(draws[:, 1:], axis=-1, keepdims=True)
-            ends = np.einsum("bt,std->bsd", size, unit)
-            own = step[rows].sum((1, 2))
-            count[rows] = ((ends**2).sum(-1) >= own[:, None] * (1 - 1e-9)).sum(1)
-        rows = np.flatnonzero(~drifting & ~antipodal & (dims == number))
+            draws = _draws(surrogates, n, number, seed)
+            kernels.straight(
+                size, straightness(centred[rows]), draws[:, 1:], part := np.empty(len(rows))
+            )
+            count[rows] = part
+        rows = np.flatnonzero(~drifting & ~settled & (np.maximum(dims, 2) == number))
         if len(rows):
+            draws = _draws(surrogates, n, number, seed)
             kernels.turned(
                 centred[rows], radius[rows], cosine[rows], draws, part := np.empty(len(rows))
             )
             count[rows] = part
-    rows = np.flatnonzero(antipodal)
+    rows = np.flatnonzero(~drifting & settled)
     if len(rows):
         part = np.empty(len(rows))
         kernels.shuffled(centred[rows], _orders(surrogates, n, seed), part)
@@ -109,8 +123,30 @@ def p_values(tail: Tail, drifting: np.ndarray, *, surrogates: int = 99, seed: in
     return (1 + count) / (1 + surrogates)
 
 
+def straightness(gram: Floats) -> Floats:
+    """Way over path of states and of their means over blocks, (b, n, n) to (b, scale).
+
+    Blocks of 1, 2, 4, 8 and 16 states that end with the last one, while there are
+    `FEWEST_BLOCKS` of them.
+    """
+    b, n, _ = gram.shape
+    found = []
+    for size in (1, 2, 4, 8, 16):
+        blocks = n // size
+        if size > 1 and blocks < FEWEST_BLOCKS:
+            break
+        last = gram[:, n - blocks * size :, n - blocks * size :]
+        mean = last.reshape(b, blocks, size, blocks, size).mean((2, 4))
+        square = np.diagonal(mean, axis1=1, axis2=2)
+        near = np.diagonal(mean, offset=1, axis1=1, axis2=2)
+        steps = np.sqrt(np.maximum(square[:, 1:] + square[:, :-1] - 2 * near, 0.0))
+        ends = np.sqrt(np.maximum(square[:, 0] + square[:, -1] - 2 * mean[:, 0, -1], 0.0))
+        found.append(ends / np.maximum(steps.sum(1), TINY))
+    return np.stack(found, axis=1)
+
+
 def _dimensions(gram: Floats) -> np.ndarray:
-    """Participation ratio of the motion, rounded, from 2 to `MOST_DIMENSIONS`."""
+    """Participation ratio of the motion, rounded, from 1 to `MOST_DIMENSIONS`."""
     trace = np.trace(gram, axis1=1, axis2=2)
     ratio = trace**2 / np.maximum((gram**2).sum((1, 2)), TINY)
-    return np.clip(np.round(ratio), 2, MOST_DIMENSIONS).astype(np.int64)
+    return np.clip(np.round(ratio), 1, MOST_DIMENSIONS).astype(np.int64)

@@ -153,7 +153,7 @@ class RegimeThresholds:
 
         Short records show little of how it slows: of 16 states, a decay whose steps have halved.
         """
-        return self.summable_exponent - 14 / states
+        return self.summable_exponent - min((20 / states) ** 1.35, 1.0)
 
     @classmethod
     def from_keywords(cls, **values: float) -> RegimeThresholds:

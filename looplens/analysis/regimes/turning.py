@@ -106,7 +106,13 @@ def turning_of(window: Window, rows: NDArray[np.int64], limits: RegimeThresholds
     if not len(rows):
         return turning
     straight, d_model = window.straight[rows], window.d_model
-    folded = fold(window.centred[rows], straight, d_model, limits.decaying_residual)
+    folded = fold(
+        window.centred[rows],
+        straight,
+        d_model,
+        above=limits.periodic_residual,
+        below=limits.decaying_residual,
+    )
     single, rest = harmonic(straight, d_model)
     turning.end_motion[rows] = end_motion_beside(window, single, rows)
     turning.single[rows] = single.residual
@@ -123,7 +129,7 @@ def turning_of(window: Window, rows: NDArray[np.int64], limits: RegimeThresholds
     left = np.flatnonzero((cost * _PENALTY[:2]).min(0) > _EQUALLY_GOOD * _PENALTY[2])
     several, lag, few = _several(straight, left, rest, single, d_model, limits)
     fits.append(several)
-    cost = np.concatenate([cost, _cost(several, limits, size)[None]]) * _PENALTY
+    cost = np.concatenate([cost, _cost(several, limits, size, stiff=False)[None]]) * _PENALTY
     choice = cost.argmin(0)
     near = np.abs(folded.period / single.period - 1) < 0.03
     choice = np.where((choice == 1) & near & (cost[0] < 2 * cost[1]), 0, choice)
@@ -195,11 +201,15 @@ def _of_any_shape(
     # The strongest turn may be the second or third harmonic of the cycle.
     starts = np.stack([1 / strongest, 0.5 / strongest, 1 / (3 * strongest), 1 / lag], axis=1)
     # About the mean and not about a line, which tilts a cycle that is cut off within a turn.
-    fit = phase_fit(window.centred[rows], starts, window.d_model)
+    noisy = (limits.shape_residual, limits.noisy_residual)
+    fit = phase_fit(window.centred[rows], starts, window.d_model, noisy=noisy)
     white = _white(fit, limits, (window.points, window.d_model))
     hit = fit.residual < limits.shape_residual
     hit |= (
-        (fit.residual < limits.noisy_residual) & (fit.corners < 2 * limits.shape_residual) & white
+        (fit.residual < limits.noisy_residual)
+        & (fit.corners < 2 * limits.shape_residual)
+        & (fit.along < limits.shape_residual)
+        & white
     )
     hit &= (fit.late < 3) & (fit.gap < limits.shape_gap)
     growth = _steadiest(np.full(len(rows), np.inf), window, rows, fit.residual)
@@ -246,21 +256,27 @@ def _several(
     few = np.zeros(len(straight), dtype=bool)
     b = len(straight)
     worst = {"residual": np.inf, "whiteness": np.inf, "isotropy": 0.0, "residual_trend": np.inf}
+    worst["along"] = np.inf
     values = {name: np.full(b, value) for name, value in worst.items()}
     lag = single.period.copy()
     lag[rows] = recurrence_lag(straight[rows]) if len(rows) else lag[rows]
+    part = _of(rest, rows)
     for count in FEW_AND_MANY:
         if not len(rows):
             break
-        part = Remainder(left=rest.left[rows], basis=rest.basis[rows], total=rest.total[rows])
         first = PeriodicFit(**{name: getattr(single, name)[rows] for name in PeriodicFit.__slots__})
-        fit = more_harmonics(part, first, d_model, count)
+        fit, part = more_harmonics(part, first, d_model, count)
         for name in worst:
             values[name][rows] = getattr(fit, name)
-        done = np.isfinite(_cost(fit, limits, size))
+        done = np.isfinite(_cost(fit, limits, size, stiff=False))
         few[rows[done]] = count == FEW_AND_MANY[0]
-        rows = rows[~done]
+        rows, part = rows[~done], _of(part, ~done)
     return PeriodicFit(period=single.period, growth=single.growth, **values), lag, few
+
+
+def _of(rest: Remainder, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Remainder:
+    """Return what is left of some windows."""
+    return Remainder(**{name: getattr(rest, name)[rows] for name in Remainder.__slots__})
 
 
 def _white(
@@ -272,14 +288,21 @@ def _white(
     )
 
 
-def _cost(fit: PeriodicFit, limits: RegimeThresholds, size: tuple[int, int]) -> Floats:
-    """Return what a model leaves, not penalised for parameters; infinite if not accepted."""
+def _cost(
+    fit: PeriodicFit, limits: RegimeThresholds, size: tuple[int, int], *, stiff: bool = True
+) -> Floats:
+    """Return what a model leaves, not penalised for parameters; infinite if not accepted.
+
+    Beside a transient only a stiff model is: several harmonics follow chaos that is nearly periodic
+    for a while, and leave what looks like the end of a transient.
+    """
     second = 2 * fit.residual / (1 + 1 / np.maximum(fit.residual_trend, TINY))
-    fading = (fit.residual_trend < limits.fading) & (second < 3 * limits.periodic_residual)
+    fading = stiff & (fit.residual_trend < limits.fading) & (second < 3 * limits.periodic_residual)
+    aside = fit.along < limits.periodic_residual  # noise does not keep to the motion's directions
     accepted = (
         (fit.residual < limits.periodic_residual)
         | ((fit.residual < limits.fading_residual) & fading)
-        | ((fit.residual < limits.decaying_residual) & _white(fit, limits, size))
+        | ((fit.residual < limits.decaying_residual) & _white(fit, limits, size) & aside)
     )
     return np.where(accepted, np.maximum(fit.residual, _EQUALLY_GOOD), np.inf)
 

@@ -35,7 +35,7 @@ def groups(material: Material) -> Section | None:
     if left:
         text += f" Not shown: {', '.join(left)} (looplens analyze --by)."
     return Section(
-        key="groups", title="By what came with the tokens", text=(text,), tables=tuple(tables)
+        key="groups", title="Groups of tokens", text=(text,), tables=tuple(tables)
     )
 
 

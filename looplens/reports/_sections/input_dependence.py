@@ -9,10 +9,10 @@ from looplens.reports._report import Fact, Picture, Section
 
 
 def input_dependence(material: Material) -> Section | None:
-    """Return the section on input dependence; None with a single prompt or restart."""
-    if "input_dependence" not in material:
-        return None
+    """Return the section on input dependence; None without different inputs, or restarts."""
     value = material.number
+    if "input_dependence" not in material or not value("input_dependence", "n_positions"):
+        return None
     position = value("input_dependence", "min_share_position")
     return Section(
         key="input_dependence",

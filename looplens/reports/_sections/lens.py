@@ -23,7 +23,10 @@ def lens(material: Material) -> Section | None:
         for layer in results["layer"].values
     )
     iteration = int(results["iteration"].values[-1])
-    difference = float(results.attrs["self_check_difference"])
+    difference = results.attrs["self_check_difference"]
+    note = "the coda lens at the end of the loop against the model's own logits"
+    if difference is not None:
+        note += f"; largest difference {number(difference)} nats"
     return Section(
         key="lens",
         title="Lenses",
@@ -36,8 +39,7 @@ def lens(material: Material) -> Section | None:
             Fact(
                 label="Self-check",
                 value=str(results.attrs["self_check"]),
-                note="the coda lens at the end of the loop against the model's own logits; "
-                f"largest difference {number(difference)} nats",
+                note=note,
             ),
         ),
         tables=(

@@ -9,6 +9,7 @@ import numpy as np
 
 from looplens import plots
 from looplens.analysis import KINDS_OF_REGIMES
+from looplens.analysis.measures import power
 from looplens.plots import _groups
 from looplens.plots._labels import escape, number, percent, subtitle, token_labels
 from looplens.reports._material import Material
@@ -76,6 +77,7 @@ def regimes(material: Material) -> Section | None:
             "unresolved, with the reason. A slider that is a fixed point on states of unit norm "
             "only grows in norm.",
             *_small_orbits(material),
+            *_significance(material),
             *_power(material),
         ),
         tables=(
@@ -137,6 +139,20 @@ def _middle(values: np.ndarray) -> str:
     return number(float(np.median(known))) if known.size else "–"
 
 
+def _significance(material: Material) -> tuple[str, ...]:
+    """Return how many p-values are small, and how many would be by chance."""
+    found = material.summary["classify"]
+    tested, chance = material.number("classify", "n_tested"), found.get("n_significant_by_chance")
+    if not tested > 0 or not isinstance(chance, float):
+        return ()
+    small = int(material.number("classify", "n_significant"))
+    return (
+        f"Of {plural(int(tested), 'trajectory', 'trajectories')} without a fixed point {small} "
+        f"{'has' if small == 1 else 'have'} a p-value of at most 0.05 against surrogates that keep "
+        f"all sizes and lose the order; by chance alone about {number(chance)} would.",
+    )
+
+
 def _power(material: Material) -> tuple[str, ...]:
     """Return what so many tokens can show of rare orbits and sliders."""
     found = material.summary["classify"]
@@ -144,9 +160,11 @@ def _power(material: Material) -> tuple[str, ...]:
     if not isinstance(needed, dict) or not isinstance(chance, dict):
         return ()
     moving = int(found["n_moving_tokens"])
+    sources = {f"{rate:g}": source for rate, source in power.BASE_RATES}
     words = "; ".join(
-        f"at a share of {percent(float(rate))} it takes {plural(int(tokens), 'token')}, and this "
-        f"run had a chance of {percent(float(chance[rate]))}"
+        f"at a share of {percent(float(rate))} ({sources[rate]}) it takes "
+        f"{plural(int(tokens), 'token')}, and this run had a chance of "
+        f"{percent(float(chance[rate]))}"
         for rate, tokens in needed.items()
     )
     seen = (

@@ -18,6 +18,7 @@ import xarray as xr
 from looplens.errors import CorruptRunError, InputError
 from looplens.store.format.blocks import record_key
 from looplens.store.reading import results
+from looplens.store.reading.remembered import RememberedResults
 from looplens.store.reading.run_arrays import RunArrays
 
 
@@ -101,7 +102,11 @@ class StoredRun(RunArrays):
         CorruptRunError
             If it is damaged.
         """
-        return results.read_result(self._location, name)
+        return self._results.read(name)
+
+    @functools.cached_property
+    def _results(self) -> RememberedResults:
+        return RememberedResults(self._location)
 
     def write_analysis(
         self,
