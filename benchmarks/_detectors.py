@@ -7,9 +7,11 @@ no second window; they are here for what they cost in wrong labels.
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -176,14 +178,19 @@ class Previous:
         self._child: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
-        root, folder = Path(__file__).parents[1], Path(self._folder.name)
-        packed = subprocess.run(
-            ["git", "-C", str(root), "archive", self.revision, "looplens"], capture_output=True
-        )
+        root, folder = Path(__file__).parents[1], Path(self._folder.name).resolve()
+        try:
+            packed = subprocess.run(
+                ["git", "-C", str(root), "archive", self.revision, "looplens"], capture_output=True
+            )
+        except FileNotFoundError:
+            self.missing = "there is no git here to take it from"
+            return self
         if packed.returncode:
             self.missing = f"revision {self.revision} is not in the history of this copy"
             return self
-        subprocess.run(["tar", "-x", "-C", str(folder)], input=packed.stdout, check=True)
+        with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
+            archive.extractall(folder, filter="data")
         self._child = subprocess.Popen(
             [sys.executable, "-c", _CHILD],
             cwd=folder,

@@ -12,65 +12,26 @@ import functools
 import zlib
 
 import numpy as np
-from scipy.integrate import odeint
 
+from benchmarks._unseen_flows import (
+    clock,
+    fitzhugh_nagumo,
+    lorenz,
+    pendulum,
+    roessler,
+    van_der_pol,
+)
 from looplens.testing.systems.irregular import LEAST_EXPONENT, parting
 from looplens.testing.systems.making import System, observed
 from looplens.testing.systems.motion import Floats, Motion, Recipe, Rng, log_uniform, longest_period
-
-
-def _t(iterations: int) -> Floats:
-    return np.arange(iterations + 1, dtype=np.float64)
-
-
-def _flow(field, start: Floats, period: float, *, burn: float, times: Floats) -> Floats:
-    """Sample a flow at `times` turns of a measured period, after `burn` units of its own time."""
-    span = np.concatenate([[0.0], burn + times * period])
-    return odeint(field, start, span, rtol=1e-8, atol=1e-10, mxstep=100_000)[1:]
-
-
-def _cycle_length(field, start: Floats, *, burn: float, guess: float) -> float:
-    """Mean time between upward crossings of the mean of the first coordinate."""
-    t = np.linspace(0, burn + 12 * guess, 6000)
-    x = odeint(field, start, t, rtol=1e-8, atol=1e-10, mxstep=100_000)[t > burn, 0]
-    t, x = t[t > burn], x - x.mean()
-    up = np.flatnonzero((x[:-1] < 0) & (x[1:] >= 0))
-    crossings = t[up] - x[up] * (t[up + 1] - t[up]) / (x[up + 1] - x[up])
-    return float(np.diff(crossings).mean())
-
-
-def _oscillator(rng: Rng, iterations: int, field, start: Floats, guess: float) -> Motion:
-    burn = 15 * guess
-    length = _cycle_length(field, start, burn=burn, guess=guess)
-    period = log_uniform(rng, 4.0, longest_period(iterations))
-    path = _flow(
-        field, start, length / period, burn=burn + rng.uniform(0, length), times=_t(iterations)
-    )
-    return Motion(path=path / path.std(0), period=period)
-
-
-def van_der_pol(rng: Rng, iterations: int) -> Motion:
-    mu = rng.uniform(1.0, 5.0)
-    return _oscillator(
-        rng, iterations, lambda s, _: [s[1], mu * (1 - s[0] ** 2) * s[1] - s[0]], np.ones(2), 8.0
-    )
-
-
-def fitzhugh_nagumo(rng: Rng, iterations: int) -> Motion:
-    drive = rng.uniform(0.4, 0.8)
-
-    def field(s, _):
-        return [s[0] - s[0] ** 3 / 3 - s[1] + drive, 0.08 * (s[0] + 0.7 - 0.8 * s[1])]
-
-    return _oscillator(rng, iterations, field, np.zeros(2), 40.0)
 
 
 def doughnut(rng: Rng, iterations: int) -> Motion:
     """The surface of a torus in three dimensions: the two rotations multiply."""
     ratio = float(rng.choice([5**0.5, np.e / 2, np.pi / 2]))
     period = log_uniform(rng, 2.3 * ratio, longest_period(iterations))
-    long = 2 * np.pi * (_t(iterations) / period + rng.uniform())
-    short = 2 * np.pi * (_t(iterations) * ratio / period + rng.uniform())
+    long = 2 * np.pi * (clock(iterations) / period + rng.uniform())
+    short = 2 * np.pi * (clock(iterations) * ratio / period + rng.uniform())
     small = rng.uniform(0.2, 0.5)
     ring = 1 + small * np.cos(short)
     path = np.stack([ring * np.cos(long), ring * np.sin(long), small * np.sin(short)], axis=1)
@@ -80,7 +41,7 @@ def doughnut(rng: Rng, iterations: int) -> Motion:
 def noisy_cycle(rng: Rng, iterations: int) -> Motion:
     """A limit cycle whose phase diffuses by at most half a radian over the record."""
     period = log_uniform(rng, 3.0, longest_period(iterations))
-    phase = 2 * np.pi * _t(iterations) / period + rng.uniform(0, 2 * np.pi)
+    phase = 2 * np.pi * clock(iterations) / period + rng.uniform(0, 2 * np.pi)
     kicks = rng.normal(size=iterations + 1) * (rng.uniform(0.1, 0.5) / np.sqrt(iterations))
     radius = np.empty(iterations + 1)
     radius[0] = rng.uniform(0.5, 1.5)
@@ -119,25 +80,11 @@ def logistic_window(rng: Rng, iterations: int) -> Motion:
 
 def logarithmic_spiral(rng: Rng, iterations: int) -> Motion:
     """Round and round, towards the middle, not far from the plane."""
-    t = _t(iterations)
+    t = clock(iterations)
     radius = rng.uniform(0.8, 0.93) ** t
     angle = rng.uniform(0.1, 1.5) * t
     path = [radius * np.cos(angle), radius * np.sin(angle), 0.3 * radius**2]
     return Motion(path=np.stack(path, axis=1))
-
-
-def pendulum(rng: Rng, iterations: int) -> Motion:
-    """A pendulum with friction, from a large swing."""
-    friction = rng.uniform(0.3, 0.8)
-    start = np.array([rng.uniform(1.5, 2.8), 0.0])
-    path = _flow(
-        lambda s, _: [s[1], -np.sin(s[0]) - friction * s[1]],
-        start,
-        rng.uniform(0.6, 1.2),
-        burn=1e-9,
-        times=_t(iterations),
-    )
-    return Motion(path=path)
 
 
 def logistic_sink(rng: Rng, iterations: int) -> Motion:
@@ -163,14 +110,14 @@ def descent(rng: Rng, iterations: int) -> Motion:
 
 def parabola(rng: Rng, iterations: int) -> Motion:
     """A drift that gains speed in two more directions."""
-    t = _t(iterations) / iterations
+    t = clock(iterations) / iterations
     path = np.stack([t, rng.uniform(0.3, 1.0) * t**2, rng.uniform(0.1, 0.6) * t**3], axis=1)
     return Motion(path=rng.uniform(0.5, 2.0) * path)
 
 
 def stick_slip(rng: Rng, iterations: int) -> Motion:
     """A drift whose speed rises and falls."""
-    t, period = _t(iterations), rng.uniform(3.0, 8.0)
+    t, period = clock(iterations), rng.uniform(3.0, 8.0)
     wave = rng.uniform(0.3, 0.8) * period / (2 * np.pi) * np.sin(2 * np.pi * t / period)
     return Motion(path=np.stack([t + wave, 0.5 * t], axis=1) / iterations)
 
@@ -178,7 +125,7 @@ def stick_slip(rng: Rng, iterations: int) -> Motion:
 def turning_drift(rng: Rng, iterations: int) -> Motion:
     """A drift whose heading turns ever more slowly, by one to two radians during the record."""
     heading = (
-        rng.uniform(1.0, 2.0) * np.log1p(_t(iterations) / (0.3 * iterations)) / np.log1p(1 / 0.3)
+        rng.uniform(1.0, 2.0) * np.log1p(clock(iterations) / (0.3 * iterations)) / np.log1p(1 / 0.3)
     )
     path = np.cumsum(np.stack([np.cos(heading), np.sin(heading)], axis=1), axis=0)
     return Motion(path=path / iterations)
@@ -186,32 +133,10 @@ def turning_drift(rng: Rng, iterations: int) -> Motion:
 
 def growing_norm(rng: Rng, iterations: int) -> Motion:
     """A norm that grows like the root of time along a direction that still wobbles at first."""
-    t = _t(iterations)
+    t = clock(iterations)
     size = np.sqrt(1 + rng.uniform(0.5, 4.0) * t)
     wobble = 0.4 * rng.uniform(0.5, 0.8) ** t
     return Motion(path=np.stack([size, size * wobble, wobble], axis=1), rest="origin")
-
-
-def lorenz(rng: Rng, iterations: int) -> Motion:
-    """The Lorenz flow, two to five samples a turn."""
-
-    def field(s, _):
-        return [10 * (s[1] - s[0]), s[0] * (28 - s[2]) - s[1], s[0] * s[1] - 8 / 3 * s[2]]
-
-    start = rng.normal(size=3) + np.array([0.0, 0.0, 20.0])
-    return Motion(
-        path=_flow(field, start, rng.uniform(0.15, 0.35), burn=20.0, times=_t(iterations))
-    )
-
-
-def roessler(rng: Rng, iterations: int) -> Motion:
-    """The Roessler flow where its phase is chaotic too (the funnel), two to four samples a turn."""
-
-    def field(s, _):
-        return [-s[1] - s[2], s[0] + 0.3 * s[1], 0.4 + s[2] * (s[0] - 8.5)]
-
-    start = rng.normal(size=3)
-    return Motion(path=_flow(field, start, rng.uniform(1.5, 3.0), burn=120.0, times=_t(iterations)))
 
 
 def standard_map(rng: Rng, iterations: int) -> Motion:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from plotly.subplots import make_subplots
 
 import looplens
 from benchmarks._calibration_page import BEGIN, END, table_of
@@ -26,6 +27,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 PAGE, IMAGE = DOCS / "analysis" / "bf16.md", DOCS / "images" / "bf16.png"
 MODELS = (("affine-huginn-mini", "affine"), ("phop-huginn-mini", "phop"))
 START, TAIL = 8, 32  # iterations that count as the start and as the end
+LABELS = ("float32", "float32, weights of bfloat16", "bfloat16")
 SMALL = 0.01  # an orbit smaller than this share of the norm is below the floor of bfloat16
 
 
@@ -50,10 +52,12 @@ class Reading:
     late: float
 
 
-def record(name: str, task: str, dtype: torch.dtype, *, prompts: int, iterations: int) -> Reading:
-    """Record a bundled model in this dtype and measure its steps."""
+def record(
+    name: str, task: str, weights: torch.dtype, dtype: torch.dtype, *, prompts: int, iterations: int
+) -> Reading:
+    """Record a bundled model in a dtype, with weights rounded to one, and measure its steps."""
     made = looplens.tasks.get_task(task).prompts(prompts, seed=11)
-    model = looplens.load_model(name).to(dtype)
+    model = looplens.load_model(name).to(weights).to(dtype)
     with tempfile.TemporaryDirectory() as folder:
         run = looplens.record(
             model, made, out=f"{folder}/run", iterations=iterations, readout=False, progress=False
@@ -81,12 +85,13 @@ def _turning(steps: NDArray[np.float64], length: NDArray[np.float64]) -> float:
     return float(np.nanmedian(np.nanmean(cosine, axis=1)))
 
 
-def rows_of(name: str, exact: Reading, rounded: Reading) -> list[tuple[str, ...]]:
-    """Return the rows of one model: float32, bfloat16, and bfloat16 taken for float32."""
+def rows_of(name: str, exact: Reading, weights: Reading, rounded: Reading) -> list[tuple[str, ...]]:
+    """Return the rows of one model; the last is of bfloat16 taken for float32."""
     rows = []
     reference = classify(exact.states, unit=False).regime
     for label, reading, dtype in (
         ("float32", exact, "float32"),
+        ("float32, weights of bfloat16", weights, "float32"),
         ("bfloat16, its floor known", rounded, "bfloat16"),
         ("bfloat16, taken for float32", rounded, "float32"),
     ):
@@ -115,9 +120,9 @@ def settled(step: NDArray[np.float64], below: float) -> str:
     return f"{first}; {100 * never.mean():.0f} %"
 
 
-def small_orbits(exact: Reading, rounded: Reading) -> str:
+def small_orbits(weights: Reading, rounded: Reading) -> str:
     """Say what becomes of orbits that are smaller than the floor of bfloat16."""
-    true = classify(exact.states, unit=False)
+    true = classify(weights.states, unit=False)
     seen = classify(rounded.states, source_dtype="bfloat16", unit=False).regime
     orbit = true.regime == "orbit"
     parts = []
@@ -127,27 +132,37 @@ def small_orbits(exact: Reading, rounded: Reading) -> str:
             f"{int((seen[chosen] == 'orbit').sum())} of the {int(chosen.sum())} {word} "
             f"{100 * SMALL:g} % of the norm"
         )
-    return f"Of the orbits in float32, bfloat16 with its floor finds {' and '.join(parts)}."
+    return (
+        f"Of the orbits in float32 with the same rounded weights, bfloat16 with its floor finds "
+        f"{' and '.join(parts)}."
+    )
 
 
-def draw(readings: dict[str, tuple[Reading, Reading]], path: Path, theme: str = "light") -> None:
-    """Draw the median step of each model by iteration, in both dtypes."""
+def draw(readings: dict[str, tuple[Reading, ...]], path: Path, theme: str = "light") -> None:
+    """Draw the median step by iteration, a panel for each model."""
     colours = palette(theme).categories
-    fig = figure(title="Rounding ends what a loop can show", theme=theme, width=900, height=420)
-    for colour, (name, pair) in zip(colours, readings.items(), strict=False):
-        for label, dash, reading in zip(
-            ("float32", "bfloat16"), ("solid", "dot"), pair, strict=True
+    fig = figure(title="Rounding ends what a loop can show", theme=theme, width=1000, height=420)
+    make_subplots(cols=len(readings), shared_yaxes=True, subplot_titles=list(readings), figure=fig)
+    for column, recorded in enumerate(readings.values(), start=1):
+        for colour, label, dash, reading in zip(
+            colours, LABELS, ("solid", "dash", "dot"), recorded, strict=False
         ):
             median = np.median(reading.step, axis=0)
             fig.add_scatter(
                 x=np.arange(1, len(median) + 1),
                 y=median,
-                name=f"{name}, {label}",
+                name=label,
+                legendgroup=label,
+                showlegend=column == 1,
                 line={"dash": dash, "width": 2.5, "color": colour},
                 mode="lines",
+                row=1,
+                col=column,
             )
-    fig.update_yaxes(type="log", exponentformat="power", title="step over norm, median over tokens")
+    fig.update_yaxes(type="log", exponentformat="power")
+    fig.update_yaxes(title="step over norm, median over tokens", col=1)
     fig.update_xaxes(title="iteration")
+    fig.update_layout(legend={"orientation": "h", "x": 1, "xanchor": "right", "y": -0.2})
     fig.write_image(path, scale=1.5)
 
 
@@ -157,15 +172,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few prompts; writes nothing")
     options = parser.parse_args()
     rows, notes, readings = [], [], {}
+    half, full = torch.bfloat16, torch.float32
     for name, task in MODELS:
-        exact, rounded = (
-            record(name, task, dtype, prompts=2 if options.quick else 8, iterations=128)
-            for dtype in (torch.float32, torch.bfloat16)
+        exact, weights, rounded = readings[name] = tuple(
+            record(name, task, *dtypes, prompts=2 if options.quick else 8, iterations=128)
+            for dtypes in ((full, full), (half, full), (half, half))
         )
-        readings[name] = exact, rounded
-        rows += rows_of(name, exact, rounded)
-        if (classify(exact.states, unit=False).regime == "orbit").any():
-            notes.append(f"`{name}`: {small_orbits(exact, rounded)}")
+        rows += rows_of(name, exact, weights, rounded)
+        if (classify(weights.states, unit=False).regime == "orbit").any():
+            notes.append(f"`{name}`: {small_orbits(weights, rounded)}")
     head = ("model", "read as", *REGIMES, "as in float32", "last steps", "cosine",
             "settled; never")  # fmt: skip
     lines = [*table_of(head, rows), "", *notes]

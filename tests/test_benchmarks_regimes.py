@@ -45,6 +45,30 @@ def test_a_revision_that_is_not_there_is_said_to_be_missing():
             previous(NOISE[None])
 
 
+def test_a_machine_without_git_has_no_previous_detector(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with Previous() as previous:
+        assert previous.missing == "there is no git here to take it from"
+
+
+def test_goals_on_trained_models_are_named_by_length():
+    def row(model, length, table):
+        return {"model": model, "T": length, "table": table, "long periods": LONG}
+
+    right, half = [[8, 0, 0, 0], [0, 2, 0, 0]], [[8, 0, 0, 0], [0, 1, 0, 1]]
+    rest = [[0] * 4] * 2
+    LONG = [[0] * 4, [0, 0, 0, 1], *rest]
+    document = {"rows": [], "cost": {}, "trained": [
+        row("a", 128, half + rest), row("a x 3", 128, half + rest), row("a", 256, right + rest)
+    ]}  # fmt: skip
+    found = {goal.name: goal.value for goal in calibration.goals(document)}
+    assert found["bundled models, T = 128: right"] == 90
+    assert found["bundled models and gains, T = 128: right"] == 90
+    assert found["bundled models, T = 256: right"] == 100
+    name = "bundled models and gains, T = 128, without orbits of periods over 32: right"
+    assert found[name] == 100
+
+
 def test_unseen_systems_are_others_and_have_their_truth():
     assert len(UNSEEN) >= 12
     assert not set(UNSEEN) & set(KINDS)

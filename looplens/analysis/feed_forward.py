@@ -14,7 +14,7 @@ import xarray as xr
 from looplens.analysis.algebra.inputs import whole_number
 from looplens.analysis.analyzers._analyzer import labelled
 from looplens.analysis.analyzers.stages import mean_profiles
-from looplens.analysis.measures.stages import profile_correlation
+from looplens.analysis.measures.stages import STAGES, profile_correlation
 from looplens.analysis.suite import get
 from looplens.errors import AnalysisError, InputError
 
@@ -76,6 +76,7 @@ def compare_stages(
     ours = ours.sel(prompt=[one for one, _ in pairs])
     theirs = theirs.sel(prompt=[other for _, other in pairs])
     ours = ours.sel(iteration=slice(None, _loops(run, feed_forward, loops)))
+    ours, theirs = _known_in_both(ours, theirs)
     looped = mean_profiles(ours)
     reference = mean_profiles(theirs).isel(iteration=0)
 
@@ -138,6 +139,18 @@ def _loops(run: StoredRun, feed_forward: StoredRun, loops: int | None) -> int:
 def _at(profile: np.ndarray, known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Read profiles (stage, depth) at relative depths, between layers on a straight line."""
     return np.stack([np.interp(wanted, known, stage) for stage in profile])
+
+
+def _known_in_both(ours: xr.Dataset, theirs: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
+    """Leave out of each stage the prompts that either run does not know: means are of the same."""
+    found = ours.copy(), theirs.copy()
+    for name in STAGES:
+        known = np.ones(ours.sizes["prompt"], dtype=bool)
+        for one in found:
+            known &= one[name].notnull().any(("restart", "layer", "iteration")).values
+        for one in found:
+            one[name] = one[name].where(xr.DataArray(known, dims="prompt"))
+    return found
 
 
 def _shared_prompts(

@@ -40,7 +40,6 @@ def compare(
     """
     import looplens
     from looplens.analysis import compare as compare_runs
-    from looplens.plots._compare import largest
     from looplens.plots._labels import number, percent
     from looplens.reports import (
         FORMATS,
@@ -82,7 +81,7 @@ def compare(
         box=None,
         pad_edge=False,
     )
-    for row in largest(found, 16):
+    for row in found.largest(16):
         values = (row.a, row.b, row.difference, row.low, row.high)
         *shown, low, high = (number(value) for value in values)
         table.add_row(row.key, *shown, f"{low} to {high}", style=None if row.clear else "dim")

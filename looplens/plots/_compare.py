@@ -15,7 +15,6 @@ from looplens.errors import InputError, near_matches
 from looplens.plots import _labels, _theme
 
 _MOST_ROWS = 24
-_MOST_A_VARIABLE = 2
 _ROW = 24
 
 
@@ -36,11 +35,10 @@ def compare_forest(comparison: Any, *, theme: str = "light") -> _theme.Figure:
     Returns
     -------
     Figure
-        At most 24 rows, the largest first, at most two of one variable; differences that rounding
-        hides are left out.
+        At most 24 rows, the largest first; see `looplens.analysis.Comparison.largest`.
     """
     colours = _theme.palette(theme)
-    rows = largest(comparison)
+    rows = comparison.largest(_MOST_ROWS)
     names = comparison.labels
     made = _theme.figure(
         title="Differences between the runs",
@@ -93,9 +91,12 @@ def compare_forest(comparison: Any, *, theme: str = "light") -> _theme.Figure:
         tickfont={"size": 11},
         range=[-0.6, len(rows) - 0.4],
     )
-    made.update_xaxes(title="difference b − a, in standard deviations (±2: nothing in common)")
+    made.update_xaxes(
+        title="difference b − a, in standard deviations<br>(±2: the runs have nothing in common)"
+    )
     made.update_layout(
-        margin={"t": 104, "l": 240},
+        margin={"t": 104, "l": 240, "b": 70},
+        showlegend=bool(rows),
         legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
     )
     if not rows:
@@ -103,21 +104,6 @@ def compare_forest(comparison: Any, *, theme: str = "light") -> _theme.Figure:
             text="no statistic differs", x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False
         )
     return made
-
-
-def largest(comparison: Any, most: int = _MOST_ROWS) -> list[Any]:
-    """Return the statistics with the largest effects beyond rounding, two of one variable."""
-    found: list[Any] = []
-    taken: dict[tuple[str, str], int] = {}
-    known = [
-        row for row in comparison.statistics if np.isfinite(row.effect) and row.beyond_rounding
-    ]
-    for row in sorted(known, key=lambda row: -abs(row.effect)):
-        of = (row.analysis, row.name.partition(".")[0])
-        if taken.get(of, 0) < _MOST_A_VARIABLE:
-            taken[of] = taken.get(of, 0) + 1
-            found.append(row)
-    return found[:most]
 
 
 def _hover(row: Any, names: tuple[str, str]) -> str:

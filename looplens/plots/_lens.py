@@ -6,6 +6,7 @@ run, where the functions that take a run find them.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from looplens.errors import AnalysisError, InputError
 from looplens.plots import _labels, _select, _theme
 
 _TITLES = {"logit": "logit lens", "coda": "coda lens"}
-_MOST_TEXTS = 32  # iterations beside each other with their token written into them
+_MOST_TEXTS = 32  # iterations beside each other with their token written into each
+_WIDTH, _LETTER = 520, 8  # of a map and of a letter, pixels, roughly
 _MOST_JOINED = 100  # points of several layers, above which only the points are drawn
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
@@ -38,7 +40,8 @@ def lens(run: Any, token: int | None = None, *, theme: str = "light") -> _theme.
     Returns
     -------
     Figure
-        One map a lens, layer by iteration; colour is the probability of the best token.
+        One map a lens, layer by iteration; colour is the probability of the best token. Where there
+        are many iterations, a token that stays the best is written once.
 
     Raises
     ------
@@ -123,7 +126,6 @@ def lens_figure(
     iterations = one["iteration"].values
     colours = _theme.palette(theme)
     made, height = _panels(names, "What a lens shows", subtitle, theme, 60 + 34 * len(layers))
-    written = len(iterations) <= _MOST_TEXTS
     dims = ("layer", "iteration", "rank")
     for row, name in enumerate(names, start=1):
         part = one.sel(lens=name)
@@ -138,9 +140,9 @@ def lens_figure(
                 z=probability[..., 0],
                 x=iterations,
                 y=np.arange(len(layers)),
-                text=labels[..., 0],
+                text=_written(labels[..., 0]),
                 customdata=_best(labels, probability),
-                texttemplate="%{text}" if written else None,
+                texttemplate="%{text}",
                 zmin=0,
                 zmax=1,
                 colorscale=[list(stop) for stop in colours.from_paper],
@@ -162,6 +164,24 @@ def lens_figure(
     made.update_xaxes(showgrid=False)
     made.update_layout(height=height, plot_bgcolor=colours.missing)
     return made
+
+
+def _written(labels: np.ndarray) -> np.ndarray:
+    """Keep the labels (layer, iteration) that fit beside each other.
+
+    Of equal ones in a row, the one in the middle, where there are too many for all.
+    """
+    count = labels.shape[1]
+    if count <= _MOST_TEXTS:
+        return labels
+    kept = np.full(labels.shape, "", dtype=object)
+    for row, line in zip(kept, labels, strict=True):
+        ends = [*np.flatnonzero(line[1:] != line[:-1]) + 1, count]
+        for start, end in pairwise([0, *ends]):
+            label = line[start]
+            if (end - start) * _WIDTH / count >= _LETTER * (len(label) + 1):
+                row[(start + end - 1) // 2] = label
+    return kept
 
 
 def _best(labels: np.ndarray, probability: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ _PANELS: dict[str, str] = {
     "matrix_entropy": "matrix entropy of the residual stream (nats)",
 }
 _MOST_MARKED = 8  # layers with a symbol of their own
-_MOST_BORDERS = 64
+_MOST_BORDERS = 16
 _MOST_JOINED = 100  # points, above which the line between layers is only hinted at
 
 
@@ -143,6 +143,8 @@ def stages_figure(
             _dotted(made, uniform[name], colours, place)
     between = " (its layers up to the next)" if len(layers) > 1 else ""
     _name_depth(made, places, f"iteration{between}" if loops else "layer")
+    if not any(trace.showlegend for trace in made.data):
+        made.update_layout(height=made.layout.height - 50, margin={"b": 50})
     return made
 
 
@@ -191,16 +193,18 @@ def compare_stages_figure(
     compared = "equal depth" if equal else f"{depth} and {other_depth} layers, stretched"
     subtitle = f"{names[0]} · {names[1]} · {found.attrs['prompts']} prompts · {compared}"
     made, places = _panels(means, "Stages of a loop and of a feed-forward model", subtitle, theme)
-    unit, other_unit = (1, 1) if equal else (depth, other_depth)
-    x = found["looped_depth"].values / unit
-    ends = (found["iteration"].values[:-1] * (depth / found["iteration"].values[-1]) - 0.5) / unit
+    # Relative depths are those of the middles of layers, as in the comparison.
+    unit, other_unit, middle = (1, 1, 0.0) if equal else (depth, other_depth, 0.5)
+    x = (found["looped_depth"].values + middle) / unit
+    per_loop = depth / found["iteration"].values[-1]
+    ends = (found["iteration"].values[:-1] * per_loop - 0.5 + middle) / unit
     for name, place in places.items():
         first = name == next(iter(places))
         for values, at, label, style in (
             (means[name].ravel(), x.ravel(), f"{names[0]} (loops)", ("solid", "circle")),
             (
                 found["feed_forward"].sel(stage=name).values,
-                found["depth"].values / other_unit,
+                (found["depth"].values + middle) / other_unit,
                 f"{names[1]} (feed-forward)",
                 ("dash", "square-open"),
             ),

@@ -25,7 +25,8 @@ _NUMBERS = (
     ("radial_share", "radial share"),
     ("p_value", "p"),
 )
-_OF_KIND = {
+# Which numbers mean something in which regime.
+OF_REGIME = {
     "fixed_point": {"rate", "amplitude"},
     "orbit": {"period", "turns", "amplitude", "p_value"},
     "slider": {"speed", "straightness", "radial_share", "p_value"},
@@ -109,7 +110,7 @@ def verdict_figure(
     iterations, values = steps["iteration"].values, steps.values.astype(np.float64)
     made = _theme.figure(
         title=f"Verdict: {style.label}, {str(found['kind'].values).replace('_', ' ')}",
-        subtitle="<br>".join([subtitle, _numbers(found, regime), *_wrapped(found)]),
+        subtitle="<br>".join([subtitle, _numbers(found, regime), "<br> ".join(_wrapped(found))]),
         theme=theme,
         height=460,
     )
@@ -171,7 +172,9 @@ def verdict_figure(
             font={"size": 11, "color": colours.text},
         )
     made.update_xaxes(title="iteration")
-    made.update_yaxes(title="relative step", type="log", exponentformat="power")
+    made.update_yaxes(
+        title="relative step", type="log", exponentformat="power", range=_range(values, floor)
+    )
     made.update_layout(
         margin={"t": 150},
         legend={"orientation": "h", "x": 1, "xanchor": "right", "y": -0.16, "yanchor": "top"},
@@ -179,11 +182,18 @@ def verdict_figure(
     return made
 
 
+def _range(values: np.ndarray, floor: float) -> list[float] | None:
+    """Decades of the axis: room for the names of the windows below the lowest line."""
+    shown = np.append(values, floor)
+    shown = np.log10(shown[np.isfinite(shown) & (shown > 0)])
+    return [float(shown.min()) - 0.9, float(shown.max()) + 0.3] if shown.size else None
+
+
 def _numbers(found: xr.Dataset, regime: str) -> str:
     parts = [
         f"{words} {_labels.number(float(found[name]))}"
         for name, words in _NUMBERS
-        if name in _OF_KIND[regime] and np.isfinite(float(found[name]))
+        if name in OF_REGIME[regime] and np.isfinite(float(found[name]))
     ]
     unit = str(found["unit_regime"].values)
     if unit != regime:

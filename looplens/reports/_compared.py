@@ -7,7 +7,6 @@ from typing import Any
 
 from looplens import plots
 from looplens.analysis import Comparison
-from looplens.plots._compare import largest
 from looplens.plots._labels import number, percent
 from looplens.reports._recorded import described
 from looplens.reports._report import Fact, Picture, Section, Table
@@ -20,7 +19,7 @@ _IN_GROUPS = (
     "predictions.correct.last",
     "readout.prediction_settling",
 )
-_COLUMNS = ("a", "b", "difference", "interval", "tokens")
+_COLUMNS = ("a", "b", "difference", "interval", "n")
 
 
 def interval(row: Any, write: Any = number) -> str:
@@ -74,14 +73,15 @@ def differences(comparison: Comparison) -> Section:
         key="differences",
         title="The largest differences",
         text=(
-            "Chosen by their size in standard deviations over tokens, so the largest of many are "
-            "partly large by chance: trust one that you asked about before looking.",
+            "Chosen by their size in standard deviations of the tokens of both runs, so the "
+            "largest of many are partly large by chance: trust one that you asked about before "
+            "looking. What rounding hides is left out.",
         ),
         tables=(
             Table(
-                caption="Means over tokens",
+                caption="Means over n tokens, or prompts",
                 columns=("statistic", *_COLUMNS),
-                rows=tuple(_row(row) for row in largest(comparison, 12)),
+                rows=tuple(_row(row) for row in comparison.largest(12)),
             ),
         ),
         pictures=(
@@ -228,8 +228,9 @@ def all_summaries(comparison: Comparison) -> Section:
         key="summaries",
         title="All summaries",
         text=(
-            "The numbers of the reports of either run, over the shared tokens. A condition names "
-            "them, such as --fail-if 'classify.orbit_share.difference > 0.1'; means over tokens "
+            "The numbers of the reports of either run. One with an interval is over the shared "
+            "tokens or prompts; one without is of the whole run, or no choice of prompts changes "
+            "it. A condition names them, such as --fail-if 'classify.orbit_share.difference > 0.1'; means over tokens "
             "are tokens.<analysis>.<statistic>.difference.",
         ),
         tables=tuple(

@@ -74,6 +74,23 @@ def test_one_score_between_two_keys_comes_close_to_the_bound():
     assert found.slack[0, 0] == pytest.approx(2, rel=1e-3)  # both summands, only one of them moves
 
 
+def test_both_sides_are_their_definitions():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((4, 3, 5)) * np.array([1.0, 3.0, 0.5, 2.0])[:, None, None]
+    maps = rng.dirichlet(np.ones(3), size=(4, 2, 3))
+    found = analysis.attention_bound(x, maps, [2.0, 7.0], d_head=9)
+    norm = np.linalg.norm(x, axis=(1, 2))
+    step = np.linalg.norm(np.diff(x, axis=0), axis=(1, 2))
+    larger = np.maximum(norm[1:], norm[:-1])
+    np.testing.assert_allclose(found.input_norm, larger)
+    np.testing.assert_allclose(found.input_step, step)
+    expected = 0.5 * 2 * (larger * step)[:, None] * np.array([2.0, 7.0]) / 3
+    np.testing.assert_allclose(found.bound, expected)
+    change = np.linalg.norm(np.diff(maps, axis=0), axis=(2, 3))
+    np.testing.assert_allclose(found.measured, change)
+    np.testing.assert_allclose(found.slack, expected / change)
+
+
 def test_errors_and_nothing_that_moves():
     x, maps = np.ones((3, 4, 2)), np.full((3, 2, 4, 4), 0.25)
     found = analysis.attention_bound(x, maps, [1, 1], d_head=2, biased=True)

@@ -25,6 +25,10 @@ def test_a_decay_settles_at_its_rate_when_it_is_closer_than_the_tolerance():
     assert found.change.shape == (39, 1)
     assert found.distance_to_limit.shape == (40, 1)
     np.testing.assert_allclose(found.change[0], 0.4 * (0.7 - 0.49), rtol=1e-9)
+    # Changes of iterations 2 to 40; the floor is the median of the last nine, iteration 36, and
+    # three times it lies between the changes of iterations 33 and 32: 0.7^-3 = 2.9, 0.7^-4 = 4.2.
+    assert found.signal_end.tolist() == [32]
+    np.testing.assert_allclose(found.floor, found.change[36 - 2], rtol=1e-9)
 
 
 def test_a_flipping_and_a_slowly_drifting_head_do_not_settle():

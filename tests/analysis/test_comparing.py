@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
+from selecting_runs import select_run
 
 from looplens import analysis, plots, reports
 from looplens.analysis.comparing.aligning import align
 from looplens.analysis.comparing.bootstrap import PairedBootstrap
+from looplens.analysis.comparing.differences import difference_of
 from looplens.errors import InputError
 from looplens.prompts import Prompt
 from looplens.run import open_run
@@ -52,6 +55,10 @@ def write(path, rate, *, order=ALL, iterations=ITERATIONS, seeds=(0, 1), shift=0
             states = 2.0 + start * (rate + number / 1000) ** time
             writer.write(place * TOKENS, (place + 1) * TOKENS, {"loop/state": states})
     return open_run(path)
+
+
+def comparison_row(found, name, key):
+    return next(row for row in found.summaries if (row.analysis, row.name) == (name, key))
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +145,35 @@ class TestDifferences:
         assert rates["second"].a - rates["first"].a == pytest.approx(0.012, abs=2e-3)
         assert rates["first"].tokens == PROMPTS * TOKENS / 2
 
+    def test_runs_with_nothing_in_common_come_first(self, fast, slow):
+        found = analysis.compare(fast, slow, "convergence", n_boot=100)
+        row = found["convergence.rate"]
+        apart = dataclasses.replace(row, name="apart", a=0.0, b=1.0, difference=1.0, spread=0.5)
+        tiny = dataclasses.replace(apart, name="tiny", a=1.0, b=1.0 - 2e-16, difference=-2e-16)
+        again = dataclasses.replace(apart, name="again")
+        made = dataclasses.replace(found, statistics=(row, tiny, apart, again))
+        assert [one.name for one in made.largest(9)] == ["apart", "rate"]
+        assert apart.effect == 2
+        assert abs(row.effect) < 2
+
+    def test_constant_values_have_an_effect(self):
+        prompt = np.arange(4)
+        draw = PairedBootstrap(4, n_boot=100)
+        row = difference_of("a", "b", "c", "", np.zeros(4), np.ones(4), prompt, draw)
+        assert row is not None
+        assert (row.effect, row.low, row.high) == (2, 1, 1)
+
+    def test_the_final_accuracy_is_that_of_the_shared_tokens(self, whole, comparison):
+        row = comparison_row(comparison, "readout", "final_accuracy")
+        own = [run.summary()["readout"]["final_accuracy"] for run in whole]
+        assert (row.a, row.b) == pytest.approx(tuple(own))
+        assert row.low <= row.difference <= row.high
+
+    def test_each_call_keeps_what_it_computed(self, fast, slow, monkeypatch):
+        analysis.compare(fast, slow, "geometry", n_boot=100)
+        monkeypatch.setattr("looplens.analysis.suite.computed", None)  # nothing is computed again
+        fast.compare(slow, "geometry", n_boot=100)
+
 
 class TestAlignment:
     def test_the_order_of_prompts_does_not_matter(self, fast, slow, tmp_path):
@@ -181,6 +217,14 @@ class TestAlignment:
         assert found["classify.regime"].share == 1
         assert found["readout.prediction_flips"].tokens == 16
         assert any("2 of 3 blocks" in note for note in found.notes)
+
+    def test_summaries_are_of_the_shared_prompts(self, whole, tmp_path):
+        part = select_run(whole[0].path, tmp_path / "part", block_tokens=8, only_blocks=(0, 2))
+        found = analysis.compare(whole[0], open_run(part), ["readout", "token_collapse"])
+        for name, key in (("readout", "final_accuracy"), ("token_collapse", "max_token_cosine")):
+            row = comparison_row(found, name, key)
+            assert row.a == pytest.approx(row.b), key
+            assert row.difference == pytest.approx(0, abs=1e-6)
 
 
 class TestBootstrap:

@@ -38,6 +38,18 @@ def test_norm_and_distance_give_the_cosines_between_limits():
     assert cosines[0, 1:].min() == pytest.approx(float(found.degeneracy), abs=1e-6)
 
 
+def test_limits_and_movement_are_those_of_the_last_quarter():
+    states = np.random.default_rng(5).standard_normal((2, 3, 20, 8)) + 4.0
+    found = analysis.cycle(states)
+    tail = states[:, :, -5:]
+    limit = tail.mean(2)
+    away = np.sqrt(np.square(tail - limit[:, :, None]).sum(-1).mean(-1))
+    np.testing.assert_allclose(found.limits, limit, rtol=1e-9)
+    np.testing.assert_allclose(found.movement, away / np.linalg.norm(limit, axis=-1), rtol=1e-9)
+    apart = found.distance.sum((1, 2)) / 6  # the diagonal is zero
+    np.testing.assert_allclose(found.separation_ratio, apart / found.movement.mean(1), rtol=1e-9)
+
+
 def test_a_rotation_of_the_layers_only_moves_their_numbers():
     states = settling(np.random.default_rng(4))
     one, other = analysis.cycle(states), analysis.cycle(np.roll(states, 1, axis=0))
@@ -49,6 +61,10 @@ def test_the_report_has_a_row_a_layer_and_the_share_of_cycles(tmp_path):
     run = looplens.open_run(synthetic_run(tmp_path / "run", prompts=1, n_layers=3, restarts=1))
     found = analysis.get(run, "cycle")
     assert found["limit_norm"].dims == ("restart", "token", "layer")
+    states = run.site("resid_post").transpose("restart", "token", "layer", ...).values
+    direct = analysis.cycle(states)
+    for name in ("limit_norm", "distance", "movement", "separation_ratio", "degeneracy"):
+        np.testing.assert_allclose(found[name], getattr(direct, name), rtol=1e-4, atol=1e-6)
     share = analysis.summary(run)["cycle"]["cyclic_share"]
     assert share == pytest.approx(float((found["separation_ratio"] > 3).mean()))
     section = reports.build(run).section("cycle")

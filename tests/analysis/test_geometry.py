@@ -47,6 +47,11 @@ class TestSteps:
         chord = np.linalg.norm(states[-1] - states[1])
         np.testing.assert_allclose(found.straightness, chord / size[1:].sum(), rtol=1e-12)
         np.testing.assert_allclose(found.path_length, size[1:].sum() / norm[-1], rtol=1e-12)
+        # The first step, from the random start, is in none of the numbers.
+        np.testing.assert_allclose(found.mean_step_cosine, cosine[1:].mean(), atol=1e-12)
+        np.testing.assert_allclose(found.turning_angle, np.arccos(cosine[1:]).mean(), atol=1e-12)
+        bend = np.arccos(cosine[1:]) / (0.5 * (size[2:] + size[1:-1])) * norm[2:]
+        np.testing.assert_allclose(found.curvature, np.median(bend), rtol=1e-9)
 
     def test_the_curvature_of_a_circle_about_the_origin_is_one(self):
         found = analysis.geometry(embedded(circle(period=60.0, radius=4.0), offset=0.0))
@@ -106,7 +111,7 @@ class TestSteps:
         other = layer + 3.0 * np.eye(16)[3]
         np.testing.assert_allclose(analysis.two_scale_ratio(np.stack([layer, other])), [6.0])
         decay = embedded(0.5 ** np.arange(1.0, 41)[:, None])  # about a point of norm 3
-        both = np.stack([decay, decay + 3.0 * np.eye(16)[3]])
+        both = np.stack([decay, 2 * decay - decay[-1] + 3.0 * np.eye(16)[3]])
         steps = 0.5 ** np.arange(2.0, 7)  # all of the signal, to the last above 3 * 1e-3 * 3
         ratio = analysis.two_scale_ratio(both, rounding=1e-3)
         np.testing.assert_allclose(ratio, [3.0 / steps.mean()], rtol=1e-6)

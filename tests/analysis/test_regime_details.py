@@ -217,7 +217,10 @@ def test_p_values_of_cycles_on_a_line_are_small():
 def test_p_values_of_drifts_are_small_also_under_noise(snr_db, most):
     for kind in ("slider_linear", "slider_arc", "slider_manifold"):
         states = np.stack(
-            [make_system(kind, iterations=128, snr_db=snr_db, seed=seed).states for seed in range(8)]
+            [
+                make_system(kind, iterations=128, snr_db=snr_db, seed=seed).states
+                for seed in range(8)
+            ]
         )
         found = classify(states, unit=False)
         assert (found.regime == "slider").all()
@@ -268,6 +271,8 @@ def test_labelled_figure_and_section(tmp_path):
         figure = plots.verdict(run, int(token), int(restart), theme=theme)
         assert "orbit" in figure.layout.title.text
         assert "period 2" in figure.layout.title.subtitle.text
+        # The names of the windows have room below the lowest line.
+        assert figure.layout.yaxis.range[0] < np.log10(found["floor"].values[restart, token]) - 0.5
     made = section(Material(run))
     kinds = next(table for table in made.tables if table.caption.startswith("Kinds"))
     assert {row[1] for row in kinds.rows} == {name.replace("_", " ") for name in summary["kinds"]}

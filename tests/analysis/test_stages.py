@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 import looplens as ll
 from looplens import analysis, plots
+from looplens.analysis import feed_forward
 from looplens.analysis.measures.stages import profile_correlation
 from looplens.errors import AnalysisError, InputError
 from looplens.models import LoopedConfig, LoopedTransformer
@@ -70,10 +71,16 @@ def test_sinks_are_not_counted_where_the_prompt_is_too_short():
 
 
 def test_what_is_not_finite_or_not_square_is_not_measured():
-    broken = np.stack([uniform(4), np.full((4, 4), np.nan)])
+    infinite = uniform(4)
+    infinite[2, 1] = np.inf
+    leaking = uniform(4)
+    leaking[0, 1] = 1e-9
+    broken = np.stack([uniform(4), np.full((4, 4), np.nan), infinite, leaking])
     found = analysis.attention_stages(broken)
-    assert np.isfinite(found.concentration).tolist() == [True, False]
-    assert found.sink_key.tolist() == [0, -1]
+    for values in (found.concentration, found.sink_score, found.mixing):
+        assert np.isnan(values).tolist() == [False, True, True, False]
+    assert found.sink_key.tolist() == [0, -1, -1, 0]
+    np.testing.assert_allclose(found.concentration[[0, 3]], 0, atol=1e-6)  # still causal
     with pytest.raises(InputError, match="3 queries and 4 keys"):
         analysis.attention_stages(np.ones((1, 3, 4)) / 4)
 
@@ -134,6 +141,16 @@ def test_without_attention_only_the_stream_is_measured(tmp_path):
     np.testing.assert_allclose(found["similarity_to_last"].sel(stage="matrix_entropy")[-1], 1)
     with pytest.raises(InputError, match="stage_prompts"):
         run.analyze("stages", stage_prompts=0)
+
+
+def test_prompts_of_one_token_have_no_stages(tmp_path):
+    model = ll.load_model("phop-huginn-mini")
+    options = {"iterations": 2, "attention": True, "progress": False}
+    some = ll.record(model, [[1], [1, 2, 3]], out=tmp_path / "some", **options)
+    assert analysis.get(some, "stages")["prompt"].values.tolist() == [1]
+    none = ll.record(model, [[1], [2]], out=tmp_path / "none", **options)
+    with pytest.raises(AnalysisError, match="one token"):
+        analysis.get(none, "stages")
 
 
 def test_reduced_and_partial_runs(few_layers_path, part_run_path):
@@ -198,7 +215,23 @@ def test_an_unrolled_loop_has_the_stages_of_its_feed_forward_twin(twins):
     np.testing.assert_allclose(found["difference"], 0, atol=1e-6)
     like = found["like_part"].sel(stage=["concentration", "mixing", "matrix_entropy"])
     np.testing.assert_allclose(like, 1, atol=1e-4)
-    assert (found["like_whole"].sel(stage="mixing") < 1 - 1e-4).any()
+    # The first of three layers lies in the middle of the first three of nine, and so on.
+    mixing = found.sel(stage="mixing")
+    stretched = mixing["feed_forward"].values[[1, 4, 7]]
+    for loop, like in zip(mixing["looped"].values, mixing["like_whole"].values, strict=True):
+        assert like == pytest.approx(np.corrcoef(loop, stretched)[0, 1])
+        assert like < 1 - 1e-4
+
+
+def test_means_are_of_prompts_that_both_runs_know(twins):
+    ours, theirs = (analysis.get(run, "stages") for run in twins)
+    ours = ours.copy(deep=True)
+    ours["mixing"].values[0] = np.nan
+    for found in feed_forward._known_in_both(ours, theirs):
+        assert np.isnan(found["mixing"].values[0]).all()
+        assert np.isfinite(found["mixing"].values[1]).all()
+        assert np.isfinite(found["concentration"].values).all()
+    assert np.isfinite(theirs["mixing"].values).all()
 
 
 def test_other_depths_are_compared_as_shares_of_the_whole(twins):

@@ -47,12 +47,28 @@ def test_numbers_of_a_token_are_those_that_are_stored(tmp_path: Path, bare_path:
     assert "fixed point" in shown
 
 
+def test_numbers_of_an_analysis_that_an_older_version_stored(
+    tmp_path: Path, bare_path: Path
+) -> None:
+    run = open_run(shutil.copytree(bare_path, tmp_path / "run"))
+    run.analyze("convergence")
+    old = run.results("convergence").drop_vars("rate")
+    run.write_analysis("convergence", old, version="0")
+    shown = json.dumps(Client(run.path).panel("numbers", "table.children", "?token=1"))
+    assert '"rate"' in shown
+
+
+def test_the_caption_says_which_figure_it_is(client: Client) -> None:
+    sent = client.panel("analyses", "graph.figure", "?figure=grouped&token=4")
+    assert sent["analyses-caption"]["children"].startswith("Settling iteration")
+
+
 def test_choosing_a_figure_draws_it(visit: Visit, address: str) -> None:
     page: Any = visit.open(f"{address}?figure=settling").page
     page.wait_for_selector("#analyses-graph .js-plotly-plot .plot-container")
     assert visit.query["figure"] == "settling"
     page.click("#analyses-panel input")
-    page.get_by_role("option", name="Readout", exact=True).click()
+    page.get_by_role("option", name="Predictions", exact=True).click()
     visit.wait_for_query(figure="readout")
     visit.settle()
     visit.eventually(lambda: visit.graph("analyses", "graph.data.length > 2"), True)

@@ -109,6 +109,9 @@ def test_followed_tokens_and_several_prompts(affine):
     )
     agreement = (found["followed_rank"].sel(followed="final") == 0).mean("token")
     np.testing.assert_array_equal(found["final_agreement"], agreement)
+    each = ll.lens(model, run, prompt=[-1, 0, 0], restart=1, follow={"each": np.arange(10) % 9})
+    assert each.attrs["prompts"] == [1, 0]
+    assert each["followed_id"].sel(followed="each").values.tolist() == [*range(9), 0]
     assert found["topk_text"].values[0, 0, 0, 0, 0] == model.tokenizer.token_text(
         int(found["topk_ids"][0, 0, 0, 0, 0])
     )
@@ -146,6 +149,12 @@ def test_another_model_is_noticed(affine):
         ll.lens(ll.load_model("phop-huginn-mini"), run)
     with pytest.raises(InputError, match="0 to 8"):
         ll.lens(model, run, follow={"far": 12})
+    with pytest.raises(InputError, match="or 10 of them"):
+        ll.lens(model, run, prompt=[0, 1], follow={"far": [1] * 5})
+    with pytest.raises(InputError, match="follow must map names"):
+        ll.lens(model, run, follow=3)
+    with pytest.raises(InputError, match="run must be a recorded run"):
+        ll.lens(model, "runs/demo")
     with pytest.raises(InputError, match="followed already"):
         ll.lens(model, run, follow={"final": 1})
     with pytest.raises(InputError, match="iterations"):
@@ -162,7 +171,33 @@ def test_runs_that_lack_what_a_lens_needs(affine, tmp_path):
     with pytest.raises(AnalysisError, match="tokens='all'"):
         ll.lens(model, last)
     early = ll.record(model, [[1, 2, 3]], out=tmp_path / "e", layers=[0], **options)
-    assert ll.lens(model, early).attrs["self_check"] == "not possible"
+    assert ll.lens(model, early, store=True).attrs["self_check"] == "not possible"
+    assert analysis.summary(early)["lens"]["self_check_difference"] is None
+    assert "largest" not in section(Material(early)).facts[0].note
+    half = ll.record(model, [[1, 2, 3]], out=tmp_path / "h", dtype="float16", **options)
+    assert ll.lens(model, half).attrs["self_check"] == "rounding"
+    with pytest.raises(AnalysisError, match="larger tolerance"):
+        ll.lens(model, half, tolerance=0)
+
+
+def test_what_is_not_finite_is_no_prediction(affine, tmp_path):
+    model, _ = affine
+    broken = ll.LoopedTransformer(model.cfg, model.tokenizer).eval()
+    broken.load_state_dict(model.state_dict())
+
+    def spoil(module, args, output):
+        return output * torch.nan if output.shape[1] == 3 else output
+
+    broken.core[0].register_forward_hook(spoil)
+    prompts = [[1, 2, 3], [1, 2, 3, 4]]
+    run = ll.record(broken, prompts, out=tmp_path / "nan", iterations=3, progress=False)
+    found = ll.lens(broken, run, prompt=[0, 1], follow={"two": 2}, store=True)
+    ranks = found["followed_rank"].sel(lens="coda").isel(layer=-1, iteration=-1)
+    assert (ranks.isel(token=slice(0, 3)) == -1).all()
+    assert (ranks.sel(followed="final").isel(token=slice(3, 7)) == 0).all()
+    assert found["final_agreement"].sel(lens="coda").values[-1, -1] == 1
+    assert np.isnan(ll.lens(broken, run, prompt=0)["final_agreement"]).all()
+    assert plots.lens_ranks(run, 0).data
 
 
 class Residual(torch.nn.Module):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from looplens import plots, reports
-from looplens.errors import InputError
+from looplens.errors import AnalysisError, InputError
 from looplens.prompts import Prompt
 from looplens.run import open_run
 from looplens.store import RunSpec, RunWriter
@@ -124,7 +124,7 @@ class TestWhatCouldNotBeConcluded:
         )
         assert "Only 12 iterations were recorded: too few" in said["iterations"]
         assert "restarts=2" in said["restarts"]
-        assert "8 of 8 trajectories have no regime" in said["unresolved"]
+        assert said["unresolved"].startswith("8 of 8 trajectories have no regime: 8 too short (")
         assert made.section("path_independence") is None
         assert made.section("cycle") is None
 
@@ -156,10 +156,11 @@ class TestWhatCouldNotBeConcluded:
         for name, options in {
             "trajectory": {"tokens": [2], "restart": 1},
             "restarts": {"token": 2},
-            "cycle": {"token": 2, "restart": 1},
             "convergence_heatmap": {"restart": 1},
         }.items():
             assert plots.FIGURES[name](hostile_run, **options).to_json()
+        with pytest.raises(AnalysisError, match="token 2 are not finite"):
+            plots.cycle(hostile_run, 2, 1)
 
     def test_a_recording_that_stopped_is_reported_as_such(self, hostile_run, tmp_path):
         spec = RunSpec(

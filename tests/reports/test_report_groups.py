@@ -23,6 +23,11 @@ def test_the_list_of_contents_has_every_section_in_the_order_of_the_page(report)
     assert len(headings) == len(set(headings))  # sections of one part stand together
 
 
+def test_what_is_left_open_stays_short(report):
+    texts = [statement.text for statement in report.not_concluded]
+    assert max(map(len, texts)) < 700  # kinds are counted: no sentence a trajectory
+
+
 def test_long_tables_are_folded_and_numbers_are_by_analysis(report):
     (numbers,) = report.appendix
     assert {table.caption for table in numbers.tables} >= {"Regimes", "How tokens settle"}

@@ -8,6 +8,7 @@ import xarray as xr
 
 from looplens.errors import CorruptRunError, InputError
 from looplens.store import open_stored
+from looplens.store.reading import remembered
 
 RESULT = xr.Dataset(
     {
@@ -48,6 +49,31 @@ def test_writing_again_replaces_all_of_it(tiny):
     assert list(plain["analysis/verdicts"].data_vars) == ["mean"]
     run.write_analysis("verdicts", run.analysis("verdicts"), version=3, parameters={})
     assert run.analysis("verdicts").attrs["version"] == 3
+
+
+def test_a_result_is_read_once_while_its_files_stay_as_they_are(tiny, monkeypatch):
+    reads = []
+    read = remembered.read_result
+    monkeypatch.setattr(
+        remembered, "read_result", lambda *where: reads.append(where[1]) or read(*where)
+    )
+    run, other = open_stored(tiny.path), open_stored(tiny.path)
+    run.write_analysis("verdicts", RESULT, version=1)
+    found = run.analysis("verdicts")
+    found["settled"].values[:] = False  # numbers of the caller's own
+    xr.testing.assert_equal(run.analysis("verdicts"), RESULT)
+    assert reads == ["verdicts"]
+    other.write_analysis("verdicts", RESULT[["mean"]] + 1, version=1)
+    assert float(run.analysis("verdicts")["mean"]) == 1.25
+    monkeypatch.setattr(remembered, "MOST_BYTES", 0)
+    assert run.analysis("verdicts") is not None
+    assert run.analysis("verdicts") is not None
+    assert len(reads) == 3  # the second was kept, until there was no room
+    file = next((tiny.path / "analysis/verdicts/mean/c").rglob("*"), None)
+    file = file or tiny.path / "analysis/verdicts/mean/c"
+    file.write_bytes(b"?" * file.stat().st_size)
+    with pytest.raises(CorruptRunError, match="Run the analysis again"):
+        run.analysis("verdicts")
 
 
 def test_a_name_or_parameter_that_cannot_be_stored_is_refused(tiny):

@@ -106,6 +106,8 @@ class View:
     def numbers(self, token: int, restart: int) -> dict[str, list[tuple[str, str, str]]]:
         """Return what the stored analyses say of one trajectory in one number or word.
 
+        One that another version stored is made anew.
+
         Returns
         -------
         dict
@@ -118,7 +120,7 @@ class View:
                 continue
             with self._computing:
                 piece = select(self.run, name, tokens=token, restart=restart)
-            whole = self.run.analysis(name)
+                whole = self.run.results(name)
             rows = [
                 (
                     str(variable).replace("_", " "),
@@ -126,7 +128,7 @@ class View:
                     str(values.attrs.get("long_name", "")),
                 )
                 for variable, values in piece.data_vars.items()
-                if not values.dims and whole is not None and "token" in whole[variable].dims
+                if not values.dims and "token" in whole[variable].dims
             ]
             if rows:
                 found[analyzer.title] = rows

@@ -15,11 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from looplens.analysis.algebra.gram import Floats
-from looplens.analysis.algebra.products import Moments, TailGram, chosen, divided, unit_offset
+from looplens.analysis.algebra.products import (
+    Moments,
+    TailGram,
+    WideGram,
+    chosen,
+    divided,
+    unit_offset,
+)
 from looplens.analysis.algebra.threads import in_threads
 from looplens.analysis.algebra.trajectories import tail_points
 
-_BYTES_PER_GROUP = 2**20  # of Gram matrices
+_BYTES_PER_GROUP = 2**21  # of Gram matrices
 _BYTES_OF_STATES = 2**24
 # Squares of states of this size and their differences are normal numbers of the dtype.
 _RANGE = {"float32": (1e-12, 1e18, 1e-20), "float64": (1e-100, 1e200, 1e-140)}
@@ -30,6 +37,7 @@ class _Wanted:
     """What `moments_of` was asked for."""
 
     points: int | None
+    wide: int
     skip: int
     limit_points: int
     directions: Floats | None
@@ -40,6 +48,7 @@ def moments_of(
     flat: NDArray[np.floating],
     *,
     points: int | None = None,
+    wide: int = 0,
     skip: int = 0,
     limit_points: int | None = None,
     directions: NDArray[np.floating] | None = None,
@@ -53,6 +62,9 @@ def moments_of(
         Trajectories. float64 is multiplied in float64, all else in float32.
     points : int, optional
         Length of the window at the end whose Gram matrix is wanted.
+    wide : int
+        States at the end whose Gram matrix is wanted of trajectories whose last state came back
+        (`_came_back`); fewer than 1.4 windows: none.
     skip : int
         States at the beginning that do not count as lying before the window.
     limit_points : int, optional
@@ -77,6 +89,7 @@ def moments_of(
     group = max(group, 1)
     wanted = _Wanted(
         points=points,
+        wide=min(wide, length),
         skip=skip,
         limit_points=limit_points or tail_points(length),
         directions=None if directions is None else np.ascontiguousarray(directions, np.float64),
@@ -173,6 +186,9 @@ def _products(states: NDArray[np.floating], rows: NDArray[np.int64], wanted: _Wa
     if points:
         inside = (along, across, mean, turned)
         tail = _tail(inside, np.sqrt(norm2), square[:, wanted.skip : start], wanted.skip)
+    wide = None
+    if points and wanted.wide >= 1.4 * points:
+        wide = _wide(states, square, _came_back(square, points, wanted.wide), wanted)
     return Moments(
         rows=rows,
         scale=np.ones(len(rows)),
@@ -190,6 +206,43 @@ def _products(states: NDArray[np.floating], rows: NDArray[np.int64], wanted: _Wa
         projected=None,
         from_origin2=None,
         tail=tail,
+        wide=wide,
+    )
+
+
+def _came_back(square: Floats, points: int, wide: int) -> NDArray[np.int64]:
+    """Find trajectories whose last state comes near an earlier one for the first time long before.
+
+    After having been away, and after a lag of more than a seventh of the window: shorter turns
+    are seen within it. The states before the window lie about as far away as those in it.
+    """
+    away = square[:, ::-1][:, 1:wide]  # by lag
+    most = np.maximum.accumulate(away, axis=1)
+    near = (away[:, 1:] < 0.4 * most[:, :-1]) & (most[:, :-1] > 0.4 * most[:, wide // 2, None])
+    lag = 2 + near.argmax(1)
+    back = near.any(1) & (lag > points // 7) & (lag <= wide // 2)
+    inside, outside = away[:, : points - 1].mean(1), away[:, points - 1 :].mean(1)
+    return np.flatnonzero(back & (inside < 2.5 * outside) & (outside < 2.5 * inside))
+
+
+def _wide(
+    states: NDArray[np.floating], square: Floats, rows: NDArray[np.int64], wanted: _Wanted
+) -> WideGram:
+    """Products of some trajectories within more states than those of the window."""
+    start = states.shape[1] - wanted.wide
+    before = max(start - wanted.skip, 0)
+    part = states[rows, start:] - states[rows, -1:]
+    dot, mean_square = np.full(part.shape[:2], np.nan), np.full(len(rows), np.nan)
+    if before:
+        mean = states[rows, wanted.skip : start].mean(1) - states[rows, -1]
+        dot = np.matvec(part, mean).astype(np.float64)
+        mean_square = square[rows, wanted.skip : start].mean(1)
+    return WideGram(
+        rows=rows,
+        gram=part @ np.swapaxes(part, 1, 2),
+        before=before,
+        before_square=mean_square,
+        before_dot=dot,
     )
 
 

@@ -54,6 +54,29 @@ class TailGram:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class WideGram:
+    """Products within the last m states of the trajectories whose last state came back.
+
+    Attributes
+    ----------
+    rows : ndarray of int, shape (k,)
+        Which of the b trajectories these are.
+    gram : ndarray, shape (k, m, m)
+        Gram matrix of z, the states less the last one.
+    before : int
+        How many states lie before; 0 leaves the next two meaningless.
+    before_square, before_dot : ndarray, shape (k,), (k, m)
+        Over those states: mean |z|^2, and (mean z) . z.
+    """
+
+    rows: NDArray[np.int64]
+    gram: NDArray[np.floating]
+    before: int
+    before_square: Floats
+    before_dot: Floats
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Moments:
     """Products of b trajectories of N states, in float64.
 
@@ -90,6 +113,8 @@ class Moments:
         The square of that difference.
     tail : TailGram or None
         Products within the window, where one was asked for.
+    wide : WideGram or None
+        Products within more states, of some trajectories, where they were asked for.
     """
 
     rows: NDArray[np.int64]
@@ -108,6 +133,7 @@ class Moments:
     projected: Floats | None
     from_origin2: Floats | None
     tail: TailGram | None
+    wide: WideGram | None
 
 
 def chosen(part: Moments, rows: NDArray[np.bool_]) -> Moments:
@@ -116,11 +142,22 @@ def chosen(part: Moments, rows: NDArray[np.bool_]) -> Moments:
     if tail is not None:
         names = [name for name in TailGram.__slots__ if name != "before"]
         tail = dataclasses.replace(tail, **{name: getattr(tail, name)[rows] for name in names})
+    wide = part.wide
+    if wide is not None:
+        kept = rows[wide.rows]
+        wide = WideGram(
+            rows=(np.cumsum(rows) - 1)[wide.rows[kept]],
+            gram=wide.gram[kept],
+            before=wide.before,
+            before_square=wide.before_square[kept],
+            before_dot=wide.before_dot[kept],
+        )
     names = ["rows", "scale", "norm2", "step2", "radial", "bend2", "last", "from_last2"]
     names += ["limit", "limit2", "away2"]
     return dataclasses.replace(
         part,
         tail=tail,
+        wide=wide,
         projected=None if part.projected is None else part.projected[rows],
         from_origin2=None if part.from_origin2 is None else part.from_origin2[rows],
         **{name: getattr(part, name)[rows] for name in names},
@@ -143,6 +180,15 @@ def divided(part: Moments, scale: Floats) -> Moments:
             before_across=tail.before_across * down**2,
             unit_across=tail.unit_across * down,
         )
+    wide = part.wide
+    if wide is not None:
+        less = down[wide.rows, 0] ** 2
+        wide = dataclasses.replace(
+            wide,
+            gram=wide.gram * less[:, None, None],
+            before_square=wide.before_square * less,
+            before_dot=wide.before_dot * less[:, None],
+        )
     return dataclasses.replace(
         part,
         scale=scale,
@@ -156,6 +202,7 @@ def divided(part: Moments, scale: Floats) -> Moments:
         limit2=part.limit2 * down[:, 0] ** 2,
         away2=part.away2 * down**2,
         tail=tail,
+        wide=wide,
     )
 
 

@@ -32,6 +32,7 @@ from looplens.analysis.regimes.classifying import (
     WORDS,
     RegimeThresholds,
     regimes_of,
+    wide_points,
     window_points,
 )
 from looplens.analysis.regimes.thresholds import ROUNDING_STEP, rounding_step
@@ -101,7 +102,8 @@ def wants(run: StoredRun, plan: Plan) -> Wants:
     """Ask for the window at the end, of loop states and of layers."""
     limits, length = plan.limits, run.iterations
     window = window_points(length, limits) if length >= limits.shortest else None
-    return Wants(layers=has_layers(run), window=window)
+    wide = wide_points(length, limits) if window is not None else 0
+    return Wants(layers=has_layers(run), window=window, wide=wide)
 
 
 def measure(block: Block, plan: Plan) -> dict[str, np.ndarray]:
@@ -216,9 +218,9 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
     p_value, surrogates = dataset["p_value"], dataset.attrs["surrogates"]
     significant = p_value.values <= _LEVEL
     summary["n_significant_orbits"] = int(significant[orbits].sum())
-    summary["n_tested"] = int(np.isfinite(p_value.values).sum())
-    summary["n_significant"] = int(significant.sum())
-    summary["n_significant_by_chance"] = summary["n_tested"] * _chance(surrogates)
+    tested = int(np.isfinite(p_value.values).sum())
+    summary["n_tested"], summary["n_significant"] = tested, int(significant.sum())
+    summary["n_significant_by_chance"] = tested * _chance(surrogates)
     summary["median_rate"] = over_known(np.median, dataset["rate"].values)
     names, counts = np.unique(dataset["kind"].values.astype(str), return_counts=True)
     summary["kinds"] = {str(name): int(count) for name, count in zip(names, counts, strict=True)}

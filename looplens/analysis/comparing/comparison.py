@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_MOST_OF_A_VARIABLE = 2
 _RESOLUTION = 1e-6
 _UNITS_WITH_A_SCALE = ("state units", "operations")
 
@@ -33,7 +35,8 @@ class Difference:
         Standard deviation of the tokens of both runs together, what lies between the runs included;
         NaN for a summary.
     tokens : int
-        How many tokens the means are over; 0 for a summary.
+        How many tokens (or prompts, where a variable is of prompts) the means are over; 0 for a
+        summary.
     """
 
     analysis: str
@@ -205,6 +208,25 @@ class Comparison:
         yield from self.statistics
         yield from self.curves
         yield from self.agreements
+
+    def largest(self, most: int) -> list[Difference]:
+        """Return the statistics with the largest effects, the largest first.
+
+        At most two of one variable. What rounding hides is left out, and what only repeats another
+        number of the same analysis, such as the regime of the last layer that of the loop.
+        """
+        known = [row for row in self.statistics if np.isfinite(row.effect) and row.beyond_rounding]
+        found: list[Difference] = []
+        taken: Counter[tuple[str, str]] = Counter()
+        said: set[tuple[Any, ...]] = set()
+        for row in sorted(known, key=lambda row: -abs(row.effect)):
+            variable = row.analysis, row.name.partition(".")[0]
+            numbers = row.analysis, row.a, row.b, row.low, row.high
+            if taken[variable] < _MOST_OF_A_VARIABLE and numbers not in said:
+                taken[variable] += 1
+                said.add(numbers)
+                found.append(row)
+        return found[:most]
 
     def numbers(self) -> dict[str, dict[str, Any]]:
         """Return all numbers by name, for JSON and for conditions.

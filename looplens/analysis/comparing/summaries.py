@@ -67,7 +67,7 @@ def compare_summaries(
             _Side(name, run_a, found_a, known.tokens_a, pairs.prompts_a),
             _Side(name, run_b, found_b, known.tokens_b, pairs.prompts_b),
         )
-        everything = np.arange(len(known.prompt)), np.arange(bootstrap.prompts)
+        everything = np.arange(len(known.prompt)), np.unique(known.prompt)
         whole = [side.numbers(*everything) for side in sides]
         bounds = _intervals(sides, known.prompt, bootstrap, whole)
         made = _ends(results, pairs, bootstrap) if name == "readout" else {}
@@ -169,10 +169,11 @@ def _intervals(
     of_prompt = [np.flatnonzero(prompt == number) for number in range(bootstrap.prompts)]
     keys = [key for key in whole[0] if key in whole[1]]
     drawn = np.full((DRAWS, len(keys)), np.nan)
-    for place, prompts in enumerate(bootstrap.draws()[:DRAWS]):
-        tokens = np.concatenate([of_prompt[number] for number in prompts])
-        if not len(tokens):
+    for place, taken in enumerate(bootstrap.draws()[:DRAWS]):
+        prompts = taken[np.isin(taken, prompt)]
+        if not len(prompts):
             continue
+        tokens = np.concatenate([of_prompt[number] for number in prompts])
         one, other = (side.numbers(tokens, prompts) for side in sides)
         drawn[place] = [other.get(key, np.nan) - one.get(key, np.nan) for key in keys]
     moved = np.nanmax(drawn, axis=0, initial=-np.inf) > np.nanmin(drawn, axis=0, initial=np.inf)

@@ -84,12 +84,13 @@ def basins(states: ArrayLike, *, basin_tolerance: float = 1e-3) -> Basins:
     coarsely, is not told apart more finely than it is known. Restarts are then joined by average
     linkage.
 
-    With A' and B' the same many states before the tails, a pair that is apart is undecided if
+    With A' the same many states before those of A, two restarts of different basins are undecided
+    if
 
     * their distance in the second half of the tails is under 95 % of that in the first,
-    * or A is no farther from B than twice from A', or than twice B' from B,
     * or A has left A' by more than :math:`\tau_A`, or B has left B', and they would get as far as
-      each other at the pace at which they slow down.
+      each other at the pace at which they slow down,
+    * or they are not apart themselves, only from what the other one was joined with.
 
     Slow contraction, turns longer than the tail, drift, and chaos that is sampled too little look
     like several basins; this tells them from those that are.
@@ -234,11 +235,10 @@ def _compare(
     ratio = np.sqrt(nearest) / tolerance
     basin = np.stack([_joined(matrix) for matrix in np.maximum(ratio, np.swapaxes(ratio, 1, 2))])
 
-    # How far the tail has left what was before it, and how much of that it has missed.
-    left, missed = away(tails, before), away(before, tails)
-    yet = nearest < MOVEMENT_MULTIPLE**2 * np.maximum(left[:, :, None], missed[:, None])
-    ahead = np.where(left > tolerance[..., 0] ** 2, way_ahead(points), 0.0)
-    yet |= nearest < (ahead[:, :, None] + ahead[:, None]) ** 2
+    # What is where it was before goes nowhere.
+    moves_on = away(tails, before) > tolerance[..., 0] ** 2
+    ahead = np.where(moves_on, way_ahead(points), 0.0)
+    yet = nearest < (ahead[:, :, None] + ahead[:, None]) ** 2
     quarter = half // 2
     early = to_path(far[..., :quarter, :quarter], own[:, None, :, :quarter, :quarter])
     late = to_path(far[..., quarter:, quarter:], own[:, None, :, quarter:, quarter:])

@@ -17,6 +17,7 @@ from looplens.analysis.algebra.inputs import as_array
 from looplens.errors import InputError
 
 SINK_THRESHOLD = 0.3
+LEAK = 1e-6  # attention to later keys that a mask may leave by rounding
 STAGES = ("concentration", "sink_rate", "mixing", "matrix_entropy")
 
 
@@ -64,7 +65,7 @@ def attention_stages(patterns: ArrayLike) -> AttentionStages:
     ----------
     patterns : array_like, shape (..., head, query, key)
         Attention weights; each row over keys sums to 1, queries and keys are the same positions.
-        Patterns without any weight on later keys count as causal.
+        Patterns without weight on later keys (beyond 1e-6) count as causal.
 
     Returns
     -------
@@ -92,7 +93,8 @@ def attention_stages(patterns: ArrayLike) -> AttentionStages:
     exact: Floats = array.astype(np.float64)
     finite = np.isfinite(exact).all((-2, -1))
     later = np.triu(np.ones((keys, keys), dtype=bool), k=1)
-    causal = not (np.abs(exact[finite]) * later).any()
+    causal = not (np.abs(exact[finite]) * later > LEAK).any()
+    exact = np.where(finite[..., None, None], exact, np.nan)
     concentration, sink, mixing = _of(exact)
     uniform = np.tril(np.ones((keys, keys))) if causal else np.ones((keys, keys))
     expected = _of(uniform / uniform.sum(-1, keepdims=True))

@@ -20,7 +20,7 @@ from looplens.analysis.algebra.moments import moments_of
 from looplens.analysis.algebra.products import Moments
 from looplens.analysis.algebra.threads import in_threads
 from looplens.analysis.algebra.trajectories import as_trajectories
-from looplens.analysis.regimes.judging import judge, window_points
+from looplens.analysis.regimes.judging import judge, wide_points, window_points
 from looplens.analysis.regimes.kinds import KINDS, KINDS_OF_REGIMES, code_of
 from looplens.analysis.regimes.result import NON_FINITE, NUMBERS, SCORES, WORDS, Regimes
 from looplens.analysis.regimes.thresholds import RegimeThresholds, rounding_step
@@ -47,6 +47,7 @@ __all__ = [
     "Regimes",
     "classify",
     "regimes_of",
+    "wide_points",
     "window_points",
 ]
 
@@ -91,14 +92,15 @@ def classify(
     Notes
     -----
     Trajectories of fewer than 16 states are ``unresolved`` (too short). A spiral whose amplitude
-    falls by less than a factor of three over a record, a drift that still slows down, and an orbit
-    of fewer than two turns in the second half cannot be told from 32 to 128 states and come back
-    ``unresolved``. So does motion that shrinks but still spreads by more than 1 % of the norm at
-    the end, and a contraction that slows down: a trajectory that passes a saddle looks like one
-    that settles until it leaves.
+    falls by less than a factor of about four over a record, a drift that still slows down, and an
+    orbit of fewer than three turns in the record (or in its last 128 states), not counting a
+    transient, cannot be told from 32 to 128 states and come back ``unresolved``. So does motion
+    that shrinks but still spreads by more than 1 % of the norm at the end, and a contraction that
+    slows down: a trajectory that passes a saddle looks like one that settles until it leaves.
 
-    Few dimensions carry little evidence: in up to four of them, noise and walks of 33 or 65 states
-    are named too often. Chaos whose bands are narrower than the noise is called an orbit.
+    What a model of a cycle leaves passes as noise only if it does not keep to the directions of the
+    cycle: chaos in bands does, however much noise there is beside it. Few dimensions carry little
+    evidence: in up to four of them, noise and walks of 33 or 65 states are named too often.
 
     References
     ----------
@@ -113,7 +115,9 @@ def classify(
     length = flat.shape[1]
     parts = []
     if length >= limits.shortest:
-        parts = moments_of(flat, points=window_points(length, limits))
+        parts = moments_of(
+            flat, points=window_points(length, limits), wide=wide_points(length, limits)
+        )
     return regimes_of(
         parts,
         (len(flat), length),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,28 +15,41 @@ from looplens.analysis.regimes.kinds import code_of, kinds_of_verdicts
 from looplens.analysis.regimes.reasons import describe, describe_converged
 from looplens.analysis.regimes.result import NUMBERS, SCORES
 from looplens.analysis.regimes.surrogates import SHORT, p_values
-from looplens.analysis.regimes.tail import Tail, amplitude_of, has_converged, tail_of, unit_tail_of
+from looplens.analysis.regimes.tail import (
+    Tail,
+    amplitude_of,
+    has_converged,
+    tail_of,
+    unit_tail_of,
+    wide_tail_of,
+)
 from looplens.analysis.regimes.thresholds import RegimeThresholds
 from looplens.analysis.regimes.verdict import (
-    FIXED_POINT,
-    ORBIT,
     REGIMES,
-    SLIDER,
     Codes,
     Finding,
     Seen,
     agree,
     find,
 )
-from looplens.analysis.regimes.window import Window, measure
+from looplens.analysis.regimes.window import Window, measure, recurrence_dip
 
 _OF_MODELS = ("periodic_residual", "growth_exponent")
 _RADIAL = 0.1  # less of the motion than this, 1 % of the variance, changes no regime
-_FIXED, _ORBIT, _SLIDER = (REGIMES.index(name) for name in (FIXED_POINT, ORBIT, SLIDER))
+_FIXED, _ORBIT, _SLIDER, _UNRESOLVED = (REGIMES.index(name) for name in REGIMES)
+# More states than those of the window are looked at where these spread as far as the earlier ones
+# (natural logarithm of the ratio), and states come back to within this share of the mean square
+# distance after a lag of which the window holds few.
+STATIONARY, DIP, MANY_TURNS = 0.3, 0.3, 6.0
+
+
+def wide_points(length: int, limits: RegimeThresholds) -> int:
+    """Return in how many states orbits are looked for of which the window holds few turns."""
+    return min(length, limits.longest_window)
 
 
 def window_points(length: int, limits: RegimeThresholds) -> int:
-    """Return how many states the long window of records of this length has."""
+    """Return how many states the long window has."""
     return min(max(round(limits.tail * length), 16), length, limits.longest_window)
 
 
@@ -82,8 +96,8 @@ def judge(
     surrogates: int,
 ) -> Verdicts:
     """Judge trajectories of `length` states; see `regimes_of` for the parameters."""
-    tail = tail_of(part)
-    plain = _plain(tail, length, limits, step)
+    tail = tail_of(part).last(window_points(length, limits))
+    plain = _plain(tail, part, length, limits, step)
     b = len(plain.regime)
     floor = _floor(limits, step)
     numbers = {name: np.full(b, np.nan) for name in NUMBERS}
@@ -97,7 +111,7 @@ def judge(
         still[plain.moving] = False
         reason[still] = describe_converged(plain.amplitude[still], floor)
         assert part.tail is not None
-        numbers |= ways_of(tail, part.tail.along)
+        numbers |= ways_of(tail, part.tail.along[:, -tail.square.shape[1] :])
         _tell_moving(plain, tail, limits, numbers, scores, kind, reason)
         settled = np.isin(kind, [code_of("converged"), code_of("noise_floor")])
         numbers["floor"], of_record, numbers["signal_end"] = floors_of(part, settled, step)
@@ -127,8 +141,10 @@ def _floor(limits: RegimeThresholds, step: float) -> float:
     return min(step * limits.floor_multiple, limits.largest_floor)
 
 
-def _plain(tail: Tail, length: int, limits: RegimeThresholds, step: float) -> _Plain:
-    """Judge the tails of trajectories of `length` states."""
+def _plain(
+    tail: Tail, part: Moments | None, length: int, limits: RegimeThresholds, step: float
+) -> _Plain:
+    """Judge the tails of trajectories of `length` states; `part` is for a look back."""
     b, points = tail.square.shape
     late_points = min(max(round(limits.confirm_tail * length), 12), points)
     floor = _floor(limits, step)
@@ -145,7 +161,10 @@ def _plain(tail: Tail, length: int, limits: RegimeThresholds, step: float) -> _P
         seen = find(long, limits, turns=limits.turns)
         late = measure(moving.last(late_points), floor, step)
         confirmed = find(late, limits, turns=limits.confirm_turns, first=seen)
-        regime[rows], by_late = agree(seen, confirmed, limits)
+        found, by_late = agree(seen, confirmed, limits)
+        if part is not None and part.wide is not None:
+            _look_back(part, rows, found, long, seen, limits, floor, step)
+        regime[rows] = found
         turn = np.where(by_late, confirmed.period, seen.period)
         period[rows] = np.where(regime[rows] == _ORBIT, turn, np.nan)
     return _Plain(
@@ -159,6 +178,46 @@ def _plain(tail: Tail, length: int, limits: RegimeThresholds, step: float) -> _P
         confirmed=confirmed,
         by_late=by_late,
     )
+
+
+def _look_back(
+    part: Moments,
+    moving: NDArray[np.int64],
+    regime: Codes,
+    long: Window,
+    seen: Seen,
+    limits: RegimeThresholds,
+    floor: float,
+    step: float,
+) -> None:
+    """Look for orbits of few turns in the window in all states that there are products of.
+
+    Changes `regime` and `seen`, those of the `moving` trajectories, where the motion recurs there
+    and the window itself does not say otherwise.
+    """
+    assert part.wide is not None
+    steady = np.abs(np.log(np.maximum(long.settled_ratio, TINY))) < STATIONARY
+    rows = np.flatnonzero((regime == _UNRESOLVED) & steady)
+    rows = rows[np.isin(moving[rows], part.wide.rows)]
+    if not len(rows):
+        return
+    more = wide_tail_of(part, np.searchsorted(part.wide.rows, moving[rows]))
+    lag, dip = recurrence_dip(more.gram)
+    few = np.flatnonzero((dip < DIP) & (lag * MANY_TURNS > long.points))
+    if not len(few):
+        return
+    rows = rows[few]
+    # No second window is as long, so what is no noise has to be less.
+    strict = dataclasses.replace(
+        limits,
+        periodic_residual=limits.periodic_residual / 3,
+        shape_residual=limits.shape_residual / 3,
+    )
+    whole = find(measure(more.of(few), floor, step), strict, turns=limits.turns_of_record)
+    back, _ = agree(whole, seen.of(rows), limits)
+    hit = (back == _ORBIT) & (whole.finding == Finding.ORBIT)
+    regime[rows[hit]] = _ORBIT
+    seen.put(rows[hit], whole.of(np.flatnonzero(hit)))
 
 
 def _tell_moving(
@@ -203,12 +262,22 @@ def _tell_moving(
 def _unit_regimes(
     part: Moments, plain: _Plain, length: int, limits: RegimeThresholds, step: float
 ) -> Codes:
-    """Regimes of the states divided by their norms; the same where the norm hardly moves."""
-    norm = np.sqrt(part.norm2[:, -window_points(length, limits) :])
+    """Regimes of the states divided by their norms; the same where the norm hardly moves.
+
+    What settles, settles in direction too, and what recurs does, unless only the norm moves; of the
+    others the directions are judged as the states are.
+    """
+    points = window_points(length, limits)
+    norm = np.sqrt(part.norm2[:, -points:])
     change = norm.std(1) / np.maximum(norm.mean(1), TINY)
-    rows = np.flatnonzero(change > _RADIAL * plain.amplitude)
+    rows = np.flatnonzero((change > _RADIAL * plain.amplitude) & (plain.regime != _FIXED))
     regime = plain.regime.copy()
     if len(rows):
-        unit = unit_tail_of(part).of(rows)
-        regime[rows] = _plain(unit, length, limits, step).regime
+        unit = unit_tail_of(part).of(rows).last(points)
+        recurs = regime[rows] == _ORBIT
+        still = has_converged(unit, _floor(limits, step))
+        regime[rows[recurs & still]] = _FIXED
+        rest = np.flatnonzero(~recurs)
+        if len(rest):
+            regime[rows[rest]] = _plain(unit.of(rest), None, length, limits, step).regime
     return regime

@@ -148,8 +148,9 @@ def _along(gram: Floats, columns: Floats, left: Floats, degrees: int, d_model: i
 
     With P the projection on the fitted columns and Q = 1 - P, white noise gives
     ``|Q G P|^2 / (tr(Q G Q) tr(P G P) / d)`` the mean 1, and chi-squared over `degrees` at the
-    most; up to four standard deviations beyond, it is taken for noise. Chaos in narrow bands is left where the motion is,
-    noise in all directions alike, so that this sees it under noise of many times its size.
+    most; up to four standard deviations beyond, it is taken for noise. Chaos in narrow bands is
+    left where the motion is, noise in all directions alike, so that this sees it under noise of
+    many times its size.
     """
     total = np.maximum(np.trace(gram, axis1=1, axis2=2), TINY)
     cross = columns @ gram

@@ -29,9 +29,10 @@ class PhaseFit:
     variance that white noise gives it. ``whiteness`` and ``isotropy`` compare the errors with those
     of white noise, as in `gram`; ``corners`` is the part of `residual` that errors beyond those of
     noise make up, and ``late`` is `residual` in the last third over that of the whole window.
-    ``along`` is the share that lies along the directions of the motion beyond what noise would put
-    there, 0 where that is not asked for. ``gap`` is the mean square distance of the two neighbours over that of two states taken at
+    ``gap`` is the mean square distance of the two neighbours over that of two states taken at
     random, less what noise adds: small where states in the order of their phase are one curve.
+    ``along`` is the share that lies along the directions of the motion beyond what noise would put
+    there, 0 where that is not asked for.
     """
 
     period: Floats
@@ -117,9 +118,7 @@ def bends(straight: Floats, period: int, turns: int) -> float:
     return float(errors.mean() / max(np.trace(gram) / period, TINY))
 
 
-def _along(
-    cross: Floats, left: Floats, noise: Floats, gram: Floats, d_model: int
-) -> float:
+def _along(cross: Floats, left: Floats, noise: Floats, gram: Floats, d_model: int) -> float:
     """Variance of errors along the motion, over that of white noise in one dimension, less 1.
 
     For errors F X and white noise of variance s^2, |F G|^2 has the mean

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from looplens.analysis.algebra.gram import Floats
 from looplens.analysis.regimes.thresholds import RegimeThresholds
 from looplens.analysis.regimes.verdict import (
-    FIXED_POINT,
+    ORBIT,
     REGIME_OF,
     REGIMES,
     UNRESOLVED,
@@ -26,8 +26,8 @@ from looplens.analysis.regimes.window import Window
 def describe_converged(amplitude: Floats, floor: float) -> list[str]:
     """Reasons of trajectories that move by rounding only."""
     return [
-        f"converged: at the end the motion is under the rounding floor, relative spread {floor:.1e}"
-        f" (over the whole window {value:.1e})"
+        f"converged: at the end the motion is under the rounding floor (relative spread "
+        f"{value:.1e} over the whole window, floor {floor:.1e})"
         for value in amplitude
     ]
 
@@ -57,7 +57,7 @@ def describe(
         For the shares of the windows and the amplitude that counts as small.
     """
     reasons = []
-    unresolved, fixed_point = REGIMES.index(UNRESOLVED), REGIMES.index(FIXED_POINT)
+    unresolved, orbit = REGIMES.index(UNRESOLVED), REGIMES.index(ORBIT)
     differ = rates_differ(seen, confirmed, limits)
     for row in range(len(regime)):
         first, second = Finding(seen.finding[row]), Finding(confirmed.finding[row])
@@ -83,7 +83,7 @@ def describe(
                 f"{confirmed.period[row]:.3g}"
             )
         amplitude = long.amplitude[row]
-        if REGIME_OF[first] != fixed_point and amplitude < limits.small_amplitude:
+        if regime[row] == orbit and amplitude < limits.small_amplitude:
             text += f"; driven / small amplitude ({amplitude:.2g} of the norm)"
         reasons.append(text)
     return reasons

@@ -106,29 +106,29 @@ def shuffled(grams: Floats, orders: NDArray[np.int64], counts: Floats) -> None:
 
 @compiled
 def _straightness(path: Floats, found: Floats) -> None:
-    """Way over path of a path (n, d) and of its means over blocks; see `surrogates`."""
+    """Way over path of a path (n, d) and of its means over blocks; overwrites the path."""
     n, d = path.shape
-    first, before, mean = np.empty(d), np.empty(d), np.empty(d)
-    size = 1
-    for k in range(found.shape[0]):
-        start = n - (n // size) * size
-        length = 0.0
-        for block in range(n // size):
-            mean[:] = 0.0
-            for t in range(start + block * size, start + (block + 1) * size):
-                mean += path[t]
-            mean /= size
-            if block == 0:
-                first[:] = mean
-            else:
-                length += np.sqrt(((mean - before) ** 2).sum())
-            before[:] = mean
-        found[k] = np.sqrt(((before - first) ** 2).sum()) / max(length, 1e-300)
-        size *= 2
+    for scale in range(found.shape[0]):
+        length, way = 0.0, 0.0
+        for t in range(1, n):
+            square = 0.0
+            for k in range(d):
+                step = path[t, k] - path[t - 1, k]
+                square += step * step
+            length += np.sqrt(square)
+        for k in range(d):
+            way += (path[n - 1, k] - path[0, k]) ** 2
+        found[scale] = np.sqrt(way) / max(length, 1e-300)
+        # Means of pairs that end with the last one.
+        first = n % 2
+        n //= 2
+        for t in range(n):
+            for k in range(d):
+                path[t, k] = 0.5 * (path[first + 2 * t, k] + path[first + 2 * t + 1, k])
 
 
 @compiled
-def straight(sizes: Floats, own: Floats, draws: Floats, counts: Floats) -> None:
+def straight(sizes: Floats, own: Floats, directions: Floats, counts: Floats) -> None:
     """Count surrogates of random directions that are as exceptionally straight.
 
     Parameters
@@ -137,35 +137,31 @@ def straight(sizes: Floats, own: Floats, draws: Floats, counts: Floats) -> None:
         Step sizes.
     own : ndarray, shape (b, scale)
         Straightness of the trajectories.
-    draws : ndarray, shape (surrogate, n - 1, d)
-        Normal numbers.
+    directions : ndarray, shape (surrogate, n - 1, d)
+        Unit vectors.
     counts : ndarray, shape (b,)
         Takes the result.
     """
-    count, n, d = draws.shape
+    count, n, d = directions.shape
     scales = own.shape[1]
     path, found = np.empty((n + 1, d)), np.empty((count + 1, scales))
-    path[0] = 0.0
     for row in range(sizes.shape[0]):
         for s in range(count):
+            path[0] = 0.0
             for t in range(n):
-                size = 0.0
                 for k in range(d):
-                    size += draws[s, t, k] * draws[s, t, k]
-                share = sizes[row, t] / np.sqrt(size)
-                for k in range(d):
-                    path[t + 1, k] = path[t, k] + share * draws[s, t, k]
+                    path[t + 1, k] = path[t, k] + sizes[row, t] * directions[s, t, k]
             _straightness(path, found[s])
         found[count] = own[row]
         rank = np.full(count + 1, count + 2)
-        for k in range(scales):
-            order = np.argsort(found[:, k])
+        for scale in range(scales):
+            order = np.argsort(found[:, scale])
+            # How many are at least as straight; a difference of rounding is none.
+            least = 0
             for place in range(count + 1):
-                # How many are at least as straight; rounding is no difference.
-                least = place
-                value = found[order[place], k] * (1 - 1e-9)
-                while least > 0 and found[order[least - 1], k] >= value:
-                    least -= 1
+                value = found[order[place], scale] * (1 - 1e-9)
+                while found[order[least], scale] < value:
+                    least += 1
                 rank[order[place]] = min(rank[order[place]], count + 1 - least)
         counts[row] = 0.0
         for s in range(count):

@@ -95,27 +95,27 @@ def p_values(tail: Tail, drifting: np.ndarray, *, surrogates: int = 99, seed: in
     radius = np.sqrt(np.maximum(np.diagonal(centred, axis1=1, axis2=2), 0.0))
     near = np.diagonal(centred, offset=1, axis1=1, axis2=2)
     cosine = np.clip(near / np.maximum(radius[:, 1:] * radius[:, :-1], TINY), -1.0, 1.0)
-    settled = (cosine.mean(1) < _ANTIPODAL) | (
-        (dims == 1) & (np.abs(cosine).mean(1) > _ON_A_LINE)
-    )
+    on_a_line = (dims == 1) & (np.abs(cosine).mean(1) > _ON_A_LINE)
+    no_azimuth = (cosine.mean(1) < _ANTIPODAL) | on_a_line
     count = np.zeros(b)
     for number in range(1, MOST_DIMENSIONS + 1):
         rows = np.flatnonzero(drifting & (dims == number))
         if len(rows):
             size = np.sqrt(np.maximum(np.diagonal(step[rows], axis1=1, axis2=2), 0.0))
-            draws = _draws(surrogates, n, number, seed)
+            draws = _draws(surrogates, n - 1, number, seed)
+            directions = draws / np.linalg.norm(draws, axis=-1, keepdims=True)
             kernels.straight(
-                size, straightness(centred[rows]), draws[:, 1:], part := np.empty(len(rows))
+                size, straightness(centred[rows]), directions, part := np.empty(len(rows))
             )
             count[rows] = part
-        rows = np.flatnonzero(~drifting & ~settled & (np.maximum(dims, 2) == number))
+        rows = np.flatnonzero(~drifting & ~no_azimuth & (np.maximum(dims, 2) == number))
         if len(rows):
             draws = _draws(surrogates, n, number, seed)
             kernels.turned(
                 centred[rows], radius[rows], cosine[rows], draws, part := np.empty(len(rows))
             )
             count[rows] = part
-    rows = np.flatnonzero(~drifting & settled)
+    rows = np.flatnonzero(~drifting & no_azimuth)
     if len(rows):
         part = np.empty(len(rows))
         kernels.shuffled(centred[rows], _orders(surrogates, n, seed), part)

@@ -98,6 +98,26 @@ def tail_of(moments: Moments) -> Tail:
     )
 
 
+def wide_tail_of(moments: Moments, rows: NDArray[np.int64]) -> Tail:
+    """Return more states than the window of some of the trajectories that there are more of.
+
+    `rows` are places in the rows of `Moments.wide`.
+    """
+    wide = moments.wide
+    if wide is None:
+        raise ValueError("these products were taken of a window only")
+    points, places = wide.gram.shape[1], wide.rows[rows]
+    return Tail(
+        gram=wide.gram[rows].astype(np.float64),
+        square=moments.norm2[places, -points:],
+        step2=moments.step2[places, 1 - points :],
+        start=wide.before,
+        before_square=wide.before_square[rows],
+        before_dot=wide.before_dot[rows],
+        d_model=moments.d_model,
+    )
+
+
 def unit_tail_of(moments: Moments) -> Tail:
     """Return the states of a window over their norms, about the direction of the last one."""
     products = moments.tail

@@ -40,6 +40,9 @@ class RegimeThresholds:
         Steps that shrink like t^-q have a finite sum for q > 1: above this the motion settles. It
         lies between a logarithm (q = 1) and the slowest decay of a smooth map with slope 1 at its
         fixed point (distance t^-1/2, q = 3/2).
+    spiral_exponent : float
+        The same for the amplitude of a turn that shrinks like t^-q. About a fixed centre it need
+        not have a finite sum, but has to fall to about a quarter over the record, in both windows.
     accelerating_exponent : float
         Below this q the drift accelerates, which no regime describes.
     contraction_fit, contraction_fall : float
@@ -52,7 +55,9 @@ class RegimeThresholds:
         Least ratio, either way, between the rates at which the two windows contract; and least
         ratio of the rate in the second half of the late window to that in the long one.
     periodic_residual : float
-        Share that a periodic model may leave unless the rest is white noise or fading.
+        Share that a periodic model may leave unless the rest is white noise or fading. Of white
+        noise, a third of this may lie along the directions of the cycle beyond what chance puts
+        there.
     fading_residual, fading : float
         Share that a transient may have beside an orbit, if the variance left in the second half of
         the window is under this multiple of that in the first half, and under three times
@@ -67,6 +72,9 @@ class RegimeThresholds:
     fewest_turns : float
         Turns in the long window that do where the states before it are at the same distances, and
         the record holds three.
+    turns_of_record : float
+        Turns that an orbit must complete in all states that are looked at, where the window holds
+        too few to show it.
     white : float
         Largest autocorrelation over lags 1 to 3 that passes as white, however little the evidence;
         see `white_limit`.
@@ -97,6 +105,7 @@ class RegimeThresholds:
     drift_significance: float = 4.0
     smooth_residual: float = 0.02
     summable_exponent: float = 1.25
+    spiral_exponent: float = 1.0
     accelerating_exponent: float = -1.5
     contraction_fit: float = 0.8
     contraction_fall: float = 1.5
@@ -112,6 +121,7 @@ class RegimeThresholds:
     turns: float = 2.0
     confirm_turns: float = 1.2
     fewest_turns: float = 1.5
+    turns_of_record: float = 3.0
     white: float = 0.35
     isotropic: float = 0.75
     shape_residual: float = 0.004
@@ -136,9 +146,11 @@ class RegimeThresholds:
         """Largest autocorrelation of white noise of so many samples and dimensions.
 
         Its standard deviation is 1 / sqrt(points * d_model); four of them, and a little for what
-        fitting does to noise.
+        fitting does to noise. Of so few numbers that this exceeds a half, nothing passes: they do
+        not tell noise from a walk.
         """
-        return min(self.white, 0.05 + 4 / (points * d_model) ** 0.5)
+        limit = 0.05 + 4 / (points * d_model) ** 0.5
+        return min(self.white, limit) if limit < 0.5 else 0.0
 
     def isotropic_limit(self, points: int, d_model: int) -> float:
         """Least participation ratio, over its mean, of white noise of so many samples."""
@@ -151,7 +163,8 @@ class RegimeThresholds:
     def slider_limit(self, states: float) -> float:
         """Exponent under which a drift of so many states does not settle.
 
-        Short records show little of how it slows: of 16 states, a decay whose steps have halved.
+        Short records show little of how it slows: of 16 states, a decay whose steps have not even
+        halved.
         """
         return self.summable_exponent - min((20 / states) ** 1.35, 1.0)
 

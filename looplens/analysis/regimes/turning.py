@@ -49,6 +49,8 @@ class Turning:
         It leaves more of the motion than an orbit of so many states may.
     buried_spiral : ndarray of bool
         The window is the end of a decaying turn: white once that turn is taken out.
+    white_beside : ndarray of bool
+        What one damped harmonic leaves is white, however much that is.
     end_motion : ndarray
         Motion at the end without white noise.
     single : ndarray
@@ -69,6 +71,7 @@ class Turning:
     growth_error: Floats
     weak: NDArray[np.bool_]
     buried_spiral: NDArray[np.bool_]
+    white_beside: NDArray[np.bool_]
     end_motion: Floats
     single: Floats
     whole: NDArray[np.bool_]
@@ -97,6 +100,7 @@ def turning_of(window: Window, rows: NDArray[np.int64], limits: RegimeThresholds
         growth_error=np.zeros(b),
         weak=np.zeros(b, dtype=bool),
         buried_spiral=np.zeros(b, dtype=bool),
+        white_beside=np.zeros(b, dtype=bool),
         end_motion=window.end_motion.copy(),
         single=np.full(b, np.nan),
         whole=np.zeros(b, dtype=bool),
@@ -117,7 +121,8 @@ def turning_of(window: Window, rows: NDArray[np.int64], limits: RegimeThresholds
     turning.end_motion[rows] = end_motion_beside(window, single, rows)
     turning.single[rows] = single.residual
     size = (window.points, d_model)
-    turning.buried_spiral[rows] = _white(single, limits, size) & (
+    turning.white_beside[rows] = _white(single, limits, size)
+    turning.buried_spiral[rows] = turning.white_beside[rows] & (
         -single.growth * window.centre > limits.summable_exponent
     )
     fits = [folded, single]
@@ -298,7 +303,8 @@ def _cost(
     """
     second = 2 * fit.residual / (1 + 1 / np.maximum(fit.residual_trend, TINY))
     fading = stiff & (fit.residual_trend < limits.fading) & (second < 3 * limits.periodic_residual)
-    aside = fit.along < limits.periodic_residual  # noise does not keep to the motion's directions
+    # Noise does not keep to the directions of the motion; a third, since strong ones count most.
+    aside = fit.along < limits.periodic_residual / 3
     accepted = (
         (fit.residual < limits.periodic_residual)
         | ((fit.residual < limits.fading_residual) & fading)

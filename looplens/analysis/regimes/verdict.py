@@ -84,6 +84,15 @@ class Seen:
     whole: Bools
     folded: Bools
 
+    def of(self, rows: Codes) -> Seen:
+        """Return the findings of some of the windows."""
+        return Seen(**{name: getattr(self, name)[rows] for name in Seen.__slots__})
+
+    def put(self, rows: Codes, other: Seen) -> None:
+        """Put other findings in the place of some."""
+        for name in Seen.__slots__:
+            getattr(self, name)[rows] = getattr(other, name)
+
 
 def find(
     window: Window, limits: RegimeThresholds, *, turns: float, first: Seen | None = None
@@ -143,7 +152,7 @@ def find(
     # A trajectory that passes a saddle shrinks its steps for a while like one that settles. That
     # the steps fall is not enough: the motion has to be nearly over, and less than it was.
     died_down = (turn.end_motion < limits.end_motion) & less
-    spiral = turning & (-turn.growth > summable)
+    spiral = turning & (-turn.growth > limits.spiral_exponent)
 
     tests: list[tuple[Finding, Bools]] = [
         (Finding.CONVERGED, window.converged),
@@ -156,6 +165,8 @@ def find(
         (Finding.DRIFT, drifts),
         # A line with a cycle on it drifts; a transient with a cycle on it ends in the cycle.
         (Finding.DRIFT, directed & turning & steady & (exponent < 1.0)),
+        # The cycle may be smaller than the noise.
+        (Finding.DRIFT, directed & turn.white_beside & ~uncertain & (np.abs(exponent) < 1.0)),
         (Finding.ORBIT, turning & steady & ~turn.weak),
         (Finding.SPIRAL, spiral & died_down),
         (Finding.STILL_MOVING, spiral),

@@ -243,3 +243,16 @@ def recurrence_lag(gram: Floats) -> Floats:
     near = displacement[:, 1 : max(2, (displacement.shape[1] + 1) // 2)]
     limit = 1.5 * near.min(1) + 1e-6 * displacement.max(1)
     return 2.0 + (near <= limit[:, None]).argmax(1)
+
+
+def recurrence_dip(gram: Floats) -> tuple[Floats, Floats]:
+    """Lag, up to a third of the states, after which they come nearest, and how near; shape (b,).
+
+    The second is the mean square displacement there over the largest at any smaller lag.
+    """
+    displacement = mean_square_displacement(gram, lag_sums(gram))
+    displacement = displacement[:, : max(3, gram.shape[1] // 3)]
+    most = np.maximum.accumulate(displacement, axis=1)
+    dip = displacement[:, 1:] / np.maximum(most[:, :-1], TINY)
+    best = dip.argmin(1)
+    return 2.0 + best, dip[np.arange(len(gram)), best]

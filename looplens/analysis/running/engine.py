@@ -42,6 +42,8 @@ class Wants:
         Whether it looks at loop states, and at the residual stream after each layer.
     window : int or None
         Last iterations whose Gram matrix it needs, of states and of layers.
+    wide : int
+        The same for trajectories whose last state has come back; see `moments_of`.
     directions : dict of int to ndarray (k, width)
         Directions to project on, by number of the layer; -1 is the loop state.
     origins : dict of int to ndarray (width,)
@@ -54,6 +56,7 @@ class Wants:
     state: bool = True
     layers: bool = False
     window: int | None = None
+    wide: int = 0
     directions: dict[int, NDArray[np.floating]] = field(default_factory=dict)
     origins: dict[int, NDArray[np.floating]] = field(default_factory=dict)
     values: bool = False
@@ -249,6 +252,7 @@ def _read(run: StoredRun, jobs: Sequence[Job], tokens: slice) -> Block:
     wants = [job.analyzer.wants(run, job.plan) for job in jobs]
     windows = [want.window for want in wants if want.window is not None]
     points = max(windows) if windows else None
+    wide = max((want.wide for want in wants), default=0)
 
     def projection(number: int) -> dict[str, Any]:
         found = [want for want in wants if number in want.directions]
@@ -262,14 +266,15 @@ def _read(run: StoredRun, jobs: Sequence[Job], tokens: slice) -> Block:
     if any(want.state for want in wants):
         states = run.state(tokens=tokens).values
         skip = first_iteration(run)
-        state = moments_of(_flat(states), points=points, skip=skip, **projection(-1))
+        state = moments_of(_flat(states), points=points, wide=wide, skip=skip, **projection(-1))
     kept: list[np.ndarray] = []
     multiplied, looked_at = any(want.layers for want in wants), any(want.values for want in wants)
     for number in run.recorded_layers if multiplied or looked_at else ():
         values = run.site("resid_post", tokens=tokens, layer=number).values
         dtype = values.dtype
         if multiplied:
-            layers.append(moments_of(_flat(values), points=points, **projection(number)))
+            found = moments_of(_flat(values), points=points, wide=wide, **projection(number))
+            layers.append(found)
         if looked_at:
             kept.append(values)
     return Block(

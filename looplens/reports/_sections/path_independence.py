@@ -116,8 +116,8 @@ def path_independence(material: Material) -> Section | None:
             ),
             Table(
                 caption="The prompts that depend most on the initial state",
-                columns=("prompt", "mean cosine", "median final distance", "factor per iteration"),
-                rows=tuple(_prompt_row(results, int(prompt)) for prompt in prompts),
+                columns=tuple(_prompt_row(material, 0)),
+                rows=tuple(tuple(_prompt_row(material, int(p)).values()) for p in prompts),
             ),
         ),
         pictures=(
@@ -142,11 +142,18 @@ def _rate(token: xr.Dataset) -> str:
     return f"{number(rate)} ± {number(error, digits=1)}" if np.isfinite(rate) else number(rate)
 
 
-def _prompt_row(results: xr.Dataset, prompt: int) -> tuple[str, ...]:
-    one = results.isel(prompt=prompt)
-    return (
-        str(prompt),
-        cosine(float(one["prompt_token_aa"])),
-        number(float(one["prompt_final_gap"])),
-        number(float(one["prompt_gap_rate"])),
-    )
+def _prompt_row(material: Material, prompt: int) -> dict[str, str]:
+    """Write the numbers of one prompt, by the heading of their column."""
+    one = material["path_independence"].isel(prompt=prompt)
+    row = {
+        "prompt": str(prompt),
+        "mean cosine": cosine(float(one["prompt_token_aa"])),
+        "median final distance": number(float(one["prompt_final_gap"])),
+        "factor per iteration": number(float(one["prompt_gap_rate"])),
+    }
+    if "classify" in material:
+        regimes = material["classify"]["prompt_regime_agreement"]
+        row["same regime"] = percent(float(regimes[prompt]))
+    if "prompt_readout_agreement" in one:
+        row["same prediction"] = percent(float(one["prompt_readout_agreement"]))
+    return row

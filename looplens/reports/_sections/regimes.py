@@ -12,6 +12,7 @@ from looplens.analysis import KINDS_OF_REGIMES
 from looplens.analysis.measures import power
 from looplens.plots import _groups
 from looplens.plots._labels import escape, number, percent, subtitle, token_labels
+from looplens.plots._verdict import OF_REGIME
 from looplens.reports._material import Material
 from looplens.reports._recorded import plural
 from looplens.reports._report import Picture, Section, Table
@@ -117,7 +118,10 @@ def _kinds(material: Material) -> Table:
             here = kind == name
             if not here.any():
                 continue
-            middle = [_middle(results[number_].values[here]) for number_ in _NUMBERS]
+            middle = [
+                _middle(results[column].values[here]) if column in OF_REGIME[regime] else "–"
+                for column in _NUMBERS
+            ]
             rows.append(
                 (
                     styles[regime].label,
@@ -168,7 +172,8 @@ def _power(material: Material) -> tuple[str, ...]:
         for rate, tokens in needed.items()
     )
     seen = (
-        f"{plural(moving, 'token')} did not settle"
+        f"{plural(moving, 'token')} orbit{'s' if moving == 1 else ''} or "
+        f"slide{'s' if moving == 1 else ''}"
         if moving
         else "No token with a regime orbits or slides"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 from dash.development.base_component import Component
 
+from looplens.analysis import ANALYZERS
 from looplens_dashboard.controls import select
 from looplens_dashboard.panels.frame import figure_panel
 from looplens_dashboard.selection import Selection
@@ -31,12 +32,12 @@ def adjust(figure: go.Figure) -> None:
 def controls(view: View) -> list[Component]:
     """Return the list of figures."""
     options = [(name, title(name)) for name in view.limits.figures]
-    return [select("figure", "Figure", options, width=220, searchable=True)]
+    return [select("figure", "Figure", options, width=270, searchable=True)]
 
 
 def title(name: str) -> str:
-    """Return the name of a figure as words."""
-    return name.replace("_", " ").capitalize()
+    """Return the title of the analysis that a figure shows, or its name as words."""
+    return ANALYZERS[name].title if name in ANALYZERS else name.replace("_", " ").capitalize()
 
 
 PANEL = figure_panel(
@@ -46,4 +47,5 @@ PANEL = figure_panel(
     make=make,
     controls=controls,
     adjust=adjust,
+    titled=True,
 )

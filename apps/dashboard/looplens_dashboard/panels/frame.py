@@ -102,6 +102,7 @@ def figure_panel(
     make: Callable[[View, Selection], go.Figure],
     controls: Callable[[View], list[Component]] = _nothing,
     adjust: Callable[[go.Figure], object] | None = None,
+    titled: bool = False,
 ) -> Panel:
     """Return a panel that shows one figure.
 
@@ -113,6 +114,8 @@ def figure_panel(
         Draws the figure, or raises a ``LoopLensError`` that says why it cannot.
     adjust : callable (Figure), optional
         Changes the figure in place after it was fitted into the card.
+    titled : bool
+        Begin the caption with the title of the figure, for a panel that shows several.
     """
 
     def register(app: Dash, view: View) -> None:
@@ -127,7 +130,7 @@ def figure_panel(
         )
         def draw(changed: Any, values: Any, iteration: Any) -> tuple[Any, ...]:
             selection = current(view, changed, values, iteration)
-            return figure_outputs(lambda: make(view, selection), adjust)
+            return figure_outputs(lambda: make(view, selection), adjust, titled=titled)
 
     return Panel(
         name=name,
@@ -158,13 +161,17 @@ def graph(name: str) -> list[Component]:
 
 
 def figure_outputs(
-    make: Callable[[], go.Figure], adjust: Callable[[go.Figure], object] | None = None
+    make: Callable[[], go.Figure],
+    adjust: Callable[[go.Figure], object] | None = None,
+    *,
+    titled: bool = False,
 ) -> tuple[Any, Any, Any, str]:
     """Return figure, caption, message and class of a graph; a failure becomes a message."""
     figure, trouble = attempt(make)
     if trouble is not None:
         return no_update, "", trouble, "figure hidden"
-    caption = fit(figure)
+    title = html_entities.unescape(figure.layout.title.text or "") if titled else ""
+    caption = " · ".join(filter(None, (title, fit(figure))))
     if adjust is not None:
         adjust(figure)
     return figure, caption, None, "figure"
@@ -212,8 +219,10 @@ def fit(figure: go.Figure) -> str:
     The card already has a heading and a size, so the title, the margin for it, and the size go. A
     legend moves above the figure, where it takes no width.
     """
-    # A subtitle begins with the model and the prompt, which the bar of the page shows already.
-    subtitle = (figure.layout.title.subtitle.text or "").replace("<br>", " · ")
+    # A subtitle begins with the model and the prompt, which the bar of the page shows already; a
+    # break with a blank behind it is within a sentence.
+    subtitle = (figure.layout.title.subtitle.text or "").replace("<br> ", " ")
+    subtitle = subtitle.replace("<br>", " · ")
     parts = html_entities.unescape(subtitle).split(" · ")[2:]
     figure.update_layout(
         title=None,

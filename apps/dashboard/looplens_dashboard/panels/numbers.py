@@ -14,21 +14,22 @@ from looplens_dashboard.view import View
 
 
 def table(view: View, selection: Selection) -> Component:
-    """Return the table of numbers and words of one trajectory."""
+    """Return tables of numbers and words of one trajectory, one an analysis."""
     found = view.numbers(selection.token, selection.restart)
     if not found:
         raise AnalysisError(
             "No analysis is stored in this run. Run `looplens analyze` on it, or run.analyze(), "
             "and open this page again."
         )
-    rows = []
+    tables = []
     for heading, numbers in found.items():
-        rows.append(html.Tr(html.Th(heading, colSpan=2, scope="colgroup")))
+        rows = [html.Tr(html.Th(heading, colSpan=2, scope="colgroup"))]
         rows += [
             html.Tr([html.Td(name), html.Td(value)], title=meaning)
             for name, value, meaning in numbers
         ]
-    return html.Table(html.Tbody(rows), className="numbers")
+        tables.append(html.Table(html.Tbody(rows), className="numbers"))
+    return html.Div(tables, className="number-columns")
 
 
 def body(_view: View) -> list[Component]:
