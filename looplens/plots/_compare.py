@@ -266,10 +266,8 @@ def compare_curve(comparison: Any, name: str, *, theme: str = "light") -> _theme
     if both:
         made.add_hline(y=0, line={"color": colours.axis, "width": 1}, row=1, col=2)
         made.update_yaxes(title=found.units or "mean over tokens", row=1, col=1)
-        positive = np.concatenate([found.a, found.b])
-        positive = positive[np.isfinite(positive)]
-        if positive.min(initial=np.inf) > 0 and positive.max() > 100 * positive.min():
-            made.update_yaxes(type="log", exponentformat="power", row=1, col=1)
+        if _labels.over_decades(found.a, found.b):
+            made.update_yaxes(row=1, col=1, **_labels.log_axis(found.a, found.b))
         made.update_yaxes(title="difference b − a", row=1, col=2)
     else:
         made.update_yaxes(title="share of tokens", range=[0, 1.02], row=1, col=1)

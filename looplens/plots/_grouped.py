@@ -148,9 +148,12 @@ def _add_spread(
             hovertemplate="%{x}<br>mean %{y:.4g}<extra></extra>",
         )
     )
-    positive = part["median"][np.isfinite(part["median"])]
-    if positive.min(initial=np.inf) > 0 and positive.max(initial=0) > 100 * positive.min():
-        made.update_yaxes(type="log", exponentformat="power")
+    if _labels.over_decades(part["median"]):
+        made.update_yaxes(**_labels.log_axis(part["median"], part["q25"], part["q75"]))
+    if not np.isfinite(part["median"]).any():
+        made.add_annotation(
+            text="known for no token", x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False
+        )
     units = str(values.attrs.get("units", "1"))
     made.update_yaxes(title="value" if units == "1" else units)
 

@@ -128,6 +128,13 @@ def log_axis(*curves: np.ndarray) -> dict[str, Any]:
     return {"type": "log", "tickvals": [10.0**e for e in exponents], "ticktext": texts}
 
 
+def over_decades(*curves: np.ndarray) -> bool:
+    """Return whether all known values are positive and the largest is over 100 times the least."""
+    values = np.concatenate([np.ravel(curve) for curve in curves]).astype(np.float64)
+    values = values[np.isfinite(values)]
+    return bool(values.size and values.min() > 0 and values.max() > 100 * values.min())
+
+
 def power_of_ten(exponent: int) -> str:
     """Return ``10`` raised to an exponent in the HTML dialect of plotly."""
     if exponent in (0, 1):

@@ -124,6 +124,47 @@ def test_a_cycle_on_top_of_a_drift_drifts_and_a_transient_on_top_of_a_cycle_cycl
     assert found.regime.tolist() == ["slider", "orbit"]
 
 
+def noise(rng, states, snr_db):
+    size = np.sqrt(((states - states.mean(0)) ** 2).sum(1).mean()) * 10 ** (-snr_db / 20)
+    return states + size * rng.normal(size=states.shape) / states.shape[1] ** 0.5
+
+
+def test_chaos_in_bands_narrower_than_the_noise_is_no_orbit():
+    rng = np.random.default_rng(10)
+    found = []
+    for _ in range(20):
+        values = [rng.uniform(0.2, 0.8)]
+        for _ in range(264):
+            values.append(3.6 * values[-1] * (1 - values[-1]))
+        states = 1 + np.array(values[-65:])[:, None] * np.eye(64)[0]
+        found.append(classify(noise(rng, states, 10), unit=False, surrogates=0).regime)
+    assert (np.array(found) == "orbit").mean() <= 0.15
+    # The same bands without the chaos in them.
+    bands = np.array([0.33, 0.79, 0.58, 0.88])[np.arange(65) % 4]
+    states = 1 + bands[:, None] * np.eye(64)[0]
+    assert classify(noise(rng, states, 10)).period in (2, 4)
+
+
+@pytest.mark.parametrize("snr_db", [np.inf, 20])
+def test_turns_too_few_for_the_second_half_are_counted_in_the_whole_record(snr_db):
+    rng = np.random.default_rng(11)
+    angle = 2 * np.pi * (np.arange(129)[:, None] / 36.5 - np.arange(8) / 8)
+    turn = np.exp(6 * np.cos(angle) - 6)  # pulses, one after the other
+    found = classify(noise(rng, turn @ rng.normal(size=(8, 48)), snr_db))
+    assert found.regime == "orbit"
+    assert found.period == pytest.approx(36.5, rel=0.03)
+    once = turn.copy()
+    once[:70] *= np.linspace(2, 1, 70)[:, None]  # not yet twice the same turn
+    assert classify(noise(rng, once @ rng.normal(size=(8, 48)), snr_db)).regime == "unresolved"
+
+
+def test_a_drift_with_a_turn_smaller_than_the_noise_is_a_slider():
+    rng = np.random.default_rng(12)
+    t = np.arange(129)[:, None]
+    helix = np.concatenate([0.2 * t, np.cos(t), np.sin(t), np.zeros((129, 61))], axis=1)
+    assert classify(noise(rng, helix, 10)).regime == "slider"
+
+
 def test_rounding_of_the_source_dtype_is_no_motion():
     rng = np.random.default_rng(5)
     noisy = 1.0 + 2e-3 * rng.normal(size=(65, 64))

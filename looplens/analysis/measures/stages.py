@@ -91,7 +91,7 @@ def attention_stages(patterns: ArrayLike) -> AttentionStages:
             f"{keys} keys. Pass the patterns of a whole prompt."
         )
     exact: Floats = array.astype(np.float64)
-    finite = np.isfinite(exact).all((-2, -1))
+    finite = np.asarray(np.isfinite(exact).all((-2, -1)))
     later = np.triu(np.ones((keys, keys), dtype=bool), k=1)
     causal = not (np.abs(exact[finite]) * later > LEAK).any()
     exact = np.where(finite[..., None, None], exact, np.nan)

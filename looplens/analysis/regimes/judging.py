@@ -24,6 +24,7 @@ from looplens.analysis.regimes.tail import (
     wide_tail_of,
 )
 from looplens.analysis.regimes.thresholds import RegimeThresholds
+from looplens.analysis.regimes.turning import fundamental_of
 from looplens.analysis.regimes.verdict import (
     REGIMES,
     Codes,
@@ -32,7 +33,7 @@ from looplens.analysis.regimes.verdict import (
     agree,
     find,
 )
-from looplens.analysis.regimes.window import Window, measure, recurrence_dip
+from looplens.analysis.regimes.window import Window, measure, recurrence_dip, recurrence_lag
 
 _OF_MODELS = ("periodic_residual", "growth_exponent")
 _RADIAL = 0.1  # less of the motion than this, 1 % of the variance, changes no regime
@@ -216,6 +217,10 @@ def _look_back(
     whole = find(measure(more.of(few), floor, step), strict, turns=limits.turns_of_record)
     back, _ = agree(whole, seen.of(rows), limits)
     hit = (back == _ORBIT) & (whole.finding == Finding.ORBIT)
+    # The strongest harmonic may not be the turn.
+    turn = fundamental_of(whole.period, recurrence_lag(more.of(few).gram))
+    whole.period[:] = np.where(whole.folded, whole.period, turn)
+    hit &= more.square.shape[1] >= limits.turns_of_record * whole.period
     regime[rows[hit]] = _ORBIT
     seen.put(rows[hit], whole.of(np.flatnonzero(hit)))
 

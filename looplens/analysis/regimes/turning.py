@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from looplens.analysis.algebra.gram import TINY, Floats
+from looplens.analysis.regimes.accepting import EQUALLY_GOOD, cost_of, is_white
 from looplens.analysis.regimes.periodic import (
     PeriodicFit,
     Remainder,
@@ -20,14 +21,13 @@ from looplens.analysis.regimes.periodic import (
     harmonic,
     more_harmonics,
 )
-from looplens.analysis.regimes.phases import LEAST_TURNS, SHORTEST, PhaseFit, bends, phase_fit
+from looplens.analysis.regimes.phases import LEAST_TURNS, SHORTEST, bends, phase_fit
 from looplens.analysis.regimes.thresholds import RegimeThresholds
 from looplens.analysis.regimes.window import Window, end_motion_beside, recurrence_lag
 
-# Below one part in a thousand all models are equally good; more parameters count against one.
-_EQUALLY_GOOD = 1e-3
 _CURVE = 0.01  # states that miss the line between their neighbours by less lie on a curve
 FEW_AND_MANY = (3, 6)  # harmonics to try in turn
+# More parameters count against a model.
 _PENALTY = np.array([1.0, 1 / 1.5, 1.3])[:, None]
 
 
@@ -121,20 +121,20 @@ def turning_of(window: Window, rows: NDArray[np.int64], limits: RegimeThresholds
     turning.end_motion[rows] = end_motion_beside(window, single, rows)
     turning.single[rows] = single.residual
     size = (window.points, d_model)
-    turning.white_beside[rows] = _white(single, limits, size)
+    turning.white_beside[rows] = is_white(single, limits, size)
     turning.buried_spiral[rows] = turning.white_beside[rows] & (
         -single.growth * window.centre > limits.summable_exponent
     )
     fits = [folded, single]
-    cost = np.stack([_cost(fit, limits, size) for fit in fits])
+    cost = np.stack([cost_of(fit, limits, size) for fit in fits])
     # White or not cannot be told of the few numbers that a long period leaves.
     cost[
         0, (folded.period > 0.4 * window.points) & (folded.residual > limits.periodic_residual)
     ] = np.inf
-    left = np.flatnonzero((cost * _PENALTY[:2]).min(0) > _EQUALLY_GOOD * _PENALTY[2])
+    left = np.flatnonzero((cost * _PENALTY[:2]).min(0) > EQUALLY_GOOD * _PENALTY[2])
     several, lag, few = _several(straight, left, rest, single, d_model, limits)
     fits.append(several)
-    cost = np.concatenate([cost, _cost(several, limits, size, stiff=False)[None]]) * _PENALTY
+    cost = np.concatenate([cost, cost_of(several, limits, size, stiff=False)[None]]) * _PENALTY
     choice = cost.argmin(0)
     near = np.abs(folded.period / single.period - 1) < 0.03
     choice = np.where((choice == 1) & near & (cost[0] < 2 * cost[1]), 0, choice)
@@ -145,7 +145,7 @@ def turning_of(window: Window, rows: NDArray[np.int64], limits: RegimeThresholds
 
     # One strong turn with weak harmonics is a distorted circle; without one, look for a recurrence.
     distorted = single.residual < limits.orbit_residual
-    fundamental = np.where(distorted, several.period, _fundamental(several.period, lag))
+    fundamental = np.where(distorted, several.period, fundamental_of(several.period, lag))
     period, residual = chosen("period"), chosen("residual")
     fundamental = np.where(limits.turns * fundamental > window.points, several.period, fundamental)
     turning.period[rows] = np.where(choice == 2, fundamental, period)
@@ -208,7 +208,7 @@ def _of_any_shape(
     # About the mean and not about a line, which tilts a cycle that is cut off within a turn.
     noisy = (limits.shape_residual, limits.noisy_residual)
     fit = phase_fit(window.centred[rows], starts, window.d_model, noisy=noisy)
-    white = _white(fit, limits, (window.points, window.d_model))
+    white = is_white(fit, limits, (window.points, window.d_model))
     hit = fit.residual < limits.shape_residual
     hit |= (
         (fit.residual < limits.noisy_residual)
@@ -273,7 +273,7 @@ def _several(
         fit, part = more_harmonics(part, first, d_model, count)
         for name in worst:
             values[name][rows] = getattr(fit, name)
-        done = np.isfinite(_cost(fit, limits, size, stiff=False))
+        done = np.isfinite(cost_of(fit, limits, size, stiff=False))
         few[rows[done]] = count == FEW_AND_MANY[0]
         rows, part = rows[~done], _of(part, ~done)
     return PeriodicFit(period=single.period, growth=single.growth, **values), lag, few
@@ -284,36 +284,7 @@ def _of(rest: Remainder, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Remaind
     return Remainder(**{name: getattr(rest, name)[rows] for name in Remainder.__slots__})
 
 
-def _white(
-    fit: PeriodicFit | PhaseFit, limits: RegimeThresholds, size: tuple[int, int]
-) -> NDArray[np.bool_]:
-    """Whether what a model leaves looks like white noise of full dimension."""
-    return (fit.whiteness < limits.white_limit(*size)) & (
-        fit.isotropy > limits.isotropic_limit(*size)
-    )
-
-
-def _cost(
-    fit: PeriodicFit, limits: RegimeThresholds, size: tuple[int, int], *, stiff: bool = True
-) -> Floats:
-    """Return what a model leaves, not penalised for parameters; infinite if not accepted.
-
-    Beside a transient only a stiff model is: several harmonics follow chaos that is nearly periodic
-    for a while, and leave what looks like the end of a transient.
-    """
-    second = 2 * fit.residual / (1 + 1 / np.maximum(fit.residual_trend, TINY))
-    fading = stiff & (fit.residual_trend < limits.fading) & (second < 3 * limits.periodic_residual)
-    # Noise does not keep to the directions of the motion; a third, since strong ones count most.
-    aside = fit.along < limits.periodic_residual / 3
-    accepted = (
-        (fit.residual < limits.periodic_residual)
-        | ((fit.residual < limits.fading_residual) & fading)
-        | ((fit.residual < limits.decaying_residual) & _white(fit, limits, size) & aside)
-    )
-    return np.where(accepted, np.maximum(fit.residual, _EQUALLY_GOOD), np.inf)
-
-
-def _fundamental(period: Floats, lag: Floats) -> Floats:
+def fundamental_of(period: Floats, lag: Floats) -> Floats:
     """Replace the strongest turn by the lag of recurrence, where that is a few whole turns."""
     number = np.round(lag / period)
     whole = (number >= 1) & (np.abs(lag / period - number) < 0.2)
