@@ -118,14 +118,16 @@ def goals(document: Row) -> list[Goal]:
     for length in dict.fromkeys(row["T"] for row in document["trained"]):
         seen = [row for row in document["trained"] if row["T"] == length]
         plain = total(row["table"] for row in seen if " x " not in row["model"])
-        table, long = (total(row[what] for row in seen) for what in ("table", "long periods"))
-        rest = [[a - b for a, b in zip(*two, strict=True)] for two in zip(table, long, strict=True)]
+        table, early = (total(row[what] for row in seen) for what in ("table", "not repeated"))
+        rest = [
+            [a - b for a, b in zip(*two, strict=True)] for two in zip(table, early, strict=True)
+        ]
         both = "bundled models and gains"
         found += [
             Goal(f"bundled models, T = {length}: right", right(plain), 97, True),
             Goal(f"{both}, T = {length}: right", right(table), 97, True),
             Goal(
-                f"{both}, T = {length}, without orbits of periods over {length // 4}: right",
+                f"{both}, T = {length}, without orbits that have not repeated a turn: right",
                 right(rest),
                 97,
                 True,

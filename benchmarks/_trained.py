@@ -18,7 +18,8 @@ from looplens.models import LoopedTransformer
 
 Floats = NDArray[np.float64]
 
-SEEN, FIRST, LAST = 256, 1500, 2048
+LENGTHS = (128, 256, 512)  # iterations that the detector is shown
+FIRST, LAST = 1500, 2048
 # The bundled models, and the same with the state's half of the adapter times a gain: the same
 # weights in other regimes. The model without an adapter is taken as it is.
 VARIANTS = (
@@ -45,7 +46,7 @@ class Trained:
     ----------
     name : str
         Model and gain.
-    states : ndarray of float32, shape (token, iteration 0..256, d_model)
+    states : ndarray of float32, shape (token, iteration 0..512, d_model)
         What the detector sees, or a beginning of it.
     truth : ndarray of str, shape (token,)
         From iterations 1500 to 2048.
@@ -119,13 +120,40 @@ def _truth(states: Floats) -> tuple[str, float]:
     return ("slider" if straight > DIRECTED else "unresolved"), np.nan
 
 
+def has_repeated(states: NDArray[np.floating], period: Floats) -> NDArray[np.bool_]:
+    """Whether what was seen ends in a turn that repeats the one before it; shape (token,).
+
+    Parameters
+    ----------
+    states : ndarray, shape (token, iteration, d_model)
+        The first states.
+    period : ndarray, shape (token,)
+        The true periods; of tokens without one the answer is True.
+
+    Notes
+    -----
+    Before that, no look at the states can tell an orbit from a path on its way to one. The
+    tolerance is that of the truth.
+    """
+    seen = np.ones(len(states), dtype=bool)
+    for token in np.flatnonzero(np.isfinite(period)):
+        lag = int(period[token])
+        if 2 * lag > states.shape[1]:
+            seen[token] = False
+            continue
+        turn, before = states[token, -lag:], states[token, -2 * lag : -lag]
+        diameter = np.linalg.norm(turn - turn[-1], axis=-1).max()
+        seen[token] = np.linalg.norm(turn - before, axis=-1).max() < RETURNS * diameter
+    return seen
+
+
 def trained(*, prompts: int = 8, seed: int = 11) -> Iterator[Trained]:
     """Run every variant over prompts of its task that it was not trained on."""
     for name, task, gain in VARIANTS:
         model = looplens.load_model(name)
         made = looplens.tasks.get_task(task).prompts(prompts, seed=seed)
         tokens = torch.tensor([prompt.token_ids for prompt in made])
-        early, late = states_of(model, tokens, gain, seen=SEEN, first=FIRST, last=LAST)
+        early, late = states_of(model, tokens, gain, seen=LENGTHS[-1], first=FIRST, last=LAST)
         label = name if gain == 1 else f"{name} x {gain:g}"
         truth, period = truth_of(late)
         yield Trained(name=label, states=early, truth=truth, period=period)

@@ -125,20 +125,22 @@ def cost(*, each: int = 4, d_model: int = 512) -> dict[str, float]:
 
 
 def on_trained(prompts: int) -> list[dict[str, Any]]:
-    """Verdicts from the first 128 and 256 iterations of trained models."""
-    from benchmarks._trained import trained
+    """Verdicts from the first iterations of trained models."""
+    from benchmarks._trained import LENGTHS as SEEN
+    from benchmarks._trained import has_repeated, trained
 
     rows = []
     for model in trained(prompts=prompts):
-        for seen in (128, 256):
-            found = classify(model.states[:, : seen + 1], unit=False).regime
-            beyond = model.period > seen / 4  # fewer than two turns in the second half
+        for seen in SEEN:
+            states = model.states[:, : seen + 1]
+            found = classify(states, unit=False).regime
+            early = ~has_repeated(states, model.period)
             rows.append(
                 {
                     "model": model.name,
                     "T": seen,
                     "table": confusion(model.truth, found),
-                    "long periods": confusion(model.truth[beyond], found[beyond]),
+                    "not repeated": confusion(model.truth[early], found[early]),
                 }
             )
             print(f"{model.name:28s}", counts(rows[-1]), flush=True)

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import _calibration as calibration
 from benchmarks._calibration_page import BEGIN, PAGE, RESULTS, page
 from benchmarks._detectors import RULES, Previous, cosine_rule
-from benchmarks._trained import truth_of
+from benchmarks._trained import has_repeated, truth_of
 from benchmarks._unseen import KINDS as UNSEEN
 from benchmarks._unseen import RECIPES, make_unseen
 from benchmarks.bf16 import measured, settled
@@ -53,11 +53,11 @@ def test_a_machine_without_git_has_no_previous_detector(monkeypatch):
 
 def test_goals_on_trained_models_are_named_by_length():
     def row(model, length, table):
-        return {"model": model, "T": length, "table": table, "long periods": LONG}
+        return {"model": model, "T": length, "table": table, "not repeated": EARLY}
 
     right, half = [[8, 0, 0, 0], [0, 2, 0, 0]], [[8, 0, 0, 0], [0, 1, 0, 1]]
     rest = [[0] * 4] * 2
-    LONG = [[0] * 4, [0, 0, 0, 1], *rest]
+    EARLY = [[0] * 4, [0, 0, 0, 1], *rest]
     document = {"rows": [], "cost": {}, "trained": [
         row("a", 128, half + rest), row("a x 3", 128, half + rest), row("a", 256, right + rest)
     ]}  # fmt: skip
@@ -65,8 +65,18 @@ def test_goals_on_trained_models_are_named_by_length():
     assert found["bundled models, T = 128: right"] == 90
     assert found["bundled models and gains, T = 128: right"] == 90
     assert found["bundled models, T = 256: right"] == 100
-    name = "bundled models and gains, T = 128, without orbits of periods over 32: right"
+    name = "bundled models and gains, T = 128, without orbits that have not repeated a turn: right"
     assert found[name] == 100
+
+
+def test_an_orbit_is_asked_for_once_a_turn_repeats():
+    t = np.arange(61.0)[:, None]
+    turning = np.concatenate([np.cos(2 * np.pi * t / 20), np.sin(2 * np.pi * t / 20)], axis=1)
+    late = np.where(t < 30, 3.0, 0.0) + turning  # it joins its orbit at 30
+    periods = np.array([20.0, 20.0, np.nan])
+    states = np.stack([turning, late, late])
+    assert has_repeated(states, periods).tolist() == [True, False, True]
+    assert has_repeated(states[:, :39], periods).tolist() == [False, False, True]
 
 
 def test_unseen_systems_are_others_and_have_their_truth():

@@ -147,6 +147,12 @@ class TestGroupBy:
         with pytest.raises(InputError, match="several values a token"):
             plots.grouped(run, variable="relative_step")
 
+    def test_a_number_that_no_token_has_is_said_to_be_unknown(self, run):
+        found = run.group_by("convergence", "difficulty", variables=("settling_iteration",))
+        found["settling_iteration"][:] = np.nan
+        drawn = plots.grouped_figure(found, "settling_iteration")
+        assert [note.text for note in drawn.layout.annotations] == ["known for no token"]
+
 
 class TestSelect:
     def test_one_token_with_its_text(self, run):

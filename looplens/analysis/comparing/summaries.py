@@ -148,24 +148,6 @@ class _Side:
         _flatten("", ANALYZERS[self.name].summarize(found, self.run), flat)
         return flat
 
-    def drop_curves(self, tokens: NDArray[np.int_], prompts: NDArray[np.int_]) -> None:
-        """Leave out the values of each token and iteration, if the numbers are the same without.
-
-        They are most of a result, and would be copied for every draw.
-        """
-        whole, before = self.found, self.numbers(tokens, prompts)
-        curves = [name for name, of in whole.items() if {"token", "iteration"} <= set(of.dims)]
-        self.found = whole.drop_vars(curves)
-        try:
-            after = self.numbers(tokens, prompts)
-        except KeyError:
-            after = {}
-        if not (
-            before.keys() == after.keys()
-            and np.array_equal(list(before.values()), list(after.values()), equal_nan=True)
-        ):
-            self.found = whole
-
 
 def _flatten(start: str, values: Mapping[str, Any], into: dict[str, float]) -> None:
     for key, value in values.items():
@@ -184,8 +166,6 @@ def _intervals(
     large = any(side.found.nbytes > _MOST_BYTES for side in sides)
     if large or bootstrap.prompts < 2 or not {"token", "prompt"} & set(sides[0].found.dims):
         return {}
-    for side in sides:
-        side.drop_curves(np.arange(len(prompt)), np.unique(prompt))
     of_prompt = [np.flatnonzero(prompt == number) for number in range(bootstrap.prompts)]
     keys = [key for key in whole[0] if key in whole[1]]
     drawn = np.full((DRAWS, len(keys)), np.nan)

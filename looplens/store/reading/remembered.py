@@ -15,7 +15,7 @@ import xarray as xr
 from looplens.store.files.location import RunLocation
 from looplens.store.reading.results import read_result
 
-MOST_BYTES = 256_000_000
+MOST_BYTES = 128_000_000
 """Bytes of results that are kept at once; those that were read longest ago make room."""
 
 
