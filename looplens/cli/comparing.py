@@ -81,11 +81,12 @@ def compare(
         box=None,
         pad_edge=False,
     )
-    for row in found.largest(16):
+    largest = found.largest(16)
+    for row in largest:
         values = (row.a, row.b, row.difference, row.low, row.high)
         *shown, low, high = (number(value) for value in values)
         table.add_row(row.key, *shown, f"{low} to {high}", style=None if row.clear else "dim")
-    console.print(table)
+    console.print(table if largest else "no difference beyond rounding in any statistic")
     for note in found.notes:
         Console(stderr=True).print(note, highlight=False, markup=False)
     if out is not None and format is not None:

@@ -261,6 +261,8 @@ def _formats(asked: str | None, known: Iterable[str]) -> list[str]:
 
 
 def _short(value: object) -> str:
+    if value is None or value != value:
+        return "–"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, dict):

@@ -230,8 +230,8 @@ def all_summaries(comparison: Comparison) -> Section:
         text=(
             "The numbers of the reports of either run. One with an interval is over the shared "
             "tokens or prompts; one without is of the whole run, or no choice of prompts changes "
-            "it. A condition names them, such as --fail-if 'classify.orbit_share.difference > 0.1'; means over tokens "
-            "are tokens.<analysis>.<statistic>.difference.",
+            "it. A condition names them, such as --fail-if 'classify.orbit_share.difference > "
+            "0.1'; means over tokens are tokens.<analysis>.<statistic>.difference.",
         ),
         tables=tuple(
             Table(

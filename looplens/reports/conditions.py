@@ -26,6 +26,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     ">": operator.gt,
 }
+_MOST_NAMES = 40
 _PATTERN = re.compile(
     r"^\s*(?P<key>[A-Za-z_][\w.\-]*)\s*(?P<sign><=|>=|==|!=|<|>)\s*(?P<value>\S.*?)\s*$"
 )
@@ -145,21 +146,36 @@ def _find(key: str, flat: Mapping[str, Any], skipped: Mapping[str, str]) -> str:
     ending = [name for name in flat if name.endswith(f".{key}")]
     if len(ending) == 1:
         return ending[0]
-    listed = ", ".join(sorted(flat)) or "none"
     if ending:
         raise InputError(
-            f"{key!r} is the name of several values: {', '.join(sorted(ending))}. Write one in "
-            "full."
+            f"{key!r} is the name of several values: {', '.join(sorted(ending)[:_MOST_NAMES])}"
+            f"{', …' if len(ending) > _MOST_NAMES else ''}. Write one in full."
         )
+    listed = _listed(key, flat)
     short = [name.rpartition(".")[2] for name in flat]
     suggestion = near_matches(key, flat) or near_matches(key, dict.fromkeys(short))
     section = key.partition(".")[0]
     if section in skipped:
         raise InputError(f"{key!r} cannot be checked on this run. {skipped[section]}")
-    left_out = "".join(f" {name} cannot be checked on it. {why}" for name, why in skipped.items())
+    left_out = "".join(
+        f" {name} cannot be checked on it. {why}"
+        for name, why in skipped.items()
+        if "." not in name  # a variable of a comparison; there are many
+    )
     raise InputError(
         f"There is no value {key!r} in this run.{suggestion} Available: {listed}.{left_out}"
     )
+
+
+def _listed(key: str, flat: Mapping[str, Any]) -> str:
+    """Return the names to choose from: all, those beside the key, or where they begin."""
+    near = [name for name in flat if name.startswith(f"{key.rpartition('.')[0]}.")]
+    for names in (list(flat), near):
+        if 0 < len(names) <= _MOST_NAMES:
+            return ", ".join(sorted(names))
+    parts = dict.fromkeys(name.partition(".")[0] for name in flat)
+    listed = ", ".join(f"{part}. …" for part in parts) or "none"
+    return f"{listed} (a report in JSON lists all {len(flat)})" if flat else listed
 
 
 def check(

@@ -24,6 +24,7 @@ CONTROLS = (
     "dims",
     "attention_layer",
     "head",
+    "figure",
 )
 
 

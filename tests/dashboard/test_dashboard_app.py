@@ -80,7 +80,7 @@ def test_every_panel_and_every_part_of_the_selection_is_on_the_page(client: Clie
 def test_opening_an_address_restores_selection_controls_and_scrubber(client: Client) -> None:
     query = (
         "?prompt=1&token=12&restart=1&layer=0&attention_layer=1&head=1&colour=settling&dims=3"
-        "&theme=dark&iteration=7"
+        "&theme=dark&figure=settling&iteration=7"
     )
     response = client.select(query)
     expected = dict(part.split("=") for part in query[1:].split("&"))

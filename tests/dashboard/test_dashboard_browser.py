@@ -121,8 +121,8 @@ def test_clicks_select_and_the_address_restores_the_view(
     assert after == pytest.approx(list(plots.trajectory(run, 4).data[1].x))
     row = "graph.layout.shapes.find((shape) => shape.name === 'row').y0"
     visit.eventually(lambda: visit.graph("heatmap", row), 3.5)
-    for text in ("Settling", "Dark"):
-        page.get_by_text(text, exact=True).click()
+    page.locator("#strip-panel").get_by_text("Settling", exact=True).click()
+    page.get_by_text("Dark", exact=True).click()
     page.click("#next-prompt")
     page.wait_for_selector("[data-token='15'][aria-pressed=true]")
     page.keyboard.press("[")
@@ -138,6 +138,7 @@ def test_clicks_select_and_the_address_restores_the_view(
         "colour": "settling",
         "dims": "3",
         "theme": "dark",
+        "figure": "regimes",
         "iteration": "9",
     }
     visit.wait_for_query(**expected)

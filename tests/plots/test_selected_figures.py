@@ -26,6 +26,7 @@ FIGURES = {
     "attention": ({"prompt": 1, "iteration": 8}, []),
     "attention_change": ({}, ["attention_change"]),
     "regimes": ({}, ["classify"]),
+    "verdict": ({"token": 4}, ["classify"]),
     "readout": ({}, ["readout"]),
     "settling": ({"layer": 3}, ["convergence"]),
     "stages": ({}, []),

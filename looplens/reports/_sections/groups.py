@@ -34,9 +34,7 @@ def groups(material: Material) -> Section | None:
     text = "Medians over the tokens of each group and over restarts; shares of trajectories."
     if left:
         text += f" Not shown: {', '.join(left)} (looplens analyze --by)."
-    return Section(
-        key="groups", title="Groups of tokens", text=(text,), tables=tuple(tables)
-    )
+    return Section(key="groups", title="Groups of tokens", text=(text,), tables=tuple(tables))
 
 
 def _table(material: Material, found: Groups) -> Table:
