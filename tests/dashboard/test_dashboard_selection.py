@@ -14,6 +14,7 @@ LIMITS = Limits(
     state_layers=(0, 1),
     attention_layers=(0, 1),
     heads=4,
+    figures=("geometry", "stages"),
 )
 
 
@@ -31,6 +32,7 @@ def selections(draw: st.DrawFn) -> Selection:
         colour=draw(st.sampled_from(["regime", "settling"])),
         dims=draw(st.sampled_from([2, 3])),
         theme=draw(st.sampled_from(["light", "dark"])),
+        figure=draw(st.sampled_from(LIMITS.figures)),
     )
 
 

@@ -170,8 +170,9 @@ class _Reader:
     def choice(self, name: str, allowed: tuple[str, ...]) -> str:
         """Return one of some names; the first is the fallback."""
         text = self.values.get(name)
-        if text is None or text in allowed:
-            return allowed[0] if text is None else str(text)
+        found = allowed[0] if text is None else str(text).strip()
+        if found in allowed:
+            return found
         self._replace(name, text, f"expected {' or '.join(allowed)}", allowed[0])
         return allowed[0]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ from looplens.analysis.regimes.classifying import (
     wide_points,
     window_points,
 )
+from looplens.analysis.regimes.kinds import KINDS
 from looplens.analysis.regimes.thresholds import ROUNDING_STEP, rounding_step
 from looplens.analysis.running.engine import Block, Wants
 
@@ -222,8 +224,8 @@ def summarize(dataset: xr.Dataset, run: StoredRun) -> Summary:
     summary["n_tested"], summary["n_significant"] = tested, int(significant.sum())
     summary["n_significant_by_chance"] = tested * _chance(surrogates)
     summary["median_rate"] = over_known(np.median, dataset["rate"].values)
-    names, counts = np.unique(dataset["kind"].values.astype(str), return_counts=True)
-    summary["kinds"] = {str(name): int(count) for name, count in zip(names, counts, strict=True)}
+    kinds = Counter(dataset["kind"].values.ravel().tolist())
+    summary["kinds"] = {kind: kinds[kind] for kind in KINDS}
     judged = (regime != UNRESOLVED).any(0)
     moving = np.isin(regime, ("orbit", "slider")).any(0)
     summary["n_moving_tokens"] = int(moving.sum())
