@@ -222,9 +222,12 @@ def _add_gap(made: _theme.Figure, independence: xr.Dataset, colours: _theme.Pale
             font={"color": colours.accent},
         )
     exponents, texts = _labels.decade_ticks(np.floor(low), np.ceil(high))
+    bottom, top = np.floor(low) - 0.3, np.ceil(high) + 0.15
+    if np.isfinite(floor) and floor > 0:  # its label stands below it, clear of the axis
+        bottom = min(bottom, np.log10(floor) - 0.15 * (top - bottom))
     made.update_yaxes(
         type="log",
-        range=[np.floor(low) - 0.3, np.ceil(high) + 0.15],
+        range=[bottom, top],
         tickvals=[10.0**exponent for exponent in exponents],
         ticktext=texts,
         row=1,
