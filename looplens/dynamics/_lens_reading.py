@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from looplens.dynamics._lens_input import LensInput
+from looplens.recording.streaming.readout import divergence
 
 # From residual streams, (batch, token, d_model), to logits or to loop states.
 Reading = Callable[[Tensor], Tensor]
@@ -64,7 +65,7 @@ def read(
         made.topk_ids[:, layer, where] = _tokens_first(top.indices)
         made.topk_logprobs[:, layer, where] = _tokens_first(top.values)
         made.entropy[:, layer, where] = _tokens_first(torch.special.entr(now.exp()).sum(-1))
-        made.kl_to_final[:, layer, where] = _tokens_first(_kl(final, now))
+        made.kl_to_final[:, layer, where] = _tokens_first(divergence(final, now))
         for number, wanted in enumerate(ids):
             score = now.gather(-1, wanted.clamp(min=0).expand(len(now), -1)[..., None])
             has = (wanted >= 0) & score[..., 0].isfinite()
@@ -73,12 +74,6 @@ def read(
             known = score[..., 0].where(has, torch.nan)
             made.followed_logprob[number, :, layer, where] = _tokens_first(known)
     return made
-
-
-def _kl(logp: Tensor, logq: Tensor) -> Tensor:
-    p = logp.exp()
-    # A token of probability zero contributes nothing; rounding can push nothing below zero.
-    return torch.where(p == 0, 0.0, p * (logp - logq)).sum(-1).clamp(min=0)
 
 
 def _tokens_first(values: Tensor) -> np.ndarray:

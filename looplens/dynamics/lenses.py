@@ -17,7 +17,7 @@ import xarray as xr
 from torch import Tensor
 
 from looplens.analysis.algebra.inputs import real_number
-from looplens.analysis.analyzers.classify import coarsest_dtype
+from looplens.analysis.analyzers._analyzer import rounding_dtype
 from looplens.analysis.analyzers.lens import LENS_VERSION
 from looplens.analysis.running.incremental import block_hashes
 from looplens.dynamics._lens_check import CHECKS, self_check
@@ -131,7 +131,7 @@ def lens(
     looped = as_looped(model)
     if not isinstance(run, StoredRun):
         raise InputError(f"run must be a recorded run (looplens.open_run); got {run!r}.")
-    allowed = TOLERANCES[coarsest_dtype(run)]
+    allowed = TOLERANCES[rounding_dtype(run)]
     if tolerance is not None:
         allowed = real_number(tolerance, "tolerance")
     top_k = whole_number(top_k, "top_k", least=1)
@@ -188,15 +188,7 @@ def _readings(
 
 
 def _native_head(model: LoopedTransformer) -> Reading:
-    cfg = model.cfg
-    weight = model.embed.weight if cfg.tie_embeddings else model.unembed.weight
-
-    def head(stream: Tensor) -> Tensor:
-        logits = torch.nn.functional.linear(model.ln_final(stream), weight).float()
-        cap = cfg.logit_softcap
-        return cap * torch.tanh(logits / cap) if cap else logits
-
-    return head
+    return lambda stream: model.logits_of(model.ln_final(stream))
 
 
 def _remember_tokens(model: Any, given: LensInput) -> None:

@@ -212,11 +212,13 @@ class LoopedTransformer(HookedLoop):
         x = self.ln_final(x) if cfg.coda_norm else x
         x = self._run(self.coda, x, first=cfg.n_prelude + cfg.n_core)
         x = self.ln_final(x) if cfg.final_norm else x
-        head = self.embed.weight if cfg.tie_embeddings else self.unembed.weight
-        logits = F.linear(x, head).float()
-        if cfg.logit_softcap:
-            logits = cfg.logit_softcap * torch.tanh(logits / cfg.logit_softcap)
-        return self.hook_logits(logits)
+        return self.hook_logits(self.logits_of(x))
+
+    def logits_of(self, x: State) -> Float[Tensor, "batch pos d_vocab"]:
+        """Return what the head makes of a normalised residual stream, in float32."""
+        head = self.embed.weight if self.cfg.tie_embeddings else self.unembed.weight
+        logits, cap = F.linear(x, head).float(), self.cfg.logit_softcap
+        return cap * torch.tanh(logits / cap) if cap else logits
 
     def gate(self, state: State) -> Float[Tensor, "batch pos"]:
         """Return the raw exit-gate logits of a state (before the sigmoid), in float32.

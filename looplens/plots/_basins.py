@@ -188,16 +188,5 @@ def _add_distances(
             row=1,
             col=2,
         )
-    drawn = np.concatenate([separation, tolerance])
-    drawn = np.log10(drawn[np.isfinite(drawn) & (drawn > 0)])
-    low, high = (np.floor(drawn.min()), np.ceil(drawn.max())) if drawn.size else (-3.0, 0.0)
-    exponents, texts = _labels.decade_ticks(low, max(high, low + 1))
-    made.update_xaxes(
-        title="distance over the norm",
-        type="log",
-        range=[low - 0.2, max(high, low + 1) + 0.2],
-        tickvals=[10.0**exponent for exponent in exponents],
-        ticktext=texts,
-        row=1,
-        col=2,
-    )
+    axis = _labels.decade_axis(separation, tolerance)
+    made.update_xaxes(title="distance over the norm", row=1, col=2, **axis)

@@ -79,12 +79,7 @@ def cycle(run: Any, token: int, restart: int = 0, *, theme: str = "light") -> _t
         explained=np.asarray(basis.explained_variance_ratio),
         layers=layers,
         iterations=read["iteration"].values,
-        subtitle=_labels.subtitle(
-            run,
-            f"token {_labels.token_labels(run, [token], position=True)[0]}",
-            f"prompt {int(run.tokens['prompt'].values[token])}",
-            f"restart {restart}",
-        ),
+        subtitle=_labels.of_prompt(run, token, f"restart {restart}"),
         theme=theme,
     )
 

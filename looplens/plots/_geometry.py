@@ -53,12 +53,7 @@ def geometry(run: Any, token: int, restart: int = 0, *, theme: str = "light") ->
     return geometry_figure(
         results,
         changes[np.isfinite(changes)],
-        subtitle=_labels.subtitle(
-            run,
-            f"token {_labels.token_labels(run, [token], position=True)[0]}",
-            f"prompt {int(run.tokens['prompt'].values[token])}",
-            f"restart {restart}",
-        ),
+        subtitle=_labels.of_prompt(run, token, f"restart {restart}"),
         theme=theme,
     )
 

@@ -84,18 +84,8 @@ def input_dependence_figure(
                 ),
             )
         )
-    known = np.concatenate(drawn)
-    known = np.log10(known[np.isfinite(known)])
-    low, high = (np.floor(known.min()), np.ceil(known.max())) if known.size else (-3.0, 0.0)
-    exponents, texts = _labels.decade_ticks(low, max(high, low + 1))
     made.update_xaxes(title="position in the prompt")
-    made.update_yaxes(
-        title="variance of the limits (squared norms)",
-        type="log",
-        range=[low - 0.2, max(high, low + 1) + 0.2],
-        tickvals=[10.0**exponent for exponent in exponents],
-        ticktext=texts,
-    )
+    made.update_yaxes(title="variance of the limits (squared norms)", **_labels.decade_axis(*drawn))
     made.update_layout(
         legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}, margin={"t": 104}
     )

@@ -135,6 +135,24 @@ def over_decades(*curves: np.ndarray) -> bool:
     return bool(values.size and values.min() > 0 and values.max() > 100 * values.min())
 
 
+def decade_axis(*curves: np.ndarray) -> dict[str, Any]:
+    """Return settings of a logarithmic axis over whole decades, at least one, of positive values.
+
+    Without any, three decades up to 1.
+    """
+    values = np.concatenate([np.ravel(curve) for curve in curves]).astype(np.float64)
+    values = np.log10(values[np.isfinite(values) & (values > 0)])
+    low, high = (np.floor(values.min()), np.ceil(values.max())) if values.size else (-3.0, 0.0)
+    high = max(high, low + 1)
+    exponents, texts = decade_ticks(low, high)
+    return {
+        "type": "log",
+        "range": [low - 0.2, high + 0.2],
+        "tickvals": [10.0**exponent for exponent in exponents],
+        "ticktext": texts,
+    }
+
+
 def power_of_ten(exponent: int) -> str:
     """Return ``10`` raised to an exponent in the HTML dialect of plotly."""
     if exponent in (0, 1):
@@ -189,6 +207,16 @@ def cosine(value: float) -> str:
     if 0 < short_of_one < 1e-4:
         return f"1 − {number(short_of_one, digits=1)}"
     return f"{value:.4f}".replace("-", "−")
+
+
+def of_token(run: Any, token: int, *parts: str) -> str:
+    """Return the subtitle of a figure of one token, which names it with its position."""
+    return subtitle(run, f"token {token_labels(run, [token], position=True)[0]}", *parts)
+
+
+def of_prompt(run: Any, token: int, *parts: str) -> str:
+    """Return the same with the prompt of the token."""
+    return of_token(run, token, f"prompt {int(run.tokens['prompt'].values[token])}", *parts)
 
 
 def subtitle(run: Any, *parts: str) -> str:

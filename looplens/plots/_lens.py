@@ -100,11 +100,7 @@ def _stored(run: Any, token: int | None) -> tuple[xr.Dataset, int]:
 
 
 def _subtitle(run: Any, results: xr.Dataset, token: int) -> str:
-    label = _labels.token_labels(run, [token], position=True)[0]
-    prompt = int(run.tokens["prompt"].values[token])
-    return _labels.subtitle(
-        run, f"token {label}", f"prompt {prompt}", f"restart {results.attrs['restart']}"
-    )
+    return _labels.of_prompt(run, token, f"restart {results.attrs['restart']}")
 
 
 def lens_figure(

@@ -74,9 +74,9 @@ def recurrence(
         distance,
         iterations,
         measured=measured,
-        subtitle=_labels.subtitle(
+        subtitle=_labels.of_token(
             run,
-            f"token {_labels.token_labels(run, [token], position=True)[0]}",
+            token,
             f"restart {restart}",
             "loop state" if layer is None else f"layer {layer}",
             f"every {every}th iteration" if every > 1 else "",

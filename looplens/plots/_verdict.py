@@ -71,11 +71,7 @@ def verdict(run: Any, token: int, restart: int = 0, *, theme: str = "light") -> 
         one.isel(restart=restart, token=token),
         windows=(float(thresholds["tail"]), float(thresholds["confirm_tail"])),
         longest=int(thresholds["longest_window"]),
-        subtitle=_labels.subtitle(
-            run,
-            f"token {_labels.token_labels(run, [token], position=True)[0]}",
-            f"restart {restart}",
-        ),
+        subtitle=_labels.of_token(run, token, f"restart {restart}"),
         theme=theme,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from looplens import plots
@@ -64,6 +65,20 @@ def _row(row: Any) -> tuple[str, ...]:
         number(row.difference),
         interval(row),
         counted,
+    )
+
+
+def _by_analysis(rows: Sequence[Any], columns: tuple[str, ...]) -> tuple[Table, ...]:
+    """Return a table an analysis, with the first cells of its rows that there are columns for."""
+    return tuple(
+        Table(
+            caption=analysis,
+            columns=columns,
+            rows=tuple(
+                (row.name, *_row(row)[1 : len(columns)]) for row in rows if row.analysis == analysis
+            ),
+        )
+        for analysis in dict.fromkeys(row.analysis for row in rows)
     )
 
 
@@ -207,18 +222,7 @@ def all_statistics(comparison: Comparison) -> Section:
     return Section(
         key="statistics",
         title="All means over tokens",
-        tables=tuple(
-            Table(
-                caption=analysis,
-                columns=("statistic", *_COLUMNS),
-                rows=tuple(
-                    (row.name, *_row(row)[1:])
-                    for row in comparison.statistics
-                    if row.analysis == analysis
-                ),
-            )
-            for analysis in dict.fromkeys(row.analysis for row in comparison.statistics)
-        ),
+        tables=_by_analysis(comparison.statistics, ("statistic", *_COLUMNS)),
     )
 
 
@@ -233,16 +237,5 @@ def all_summaries(comparison: Comparison) -> Section:
             "it. A condition names them, such as --fail-if 'classify.orbit_share.difference > "
             "0.1'; means over tokens are tokens.<analysis>.<statistic>.difference.",
         ),
-        tables=tuple(
-            Table(
-                caption=analysis,
-                columns=("name", *_COLUMNS[:-1]),
-                rows=tuple(
-                    (row.name, *_row(row)[1:-1])
-                    for row in comparison.summaries
-                    if row.analysis == analysis
-                ),
-            )
-            for analysis in dict.fromkeys(row.analysis for row in comparison.summaries)
-        ),
+        tables=_by_analysis(comparison.summaries, ("name", *_COLUMNS[:-1])),
     )

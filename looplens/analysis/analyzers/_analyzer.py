@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from looplens.analysis.regimes.thresholds import ROUNDING_STEP, rounding_step
 from looplens.analysis.running.coverage import Coverage, covered_tokens
 from looplens.analysis.running.engine import Block, Job, Wants, measure_run, nothing_read
 
@@ -146,6 +147,23 @@ def needs_iterations(run: StoredRun) -> str | None:
             f"{run.iterations}. Record with keep_iterations='all'."
         )
     return needs_states(run)
+
+
+def rounding_dtype(run: StoredRun, asked: str | None = None) -> str:
+    """Return the dtype whose rounding is no motion.
+
+    The one asked for; else the coarser of the dtype that the model ran in and the one that was
+    stored.
+
+    Raises
+    ------
+    InputError
+        If it is asked for a dtype without a known rounding step.
+    """
+    names = [str(run.source_dtype), str(run.attrs.get("store_dtype", "float32"))]
+    dtype = asked or max((name for name in names if name in ROUNDING_STEP), key=rounding_step)
+    rounding_step(dtype)
+    return dtype
 
 
 def has_layers(run: StoredRun) -> bool:

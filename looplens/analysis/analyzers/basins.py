@@ -16,8 +16,8 @@ from looplens.analysis.analyzers._analyzer import (
     labelled,
     needs_iterations,
     over_known,
+    rounding_dtype,
 )
-from looplens.analysis.analyzers.classify import coarsest_dtype
 from looplens.analysis.measures.basins import UNKNOWN, basins_of, check_tolerance
 from looplens.analysis.regimes.thresholds import rounding_step
 from looplens.analysis.running.engine import Block
@@ -47,7 +47,7 @@ def needs(run: StoredRun) -> str | None:
 def plan(source: Source, *, basin_tolerance: float = 1e-3) -> tuple[float, float]:
     """Check the tolerance; also find what rounding alone shows."""
     check_tolerance(basin_tolerance)
-    return rounding_step(coarsest_dtype(source.run)), float(basin_tolerance)
+    return rounding_step(rounding_dtype(source.run)), float(basin_tolerance)
 
 
 def measure(block: Block, plan: tuple[float, float]) -> dict[str, np.ndarray]:

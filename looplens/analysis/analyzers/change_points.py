@@ -16,8 +16,8 @@ from looplens.analysis.analyzers._analyzer import (
     labelled,
     needs_iterations,
     over_known,
+    rounding_dtype,
 )
-from looplens.analysis.analyzers.classify import coarsest_dtype
 from looplens.analysis.measures.change_points import LEAST_PIECE, change_points
 from looplens.analysis.measures.steps import signal_end
 from looplens.analysis.regimes.thresholds import rounding_step
@@ -46,8 +46,7 @@ def plan(
     """Check the penalty and the dtype."""
     if real_number(change_penalty, "change_penalty") < 0:
         raise InputError(f"change_penalty must not be negative; got {change_penalty}.")
-    dtype = source_dtype or coarsest_dtype(source.run)
-    rounding_step(dtype)
+    dtype = rounding_dtype(source.run, source_dtype)
     return float(change_penalty), dtype
 
 

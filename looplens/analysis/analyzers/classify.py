@@ -21,6 +21,7 @@ from looplens.analysis.analyzers._analyzer import (
     labelled,
     needs_iterations,
     over_known,
+    rounding_dtype,
 )
 from looplens.analysis.analyzers._restart_agreement import restart_agreement
 from looplens.analysis.measures.power import power_of
@@ -37,7 +38,7 @@ from looplens.analysis.regimes.classifying import (
     window_points,
 )
 from looplens.analysis.regimes.kinds import KINDS
-from looplens.analysis.regimes.thresholds import ROUNDING_STEP, rounding_step
+from looplens.analysis.regimes.thresholds import rounding_step
 from looplens.analysis.running.engine import Block, Wants
 
 if TYPE_CHECKING:
@@ -72,12 +73,6 @@ _LEVEL = 0.05  # p-values up to this count as small
 _THRESHOLDS = tuple(field.name for field in dataclasses.fields(RegimeThresholds))
 
 
-def coarsest_dtype(run: StoredRun) -> str:
-    """Of the dtype that the model ran in and the one that was stored, the coarser."""
-    names = [str(run.source_dtype), str(run.attrs.get("store_dtype", "float32"))]
-    return max((name for name in names if name in ROUNDING_STEP), key=rounding_step)
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
     """The source dtype, the thresholds, and how many surrogates."""
@@ -91,10 +86,8 @@ def plan(
     source: Source, *, source_dtype: str | None = None, surrogates: int = 99, **thresholds: Any
 ) -> Plan:
     """Check the thresholds and the dtype."""
-    dtype = source_dtype or coarsest_dtype(source.run)
-    rounding_step(dtype)
     return Plan(
-        dtype=dtype,
+        dtype=rounding_dtype(source.run, source_dtype),
         limits=RegimeThresholds.from_keywords(**thresholds),
         surrogates=whole_number(surrogates, "surrogates", least=0),
     )

@@ -17,8 +17,8 @@ from looplens.analysis.analyzers._analyzer import (
     labelled,
     needs_iterations,
     over_known,
+    rounding_dtype,
 )
-from looplens.analysis.analyzers.classify import coarsest_dtype
 from looplens.analysis.measures.dmd import SHORTEST, check_rank, dmd
 from looplens.analysis.regimes.thresholds import rounding_step
 from looplens.analysis.running.engine import Block, Wants
@@ -58,8 +58,7 @@ def plan(
     """Check the rank, the number of modes and the dtype."""
     check_rank(dmd_rank)
     whole_number(n_modes, "n_modes", least=1)
-    dtype = source_dtype or coarsest_dtype(source.run)
-    rounding_step(dtype)
+    dtype = rounding_dtype(source.run, source_dtype)
     return Plan(rank=dmd_rank, modes=n_modes, dtype=dtype)
 
 

@@ -16,8 +16,8 @@ from looplens.analysis.analyzers._analyzer import (
     labelled,
     needs_iterations,
     over_known,
+    rounding_dtype,
 )
-from looplens.analysis.analyzers.classify import coarsest_dtype
 from looplens.analysis.measures.steps import CURVES, NUMBERS, geometry_of
 from looplens.analysis.measures.two_scale import mean_step, two_scale_of
 from looplens.analysis.regimes.thresholds import rounding_step
@@ -53,9 +53,7 @@ def needs(run: StoredRun) -> str | None:
 
 def plan(source: Source, *, source_dtype: str | None = None) -> str:
     """Check the dtype."""
-    dtype = source_dtype or coarsest_dtype(source.run)
-    rounding_step(dtype)
-    return dtype
+    return rounding_dtype(source.run, source_dtype)
 
 
 def wants(run: StoredRun, plan: str) -> Wants:

@@ -18,9 +18,9 @@ from looplens.analysis.analyzers._analyzer import (
     over_known,
     pairs_that_agree,
     readouts,
+    rounding_dtype,
 )
 from looplens.analysis.analyzers._restart_agreement import by_prompt
-from looplens.analysis.analyzers.classify import coarsest_dtype
 from looplens.analysis.measures.path_independence import NUMBERS, path_independence_of
 from looplens.analysis.regimes.thresholds import rounding_step
 from looplens.analysis.running.engine import Block
@@ -41,7 +41,7 @@ def needs(run: StoredRun) -> str | None:
 
 def plan(source: Source) -> float:
     """Find what rounding alone shows: of the dtype of the model or of the run, the coarser."""
-    return rounding_step(coarsest_dtype(source.run))
+    return rounding_step(rounding_dtype(source.run))
 
 
 def measure(block: Block, plan: float) -> dict[str, np.ndarray]:

@@ -15,8 +15,8 @@ from looplens.analysis.analyzers._analyzer import (
     labelled,
     needs_iterations,
     over_known,
+    rounding_dtype,
 )
-from looplens.analysis.analyzers.classify import coarsest_dtype
 from looplens.analysis.measures.recurrence import (
     LEAST_LAG,
     NUMBERS,
@@ -57,8 +57,7 @@ def plan(
 ) -> tuple[float, str]:
     """Check the radius and the dtype."""
     check_radius(recurrence_radius)
-    dtype = source_dtype or coarsest_dtype(source.run)
-    rounding_step(dtype)
+    dtype = rounding_dtype(source.run, source_dtype)
     return float(recurrence_radius), dtype
 
 

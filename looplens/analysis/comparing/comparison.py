@@ -16,7 +16,21 @@ _UNITS_WITH_A_SCALE = ("state units", "operations")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Difference:
+class _Named:
+    """What was compared."""
+
+    analysis: str
+    name: str
+    title: str
+
+    @property
+    def key(self) -> str:
+        """Its full name: ``analysis.name``."""
+        return f"{self.analysis}.{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference(_Named):
     """One number of both runs.
 
     Attributes
@@ -39,9 +53,6 @@ class Difference:
         summary.
     """
 
-    analysis: str
-    name: str
-    title: str
     units: str = ""
     a: float
     b: float
@@ -50,11 +61,6 @@ class Difference:
     high: float = float("nan")
     spread: float = float("nan")
     tokens: int = 0
-
-    @property
-    def key(self) -> str:
-        """Its full name: ``analysis.name``."""
-        return f"{self.analysis}.{self.name}"
 
     @property
     def clear(self) -> bool:
@@ -83,7 +89,7 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Curve:
+class Curve(_Named):
     """A mean over tokens at each iteration, of both runs.
 
     Attributes
@@ -96,9 +102,6 @@ class Curve:
         As in `Difference`; the intervals hold for single iterations, not for the whole curve.
     """
 
-    analysis: str
-    name: str
-    title: str
     units: str = ""
     iteration: NDArray[np.int_]
     a: NDArray[np.float64]
@@ -107,14 +110,9 @@ class Curve:
     low: NDArray[np.float64]
     high: NDArray[np.float64]
 
-    @property
-    def key(self) -> str:
-        """Its full name: ``analysis.name``."""
-        return f"{self.analysis}.{self.name}"
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Agreement:
+class Agreement(_Named):
     """How often both runs say the same word of a token.
 
     Attributes
@@ -129,19 +127,11 @@ class Agreement:
         Share of the pairs with the same word, and its interval.
     """
 
-    analysis: str
-    name: str
-    title: str
     levels: tuple[str, ...]
     table: NDArray[np.float64]
     share: float
     low: float
     high: float
-
-    @property
-    def key(self) -> str:
-        """Its full name: ``analysis.name``."""
-        return f"{self.analysis}.{self.name}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,7 +19,7 @@ from looplens.analysis.algebra.threads import in_threads
 from looplens.analysis.measures.convergence import array_rounding
 from looplens.analysis.measures.phase import phases
 from looplens.analysis.measures.state_sets import away, squares_of_all, to_path, way_ahead
-from looplens.analysis.regimes.thresholds import RegimeThresholds
+from looplens.analysis.regimes.thresholds import resting_spread
 from looplens.errors import InputError
 
 UNKNOWN = -1
@@ -161,9 +161,7 @@ def basins_of(
     restarts, count = states.shape[:2]
     points = tail_of(states.shape[2], restarts)
     tail = states[:, :, -2 * points :]
-    limits = RegimeThresholds()
-    floor = min(limits.floor_multiple * rounding, limits.largest_floor)
-    floor = max(basin_tolerance, floor, SMALLEST_FLOOR)
+    floor = max(basin_tolerance, resting_spread(rounding), SMALLEST_FLOOR)
     basin = np.full((restarts, count), UNKNOWN)
     shift = np.full((restarts, count), np.nan)
     numbers = {name: np.full(count, np.nan) for name in ("separation", "tolerance")}

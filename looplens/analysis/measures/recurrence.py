@@ -17,7 +17,8 @@ from looplens.analysis.algebra.inputs import real_number
 from looplens.analysis.algebra.moments import moments_of
 from looplens.analysis.algebra.products import Moments
 from looplens.analysis.algebra.trajectories import as_trajectories, tail_points
-from looplens.analysis.measures.steps import known_rounding, largest_floor
+from looplens.analysis.measures.steps import known_rounding
+from looplens.analysis.regimes.thresholds import resting_spread
 from looplens.errors import InputError
 
 NUMBERS = (
@@ -146,7 +147,7 @@ def recurrence_of(
         # A window that only rounds has structure too, but none of the model's. Steps would not
         # tell: a state that dwells in each of two places makes few.
         away2 = part.from_last2[:, -tail_points(part.from_last2.shape[1]) - 1 :].max(1)
-        moves = np.sqrt(away2) > largest_floor(rounding) * norm
+        moves = np.sqrt(away2) > resting_spread(rounding) * norm
         if not moves.any():
             continue
         rows = part.rows[moves]

@@ -18,12 +18,12 @@ from looplens.analysis.algebra.moments import moments_of
 from looplens.analysis.algebra.products import Moments
 from looplens.analysis.algebra.trajectories import as_trajectories, tail_points
 from looplens.analysis.measures.convergence import array_rounding, signal_rate
+from looplens.analysis.regimes.thresholds import resting_spread
 from looplens.errors import InputError
 
 CURVES = ("step_norm", "step_cosine", "acceleration", "radial_step", "tangential_step")
 NUMBERS = ("mean_step_cosine", "turning_angle", "curvature", "path_length", "straightness")
 # A trained map amplifies its rounding: the same allowance as in the regimes.
-_FLOOR_MULTIPLE, _LARGEST_FLOOR = 50.0, 0.01
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,16 +191,11 @@ def signal_end(size: Floats, norm: Floats, rounding: float) -> NDArray[np.int64]
     """
     steps = size.shape[-1]
     tail = np.median(size[:, -tail_points(steps) :], axis=1)
-    at_rest = tail <= largest_floor(rounding) * norm
+    at_rest = tail <= resting_spread(rounding) * norm
     end, _ = signal_rate(size, rounding * norm)
     # Without any step above the floor `signal_rate` takes all of them; at rest that is none.
     none = ~(size > 3.0 * np.maximum(tail, rounding * norm)[:, None]).any(1)
     return np.where(at_rest, np.where(none, 0, end), steps)
-
-
-def largest_floor(rounding: float) -> float:
-    """Motion over the norm that may still be rounding."""
-    return min(_FLOOR_MULTIPLE * rounding, _LARGEST_FLOOR)
 
 
 def _over_signal(

@@ -23,7 +23,7 @@ from looplens.analysis.regimes.tail import (
     unit_tail_of,
     wide_tail_of,
 )
-from looplens.analysis.regimes.thresholds import RegimeThresholds
+from looplens.analysis.regimes.thresholds import RegimeThresholds, resting_spread
 from looplens.analysis.regimes.turning import fundamental_of
 from looplens.analysis.regimes.verdict import (
     REGIMES,
@@ -100,7 +100,7 @@ def judge(
     tail = tail_of(part).last(window_points(length, limits))
     plain = _plain(tail, part, length, limits, step)
     b = len(plain.regime)
-    floor = _floor(limits, step)
+    floor = resting_spread(step, limits)
     numbers = {name: np.full(b, np.nan) for name in NUMBERS}
     numbers["period"], numbers["amplitude"] = plain.period, plain.amplitude
     scores = {name: np.full(b, np.nan) for name in SCORES}
@@ -138,17 +138,13 @@ def judge(
     )
 
 
-def _floor(limits: RegimeThresholds, step: float) -> float:
-    return min(step * limits.floor_multiple, limits.largest_floor)
-
-
 def _plain(
     tail: Tail, part: Moments | None, length: int, limits: RegimeThresholds, step: float
 ) -> _Plain:
     """Judge the tails of trajectories of `length` states; `part` is for a look back."""
     b, points = tail.square.shape
     late_points = min(max(round(limits.confirm_tail * length), 12), points)
-    floor = _floor(limits, step)
+    floor = resting_spread(step, limits)
     # The last third of the late window is part of that of the long one.
     still = has_converged(tail, floor)
     still[still] = has_converged(tail.of(np.flatnonzero(still)).last(late_points), floor)
@@ -280,7 +276,7 @@ def _unit_regimes(
     if len(rows):
         unit = unit_tail_of(part).of(rows).last(points)
         recurs = regime[rows] == _ORBIT
-        still = has_converged(unit, _floor(limits, step))
+        still = has_converged(unit, resting_spread(step, limits))
         regime[rows[recurs & still]] = _FIXED
         rest = np.flatnonzero(~recurs)
         if len(rest):

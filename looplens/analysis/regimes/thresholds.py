@@ -181,6 +181,12 @@ class RegimeThresholds:
         return cls(**values)  # type: ignore[arg-type]
 
 
+def resting_spread(step: float, limits: RegimeThresholds | None = None) -> float:
+    """Motion over the norm that may still be rounding, where one rounding step is `step`."""
+    limits = limits or RegimeThresholds()
+    return min(step * limits.floor_multiple, limits.largest_floor)
+
+
 def rounding_step(source_dtype: str) -> float:
     """Relative step of a settled trajectory computed in this dtype.
 

@@ -82,8 +82,8 @@ def readout_statistics(
                 "entropy": entropy,
                 "target_logprob": score[..., 0].where(has_target, torch.nan),
                 "target_rank": rank.where(ranked, torch.full_like(rank, -1)),
-                "kl_to_previous": nothing if previous is None else _kl(previous, now),
-                "kl_to_last": _kl(last, now),
+                "kl_to_previous": nothing if previous is None else divergence(previous, now),
+                "kl_to_last": divergence(last, now),
             },
         )
         before = (t, now)
@@ -95,6 +95,7 @@ def _expectation(logp: Tensor, values: Tensor) -> Tensor:
     return torch.where(p == 0, torch.zeros_like(p), p * values).sum(-1)
 
 
-def _kl(logp: Tensor, logq: Tensor) -> Tensor:
+def divergence(logp: Tensor, logq: Tensor) -> Tensor:
+    """Return KL(p || q) of log-probabilities (..., d_vocab), in nats; never below 0."""
     # Rounding can push a vanishing divergence below zero.
     return _expectation(logp, logp - logq).clamp(min=0)
