@@ -154,18 +154,29 @@ def test_the_bench_leaves_where_the_live_rule_leaves(gated, settling, rule):
     stored = analysis.get(run, "exits")
     places = np.flatnonzero(stored["rule"].values == rule)
     assert len(places) >= 9
+    same = []
     for prompt, ids in enumerate(prompts):
         trace = ll.trace(model, ids, run.iterations, initial_state=run.restart_seeds[1])
         for place in places:
             threshold = float(stored["threshold"].values[place])
-            live = exit_rule(f"{rule}:{threshold:g}").exit_step(trace)[0].numpy()
             bench = stored["exit_iteration"].values[1, run.token_range(prompt), place]
+            # A recording computes many tokens at once: its last bits may cross a threshold.
+            slack = 0 if rule in ("argmax-stability", "gate") else 0.02 * threshold + 1e-6
+            near = [
+                exit_rule(f"{rule}:{at:.9g}").exit_step(trace)[0].numpy()
+                for at in (threshold, threshold + slack, max(threshold - slack, 1e-9))[
+                    : 1 + 2 * bool(slack)
+                ]
+            ]
             if rule == "kl":  # the live rule compares iteration 1 with a uniform distribution
                 best = trace.logits[0, 0].softmax(-1).amax(-1).numpy()
-                first = live == 1
+                first = np.min(near, 0) == 1
                 assert (best[first] <= 1 / model.cfg.d_vocab + (threshold / 2) ** 0.5).all()
-                live, bench = live[~first], bench[~first]
-            np.testing.assert_array_equal(bench, live, err_msg=f"{rule}:{threshold:g}")
+                near, bench = [live[~first] for live in near], bench[~first]
+            within = (np.min(near, 0) <= bench) & (bench <= np.max(near, 0))
+            assert within.all(), f"{rule}:{threshold:g} left at {bench}, live at {near[0]}"
+            same.append(bench == near[0])
+    assert np.concatenate(same).mean() > 0.9
     spread = stored["iterations"].values[places]
     assert spread.max() > spread.min()
 
