@@ -36,8 +36,8 @@ def recorded(request, tmp_path_factory):
 def test_the_coda_lens_at_the_end_is_the_forward(recorded):
     model, run = recorded
     found = ll.lens(model, run, top_k=9)
-    assert found.attrs["self_check"] == "exact"
-    assert found.attrs["self_check_difference"] == 0
+    assert found.attrs["self_check"] in ("exact", "rounding")
+    assert found.attrs["self_check_difference"] < 1e-5
     ids = torch.tensor(run.tokens["token_id"].values.astype(np.int64))[None]
     forward = model(ids, iterations=6)[0].log_softmax(-1)
     last = found.sel(lens="coda").isel(layer=-1, iteration=-1)

@@ -40,10 +40,12 @@ def test_a_prompt_may_be_longer_than_many_blocks(tmp_path):
     whole = ll.record(make_model(), prompts, out=tmp_path / "whole", **options)
     short = ll.record(make_model(), prompts, out=tmp_path / "short", block_tokens=4, **options)
     assert short.n_blocks == 16
-    np.testing.assert_array_equal(short.state(), whole.state())
-    np.testing.assert_array_equal(short.site(), whole.site())
+    # Other batches are other matrix products: on some processors the last bits differ.
+    close = {"rtol": 1e-4, "atol": 1e-5}
+    np.testing.assert_allclose(short.state(), whole.state(), **close)
+    np.testing.assert_allclose(short.site(), whole.site(), **close)
     for name in whole.readout:
-        np.testing.assert_array_equal(short.readout[name], whole.readout[name])
+        np.testing.assert_allclose(short.readout[name], whole.readout[name], **close)
 
 
 def test_copies_from_a_device_go_through_two_sets_of_buffers(tmp_path, monkeypatch):
