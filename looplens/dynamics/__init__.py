@@ -1,8 +1,8 @@
 """Experiments on the live model that a stored run cannot answer; needs torch.
 
-Each is a file of this room: a search for an initial state that breaks agreement
-(`adversarial_restart`), lenses, sharing of keys and values, certificates. What can be computed from
-a recording alone is in :mod:`looplens.analysis`.
+Each room holds one kind: `maps` the loop as a map with derivatives, `solving` fixed points, `eigen`
+spectra, `exponents` Lyapunov exponents, `readouts` lenses and certificates, `restarts` searches for
+initial states. What can be computed from a recording alone is in :mod:`looplens.analysis`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,19 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-# Name -> module of this room; loaded on first use.
+# Name -> module of this package; loaded on first use.
 _NAMES: dict[str, str] = {
-    "AdversarialRestart": "adversarial",
-    "adversarial_restart": "adversarial",
-    "certificate": "certificates",
-    "kv_sharing": "sharing",
-    "lens": "lenses",
+    "AdversarialRestart": "restarts.adversarial",
+    "FixedPoint": "solving.fixed_point",
+    "Lyapunov": "exponents.benettin",
+    "Spectrum": "eigen.spectrum",
+    "adversarial_restart": "restarts.adversarial",
+    "certificate": "readouts.certificates",
+    "fixed_point": "solving.fixed_point",
+    "kv_sharing": "readouts.sharing",
+    "lens": "readouts.lenses",
+    "lyapunov": "exponents.benettin",
+    "spectrum": "eigen.spectrum",
 }
 
 __all__ = sorted(_NAMES)

@@ -6,8 +6,8 @@ import torch
 
 import looplens as ll
 from looplens import plots
-from looplens.dynamics._answer_radius import exact_radius
-from looplens.dynamics.certificates import certificate, way_left
+from looplens.dynamics.readouts._answer_radius import exact_radius
+from looplens.dynamics.readouts.certificates import certificate, way_left
 from looplens.errors import InputError
 from looplens.models import LoopedConfig, LoopedTransformer
 

@@ -6,7 +6,7 @@ import torch
 
 import looplens as ll
 from looplens import plots
-from looplens.dynamics.sharing import kv_sharing
+from looplens.dynamics.readouts.sharing import kv_sharing
 from looplens.errors import InputError
 from looplens.prompts import Prompt
 from looplens.thinking import CacheStrategy, LoopedCache, caching

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from looplens.dynamics._lens_input import LensInput
+from looplens.dynamics.readouts._lens_input import LensInput
 from looplens.errors import InputError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from looplens.dynamics._answer_radius import exact_radius, searched_factor
+from looplens.dynamics.readouts._answer_radius import exact_radius, searched_factor
 from looplens.errors import InputError
 from looplens.models import InitialState, LoopedTransformer
 from looplens.models.inputs import whole_number

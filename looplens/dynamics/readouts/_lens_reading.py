@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from looplens.dynamics._lens_input import LensInput
+from looplens.dynamics.readouts._lens_input import LensInput
 from looplens.recording.streaming.readout import divergence
 
 # From residual streams, (batch, token, d_model), to logits or to loop states.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from looplens.dynamics._lens_input import LensInput
+from looplens.dynamics.readouts._lens_input import LensInput
 from looplens.errors import AnalysisError
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """Going through a loop with gradients, and down along them to an initial state that ends elsewhere.
 
-Which states are compared, and what is reported of them, is in `looplens.dynamics.adversarial`.
+Which states are compared, and what is reported, is in `looplens.dynamics.restarts.adversarial`.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from looplens.analysis.algebra.inputs import real_number
-from looplens.dynamics._restart_search import Runs, limit_of, search, states_from
+from looplens.dynamics.restarts._restart_search import Runs, limit_of, search, states_from
 from looplens.errors import AnalysisError, InputError
 from looplens.models.initial_state import noise
 from looplens.models.inputs import whole_number

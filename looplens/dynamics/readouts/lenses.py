@@ -20,10 +20,10 @@ from looplens.analysis.algebra.inputs import real_number
 from looplens.analysis.analyzers._analyzer import rounding_dtype
 from looplens.analysis.analyzers.lens import LENS_VERSION
 from looplens.analysis.running.incremental import block_hashes
-from looplens.dynamics._lens_check import CHECKS, self_check
-from looplens.dynamics._lens_follow import Follow, follow_by_prompt, followed_ids
-from looplens.dynamics._lens_input import LensInput, chosen_states
-from looplens.dynamics._lens_reading import Part, Reading, read
+from looplens.dynamics.readouts._lens_check import CHECKS, self_check
+from looplens.dynamics.readouts._lens_follow import Follow, follow_by_prompt, followed_ids
+from looplens.dynamics.readouts._lens_input import LensInput, chosen_states
+from looplens.dynamics.readouts._lens_reading import Part, Reading, read
 from looplens.errors import InputError
 from looplens.models import LoopedTransformer
 from looplens.models.inputs import whole_number

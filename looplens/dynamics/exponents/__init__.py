@@ -1,0 +1,1 @@
+"""Lyapunov exponents: how fast states that begin close to each other part or meet."""

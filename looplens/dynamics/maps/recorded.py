@@ -1,0 +1,251 @@
+"""A trajectory together with the step that made it: where every question of the lab begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from looplens.dynamics.maps.loop_step import LoopStep, loop_step
+from looplens.errors import AnalysisError, InputError
+from looplens.models.native import as_looped
+from looplens.recording.tracing import trace
+from looplens.store.reading.stored import StoredRun
+
+# Largest |R(s_{t-1}) - s_t| / |s_t| of a step that made the recording, by the coarsest dtype.
+_SAME = {"float64": 1e-4, "float32": 1e-4, "float16": 2e-2, "bfloat16": 0.15}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recorded:
+    """One prompt's trajectory from one start, and the step of the loop.
+
+    Attributes
+    ----------
+    step : LoopStep
+        The map.
+    states : Float[Tensor, "iteration pos d_model"]
+        Recorded states, in the dtype of the step.
+    iterations : tuple of int
+        Their numbers; 0 is the initial state.
+    tokens : slice
+        Numbers of the positions in the run; of the prompt itself where there is no run.
+    prompt, restart : int
+        Which ones of the run; 0 without one.
+    run : StoredRun or None
+        The run.
+    causal : bool
+        Whether a position sees itself and earlier ones only. The Jacobian of the sequence is then
+        block triangular: its eigenvalues are those of the blocks of the tokens.
+    mismatch : float
+        Largest relative difference between the step and the recording; NaN where two successive
+        states were not kept.
+    """
+
+    step: LoopStep
+    states: Float[Tensor, "iteration pos d_model"]
+    iterations: tuple[int, ...]
+    tokens: slice
+    prompt: int
+    restart: int
+    run: StoredRun | None
+    causal: bool
+    mismatch: float
+
+    @property
+    def n_pos(self) -> int:
+        """Positions of the prompt."""
+        return self.states.shape[1]
+
+    def at(self, iteration: int | None = None) -> Float[Tensor, "pos d_model"]:
+        """Return the states of an iteration, by default of the last; negative ones count back.
+
+        Raises
+        ------
+        InputError
+            If that iteration was not recorded.
+        """
+        if iteration is None:
+            return self.states[-1]
+        wanted = iteration + self.iterations[-1] + 1 if iteration < 0 else iteration
+        if wanted not in self.iterations:
+            raise InputError(
+                f"iteration={iteration} was not recorded: there are {self.iterations[0]} to "
+                f"{self.iterations[-1]} ({len(self.iterations)} of them)"
+            )
+        return self.states[self.iterations.index(wanted)]
+
+    def positions(self, tokens: int | Sequence[int] | None = None) -> list[int]:
+        """Return positions of the prompt; None means all, negative ones count back.
+
+        Raises
+        ------
+        InputError
+            If one is out of range or named twice.
+        """
+        if tokens is None:
+            return list(range(self.n_pos))
+        wanted = [int(token) for token in np.atleast_1d(np.asarray(tokens))]
+        outside = [token for token in wanted if not -self.n_pos <= token < self.n_pos]
+        if outside or not wanted:
+            raise InputError(
+                f"tokens={tokens!r}, but the prompt has the positions 0 to {self.n_pos - 1}"
+            )
+        found = [token % self.n_pos for token in wanted]
+        if len(set(found)) < len(found):
+            raise InputError(f"tokens={tokens!r} names a position twice")
+        return found
+
+    def numbers(self, positions: Sequence[int]) -> list[int]:
+        """Return the token numbers in the run of positions of the prompt."""
+        return [self.tokens.start + position for position in positions]
+
+
+def recorded(
+    model: Any,
+    source: Any,
+    *,
+    prompt: int = 0,
+    restart: int = 0,
+    iterations: int | None = None,
+    initial_state: Any = None,
+    dtype: torch.dtype | None = None,
+) -> Recorded:
+    """Return a trajectory with its step: out of a run, or of a prompt that is run now.
+
+    Parameters
+    ----------
+    model : LoopedTransformer or LoopedModel
+        The model that was recorded, or that is to be run.
+    source : Run, str, sequence of int or tensor
+        A run, or one prompt.
+    prompt, restart : int
+        Of a run.
+    iterations, initial_state : optional
+        Of a prompt that is run now.
+    dtype : torch.dtype, optional
+        See :func:`loop_step`.
+
+    Raises
+    ------
+    InputError
+        If the model is not the one of the recording, its loop has no step, or a choice is out of
+        range.
+    AnalysisError
+        If the run does not hold whole states of all tokens of the prompt, or they are not finite.
+    """
+    if isinstance(source, StoredRun):
+        if iterations is not None or initial_state is not None:
+            raise InputError(
+                "iterations= and initial_state= are for a prompt that is run now; a run has its own"
+            )
+        return _from_run(model, source, prompt, restart, dtype)
+    looped = as_looped(model)
+    ids = looped.to_tokens(source)
+    if prompt or restart:
+        raise InputError("prompt= and restart= choose a part of a run, and no run was given")
+    step = loop_step(model, ids, dtype)
+    traced = trace(step.looped, ids, iterations, initial_state=initial_state)
+    return _checked(
+        step, traced.states[:, 0], tuple(range(len(traced.states))), slice(0, ids.shape[1]), 0, 0
+    )
+
+
+def _from_run(
+    model: Any, run: StoredRun, prompt: int, restart: int, dtype: torch.dtype | None
+) -> Recorded:
+    if run.is_reduced:
+        raise AnalysisError(
+            f"The step needs states in all {run.d_model} dimensions, and this run keeps "
+            f"{run.width} components of them. Record without reduce=."
+        )
+    looped = as_looped(model)
+    for what in ("d_model", "n_layers"):
+        seen, expected = getattr(looped, what), getattr(run, what)
+        if seen != expected:
+            raise InputError(
+                f"{looped.model_name} has {what}={seen}, and the run {run.path} was recorded of "
+                f"{run.model_name} with {what}={expected}. Pass the model that was recorded."
+            )
+    tokens = run.token_range(prompt)
+    if tokens.stop - tokens.start < int(run.prompts["length"].values[prompt]):
+        raise AnalysisError(
+            "The step looks at all tokens of a prompt, and this run keeps some of them. Record "
+            "with tokens='all'."
+        )
+    ids = torch.tensor(run.tokens["token_id"].values[tokens].astype(np.int64))[None]
+    step = loop_step(model, ids, dtype)
+    found = run.state(restart=restart, tokens=tokens)
+    states = torch.tensor(found.values).to(device=step.looped.device, dtype=step.looped.dtype)
+    numbers = tuple(int(number) for number in found["iteration"].values)
+    return _checked(step, states.movedim(1, 0), numbers, tokens, prompt, restart, run)
+
+
+def _checked(
+    step: LoopStep,
+    states: Tensor,
+    iterations: tuple[int, ...],
+    tokens: slice,
+    prompt: int,
+    restart: int,
+    run: StoredRun | None = None,
+) -> Recorded:
+    bad = (~states.isfinite()).any(-1).any(-1).nonzero()[:, 0].tolist()
+    if bad:
+        raise AnalysisError(
+            f"The states are not finite from iteration {iterations[bad[0]]} on: there is no motion "
+            "to explain. Take another prompt or restart, or fewer iterations."
+        )
+    mismatch = _mismatch(step, states, iterations)
+    coarse = "float32" if run is None else str(run.attrs.get("store_dtype") or run.source_dtype)
+    same = max(_SAME.get(coarse, 1e-4), _SAME.get(run.source_dtype, 1e-4) if run else 0)
+    if mismatch > same:
+        raise InputError(
+            f"one step of {step.looped.model_name} does not lead from one recorded state to the "
+            f"next (relative difference {mismatch:.1e}, at most {same:.0e} is rounding). Pass the "
+            "model that was recorded; of a wrapped model, declare step=function(module, state, "
+            "token_ids) in its LoopSpec if a pass depends on more than the state and the prompt."
+        )
+    return Recorded(
+        step=step,
+        states=states,
+        iterations=iterations,
+        tokens=tokens,
+        prompt=prompt,
+        restart=restart,
+        run=run,
+        causal=is_causal(step, states[-1]),
+        mismatch=mismatch,
+    )
+
+
+@torch.no_grad()
+def _mismatch(step: LoopStep, states: Tensor, iterations: tuple[int, ...]) -> float:
+    """Return the largest relative difference over a few pairs of successive states."""
+    pairs = [i for i in range(1, len(states)) if iterations[i] == iterations[i - 1] + 1]
+    # The first pass may do something else (no injection yet), so it is left out where it can be.
+    pairs = [i for i in pairs if iterations[i] > 1] or pairs
+    chosen = sorted({pairs[0], pairs[len(pairs) // 2], pairs[-1]}) if pairs else []
+    worst = float("nan") if not chosen else 0.0
+    for i in chosen:
+        found = step(states[i - 1 : i])[0]
+        size = states[i].norm(dim=-1).clamp(min=torch.finfo(states.dtype).tiny)
+        worst = max(worst, float(((found - states[i]).norm(dim=-1) / size).max()))
+    return worst
+
+
+@torch.no_grad()
+def is_causal(step: LoopStep, states: Float[Tensor, "pos d_model"]) -> bool:
+    """Return whether no position sees a later one, told by moving the last one."""
+    if len(states) == 1:
+        return True
+    moved = states.clone()
+    moved[-1] = moved[-1].flip(-1) + moved[-1].norm()
+    pair = step(torch.stack([states, moved]))
+    size = pair[0, :-1].norm(dim=-1)
+    return bool(((pair[0, :-1] - pair[1, :-1]).norm(dim=-1) <= 1e-4 * size).all())

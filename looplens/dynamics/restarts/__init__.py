@@ -1,0 +1,1 @@
+"""Searching for initial states that the loop does not forget."""
