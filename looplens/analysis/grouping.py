@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
+from looplens.analysis.regimes.classifying import REGIMES
 from looplens.errors import InputError, near_matches
 
 if TYPE_CHECKING:
@@ -167,3 +169,59 @@ def _words(column: NDArray[Any]) -> _Sorted:
     number = np.array([-1 if word == "" else place_of.get(word, len(kept)) for word in words])
     labels = tuple(kept) if len(kept) == len(found) else (*kept, OTHER)
     return words, number.astype(np.int_), labels, np.arange(len(labels), dtype=np.float64)
+
+
+def count_regimes(regime: xr.DataArray, groups: Groups | None = None) -> xr.DataArray:
+    """Count trajectories per regime, in all or in each group of tokens.
+
+    Parameters
+    ----------
+    regime : DataArray (restart, token)
+        Regime of each trajectory.
+    groups : Groups or None
+        Groups of tokens; None counts all together.
+
+    Returns
+    -------
+    DataArray (group, regime) or (regime)
+        Number of trajectories (restarts counted apart).
+    """
+    regime = regime.transpose(..., "token")
+    is_regime = np.stack([regime.values == name for name in REGIMES], -1)
+    per_token = is_regime.reshape(-1, regime.sizes["token"], len(REGIMES)).sum(0)
+    if groups is None:
+        return xr.DataArray(per_token.sum(0), dims=("regime",), coords={"regime": list(REGIMES)})
+    counts = np.stack(
+        [per_token[groups.number == group].sum(0) for group in range(len(groups.labels))]
+        or [np.zeros(len(REGIMES))]
+    )[: len(groups.labels)]
+    return xr.DataArray(
+        counts,
+        dims=("group", "regime"),
+        coords={"group": list(groups.labels), "regime": list(REGIMES)},
+    )
+
+
+def median_by_group(values: xr.DataArray, groups: Groups) -> xr.DataArray:
+    """Return the median of a first-time in each group, with "never" counted as infinitely late.
+
+    Parameters
+    ----------
+    values : DataArray (restart, token)
+        First iteration at which something happens; NaN where it never does.
+    groups : Groups
+        Groups of tokens.
+
+    Returns
+    -------
+    DataArray (group)
+        Median; NaN where at least half of the group never gets there, or the group is empty.
+    """
+    flat = values.transpose(..., "token").values.reshape(-1, values.sizes["token"])
+    late = np.where(np.isfinite(flat), flat, np.inf)
+    medians = []
+    for group in range(len(groups.labels)):
+        members = late[:, groups.number == group]
+        middle = float(np.median(members)) if members.size else np.nan
+        medians.append(middle if np.isfinite(middle) else np.nan)
+    return xr.DataArray(medians, dims=("group",), coords={"group": list(groups.labels)})

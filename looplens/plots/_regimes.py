@@ -14,7 +14,8 @@ import xarray as xr
 from plotly.subplots import make_subplots
 
 from looplens import analysis
-from looplens.plots import _groups, _labels, _theme
+from looplens.analysis import grouping
+from looplens.plots import _labels, _theme
 
 _MOST_EXAMPLES = 5
 
@@ -49,7 +50,7 @@ def regimes(run: Any, by: str | None = None, *, theme: str = "light") -> _theme.
     Blayney et al., arXiv 2604.11791, appendix C (fixed point, orbit, slider, unknown).
     """
     results = analysis.get(run, "classify")
-    groups = _groups.group_tokens(run, by)
+    groups = grouping.group_tokens(run, by)
     return regimes_figure(
         results["regime"],
         groups,
@@ -109,7 +110,7 @@ def regime_examples(
 
 def regimes_figure(
     regime: xr.DataArray,
-    groups: _groups.Groups,
+    groups: grouping.Groups,
     *,
     examples: dict[str, list[tuple[int, int, str]]],
     subtitle: str = "",
@@ -129,8 +130,8 @@ def regimes_figure(
         Words and template.
     """
     colours = _theme.palette(theme)
-    overall = _groups.count_regimes(regime)
-    by_group = _groups.count_regimes(regime, groups)
+    overall = grouping.count_regimes(regime)
+    by_group = grouping.count_regimes(regime, groups)
     total = max(1, int(overall.sum()))
     made = _theme.figure(title="Regimes of the tokens", subtitle=subtitle, theme=theme, height=420)
     make_subplots(rows=1, cols=2, column_widths=[0.42, 0.58], horizontal_spacing=0.12, figure=made)

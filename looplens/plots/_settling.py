@@ -13,7 +13,8 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from looplens import analysis
-from looplens.plots import _groups, _labels, _select, _theme
+from looplens.analysis import grouping
+from looplens.plots import _labels, _select, _theme
 
 _SPREAD = 0.28
 _MOST_POINTS = 20_000
@@ -48,7 +49,7 @@ def settling(
         If the run does not hold the states.
     """
     layer = _select.layer(run, layer)
-    groups = _groups.group_tokens(run, by)
+    groups = grouping.group_tokens(run, by)
     results = analysis.get(run, "convergence")
     if layer is None:
         values = results["settling_iteration"]
@@ -70,7 +71,7 @@ def settling(
 
 def settling_figure(
     values: xr.DataArray,
-    groups: _groups.Groups,
+    groups: grouping.Groups,
     *,
     iterations: int,
     labels: list[str],
@@ -144,7 +145,7 @@ def settling_figure(
                 ),
             )
         )
-    medians = _groups.median_by_group(values, groups).values
+    medians = grouping.median_by_group(values, groups).values
     made.add_trace(
         go.Scatter(
             x=np.arange(len(medians)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from looplens.plots._groups import count_regimes
+from looplens.analysis.grouping import count_regimes
 from looplens.plots._labels import cosine, number, percent
 from looplens.reports._material import Material
 from looplens.reports._recorded import plural

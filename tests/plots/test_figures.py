@@ -7,8 +7,8 @@ import pytest
 import xarray as xr
 
 from looplens import analysis, plots
+from looplens.analysis import grouping
 from looplens.errors import AnalysisError, InputError
-from looplens.plots import _groups
 from looplens.plots._heatmap import log_values
 
 # What a figure is drawn of; of all others the first prompt and the fourth token.
@@ -303,7 +303,7 @@ class TestSettling:
         values = xr.DataArray(np.full((2, 30_000), 3.0), dims=("restart", "token"))
         figure = plots.settling_figure(
             values,
-            _groups.group_tokens(Table()),
+            grouping.group_tokens(Table()),
             iterations=8,
             labels=["a"] * 30_000,
         )

@@ -6,7 +6,8 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from looplens.plots import REGIMES, _groups, _labels
+from looplens.analysis import grouping
+from looplens.plots import REGIMES, _labels
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def groups(number):
     number = np.asarray(number)
     count = number.max(initial=-1) + 1
     labels = tuple(str(group) for group in range(count))
-    return _groups.Groups(
+    return grouping.Groups(
         by="x", number=number, values=number * 1.0, labels=labels, centres=np.arange(count)
     )
 
@@ -97,13 +98,13 @@ def test_counts_of_groups_add_up_to_the_tokens_that_have_one(pairs):
     number, regime = zip(*pairs, strict=True)
     regime = xr.DataArray([list(regime)] * 2, dims=("restart", "token"))
     made = groups(number)
-    assert int(_groups.count_regimes(regime).sum()) == 2 * len(pairs)
-    assert int(_groups.count_regimes(regime, made).sum()) == 2 * int((made.number >= 0).sum())
+    assert int(grouping.count_regimes(regime).sum()) == 2 * len(pairs)
+    assert int(grouping.count_regimes(regime, made).sum()) == 2 * int((made.number >= 0).sum())
 
 
 def test_a_median_counts_never_as_the_latest():
     values = xr.DataArray([[2.0, 4.0, np.nan, np.nan, np.nan, 7.0]], dims=("restart", "token"))
-    medians = _groups.median_by_group(values, groups([0, 0, 0, 1, 1, 1])).values
+    medians = grouping.median_by_group(values, groups([0, 0, 0, 1, 1, 1])).values
     assert medians[0] == 4
     assert np.isnan(medians[1])
 
@@ -114,14 +115,14 @@ def test_a_column_without_a_single_number_is_no_column():
             {"position": ("token", [0, 1]), "difficulty": ("token", [np.nan, np.nan])}
         )
 
-    assert _groups.columns(Table()) == ["position"]
-    assert _groups.group_tokens(Table()).labels == ("0", "1")
+    assert grouping.columns(Table()) == ["position"]
+    assert grouping.group_tokens(Table()).labels == ("0", "1")
 
 
 def test_medians_agree_with_the_summary_of_the_analysis(run):
-    made = _groups.group_tokens(run, "difficulty")
+    made = grouping.group_tokens(run, "difficulty")
     settling = run.results("convergence")["settling_iteration"]
-    medians = dict(zip(made.labels, _groups.median_by_group(settling, made).values, strict=True))
+    medians = dict(zip(made.labels, grouping.median_by_group(settling, made).values, strict=True))
     expected = run.summary()["convergence"]["settling_by_difficulty"]
     assert {key: None if np.isnan(m) else m for key, m in medians.items()} == expected
 
@@ -130,9 +131,9 @@ def test_many_values_become_ranges(run):
     class Table:
         tokens = xr.Dataset({"position": ("token", np.arange(100)), "text": ("token", ["a"] * 100)})
 
-    made = _groups.group_tokens(Table())
+    made = grouping.group_tokens(Table())
     assert made.by == "position"
     assert len(made.labels) == 8
     assert np.bincount(made.number).sum() == 100
     assert (np.diff(made.number) >= 0).all()
-    assert _groups.group_tokens(run).by == "difficulty"
+    assert grouping.group_tokens(run).by == "difficulty"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from looplens import plots
-from looplens.plots import _groups
+from looplens.analysis import grouping
 from looplens.plots._labels import number, percent
 from looplens.reports._material import Material, telling_prompt
 from looplens.reports._recorded import plural
@@ -21,8 +21,8 @@ def convergence(material: Material) -> Section | None:
         return None
     run, results = material.run, material["convergence"]
     settling = results["settling_iteration"]
-    groups = _groups.group_tokens(run)
-    medians = _groups.median_by_group(settling, groups).values
+    groups = grouping.group_tokens(run)
+    medians = grouping.median_by_group(settling, groups).values
     counts = [int((groups.number == group).sum()) for group in range(len(groups.labels))]
     rows = tuple(
         (label, str(count), number(median) if np.isfinite(median) else "half or more never settle")

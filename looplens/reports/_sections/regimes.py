@@ -8,9 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from looplens import plots
-from looplens.analysis import KINDS_OF_REGIMES
+from looplens.analysis import KINDS_OF_REGIMES, grouping
 from looplens.analysis.measures import power
-from looplens.plots import _groups
 from looplens.plots._labels import escape, number, percent, subtitle, token_labels
 from looplens.plots._verdict import OF_REGIME
 from looplens.reports._material import Material
@@ -32,8 +31,8 @@ def regimes(material: Material) -> Section | None:
     if "classify" not in material:
         return None
     run, results = material.run, material["classify"]
-    counts = _groups.count_regimes(results["regime"]).values
-    unit_counts = _groups.count_regimes(results["unit_regime"]).values
+    counts = grouping.count_regimes(results["regime"]).values
+    unit_counts = grouping.count_regimes(results["unit_regime"]).values
     styles = plots.palette("light").regimes
     count_rows = tuple(
         (
