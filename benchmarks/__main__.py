@@ -32,6 +32,7 @@ GROUPS = {
     "workers": "workers",
     "startup": "startup",
     "attention": "attention",
+    "dynamics": "dynamics",
 }
 
 

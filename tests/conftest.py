@@ -59,6 +59,26 @@ def part_run_path(four_layer_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def lab_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prompt of phop-huginn-mini with what the dynamics lab says of its tokens 5 to 7.
+
+    Token 6 goes around a cycle of two iterations by itself, and drives token 7.
+    """
+    pytest.importorskip("torch")
+    import looplens as ll
+    from looplens.dynamics import investigate
+
+    model = ll.load_model("phop-huginn-mini")
+    out = tmp_path_factory.mktemp("runs") / "lab"
+    run = ll.record(
+        model, ["6cbaabdbd"], out=out, iterations=64, restarts=2, attention=1, progress=False
+    )
+    run.analyze()
+    investigate(model, run, tokens=[5, 6, 7])
+    return out
+
+
+@pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     """Open a headless Chromium, once: the sync API of Playwright cannot be started twice.
 

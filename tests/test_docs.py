@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import looplens.dynamics
 from looplens.analysis import ANALYZERS
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -40,6 +41,17 @@ def test_every_page_on_an_analysis_is_in_the_list() -> None:
         assert page.name == "index.md" or f"({page.name})" in index, page.name
     for name in ANALYZERS:
         assert f"`{name}`" in index, name
+
+
+def test_every_page_and_part_of_the_dynamics_lab_is_in_the_list() -> None:
+    parts = pytest.importorskip("looplens.dynamics.laboratory.parts").PARTS
+    index = (DOCS / "dynamics" / "index.md").read_text(encoding="utf-8")
+    for page in (DOCS / "dynamics").glob("*.md"):
+        assert page.name == "index.md" or f"({page.name})" in index, page.name
+    for part in parts.values():
+        assert f"`{part.name}`" in index, part.name
+        assert hasattr(looplens.dynamics, part.function), part.function
+        assert part.most is None or f"| {part.most} of them |" in index, part.name
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("**/*.md")), ids=lambda page: page.stem)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from looplens.analysis.analyzers._analyzer import Analyzer, Summary
+from looplens.analysis.dynamics import DYNAMICS, dynamics_summary
 from looplens.analysis.registry import ANALYZERS
 from looplens.analysis.running.coverage import unreadable_blocks
 from looplens.analysis.running.engine import Tell
@@ -212,13 +213,16 @@ def summary(run: StoredRun) -> dict[str, Summary]:
     -------
     dict
         ``{analysis: {name: value}}``. Each value comes from the variable that the docstring of the
-        analysis' `summarize` names; ``settling_by_<column>`` is a small table of its own.
+        analysis' `summarize` names; ``settling_by_<column>`` is a small table of its own. Where the
+        dynamics lab stored results, ``dynamics`` has a table of each.
     """
     found = {}
     for name, analyzer in ANALYZERS.items():
         if analyzer.expected(run) and analyzer.needs(run) is None:
             with contextlib.suppress(AnalysisError):  # no token of it can be read
                 found[name] = analyzer.summary(get(run, name), run)
+    if of_lab := dynamics_summary(run):
+        found[DYNAMICS] = of_lab
     return found
 
 

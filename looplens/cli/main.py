@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 import looplens
-from looplens.cli import comparing, making, recording, viewing
+from looplens.cli import comparing, exploring, making, recording, viewing
 from looplens.errors import LoopLensError
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ for command in (
     viewing.analyze,
     viewing.report,
     comparing.compare,
+    exploring.dynamics,
     viewing.app,
 ):
     app.command()(command)

@@ -91,6 +91,22 @@ def layers(text: str | None) -> list[int] | slice | None:
         ) from None
 
 
+def span(text: str | None) -> tuple[int, int] | None:
+    """Return ``4:10`` as two numbers, nothing as None.
+
+    Raises
+    ------
+    InputError
+        If it is anything else.
+    """
+    if text is None:
+        return None
+    start, colon, stop = text.partition(":")
+    if not (colon and start.isdigit() and stop.isdigit()):
+        raise InputError(f"expected --loop START:STOP, such as 4:10, got {text!r}")
+    return int(start), int(stop)
+
+
 def words_or_numbers(text: str, option: str) -> str | list[int]:
     """Return ``all``, ``last``, ``every:4`` and the like as they are, and ``0,3`` as numbers."""
     return text if text.strip()[:1].isalpha() else numbers(text, option)

@@ -106,7 +106,7 @@ def record(
     import looplens
 
     loaded = looplens.load_model(
-        model, device=device, dtype=_precision(precision), loop=_span(loop)
+        model, device=device, dtype=_precision(precision), loop=options.span(loop)
     )
     given = _prompts(model, prompt, prompts, task, n, seed)
     settings: dict[str, Any] = {
@@ -204,15 +204,6 @@ def _precision(name: str | None) -> torch.dtype | None:
     if name is not None and name not in known:
         raise InputError(f"unknown precision {name!r}: expected {', '.join(known)}")
     return known[name] if name else None
-
-
-def _span(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    start, colon, stop = text.partition(":")
-    if not (colon and start.isdigit() and stop.isdigit()):
-        raise InputError(f"expected --loop START:STOP, such as 4:10, got {text!r}")
-    return int(start), int(stop)
 
 
 def _read_prompts(path: Path) -> list[str]:

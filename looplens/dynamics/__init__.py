@@ -2,7 +2,8 @@
 
 Each room holds one kind: `maps` the loop as a map with derivatives, `solving` fixed points, `eigen`
 spectra, `exponents` Lyapunov exponents, `readouts` lenses and certificates, `restarts` searches for
-initial states. What can be computed from a recording alone is in :mod:`looplens.analysis`.
+initial states, `pushing` interventions and what becomes of them. What can be computed from a
+recording alone is in :mod:`looplens.analysis`.
 """
 
 from __future__ import annotations
@@ -13,16 +14,38 @@ from typing import Any
 # Name -> module of this package; loaded on first use.
 _NAMES: dict[str, str] = {
     "AdversarialRestart": "restarts.adversarial",
+    "Bifurcation": "branches.following",
+    "Branch": "branches.following",
     "FixedPoint": "solving.fixed_point",
+    "Gain": "branches.gains",
     "Lyapunov": "exponents.benettin",
+    "SequenceMap": "maps.loop_maps",
     "Spectrum": "eigen.spectrum",
+    "TokenMap": "maps.loop_maps",
     "adversarial_restart": "restarts.adversarial",
+    "basin_map": "planes.basin_map",
+    "basin_radius": "pushing.radius",
+    "causal_effect": "pushing.effects",
+    "causes": "eigen.causes",
     "certificate": "readouts.certificates",
+    "choose": "laboratory.choosing",
+    "damage_cone": "pushing.damage",
+    "cycle_points": "solving.cycle_points",
+    "continuation": "branches.continuing",
     "fixed_point": "solving.fixed_point",
+    "fixed_points": "solving.model_points",
+    "investigate": "laboratory.investigating",
+    "follow": "branches.following",
     "kv_sharing": "readouts.sharing",
+    "landscape": "planes.landscape",
     "lens": "readouts.lenses",
     "lyapunov": "exponents.benettin",
+    "lyapunov_spectra": "exponents.model_spectra",
+    "recorded": "maps.recorded",
+    "recovery": "pushing.recovering",
+    "spectra": "eigen.spectra",
     "spectrum": "eigen.spectrum",
+    "swap_states": "pushing.swapping",
 }
 
 __all__ = sorted(_NAMES)

@@ -187,6 +187,11 @@ class LoopSpec:
         called with the token ids.
     keywords : mapping
         Further arguments of every call, for example ``{"use_cache": False}``.
+    step : callable, optional
+        ``function(module, state, token_ids)`` that returns the state one iteration of the axis
+        later, (batch, pos, d_model) to the same, differentiable, for :mod:`looplens.dynamics`.
+        Only needed where a run of a single pass does not give it; the module is set to the depth
+        of the recording while it runs.
     exits_early : bool
         The module may leave the outermost loop by itself. It is then run one prompt at a time
         and recorded with the iterations that really ran.
@@ -210,6 +215,7 @@ class LoopSpec:
     pattern: Tap | str | None = None
     call: Callable[..., Any] | None = None
     keywords: Mapping[str, Any] = field(default_factory=dict)
+    step: Callable[[Any, Any, Any], Any] | None = None
     exits_early: bool = False
 
     def __post_init__(self) -> None:
@@ -244,6 +250,10 @@ class LoopSpec:
                     f"sites names {site!r}, but what can be declared is "
                     f"{', '.join(DECLARABLE_SITES)}." + near_matches(site, DECLARABLE_SITES)
                 )
+        if self.step is not None and not callable(self.step):
+            raise InputError(
+                f"step must be a function(module, state, token_ids), got {type(self.step).__name__}"
+            )
         start = self.start
         if not isinstance(start, Start):
             start = Start(as_tap(start) if start is not None else None)

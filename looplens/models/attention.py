@@ -15,7 +15,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from looplens.models.config import LoopedConfig
 from looplens.models.hook_point import HookPoint
-from looplens.models.norms import RMSNorm, unweighted_rms_norm
+from looplens.models.norms import RMSNorm, at_least_float32, unweighted_rms_norm
 from looplens.models.rope import Rotation
 
 
@@ -26,6 +26,16 @@ class KeyValueCache(Protocol):
         """Take the new positions' keys and values, return those of all positions so far.
 
         All are [batch, kv_head, pos, d_head], keys rotated.
+        """
+
+
+class HeldTokens(Protocol):
+    """The other tokens of a prompt, held still while one token of it is run by itself."""
+
+    def attend(self, attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend to the tokens before this one, and to itself.
+
+        All are [batch, head, 1, d_head], rotated; returns what the heads read, of the shape of q.
         """
 
 
@@ -47,6 +57,7 @@ class Attention(nn.Module):
         super().__init__()
         self.cfg = cfg
         self.cache: KeyValueCache | None = None  # set while generating token by token
+        self.held: HeldTokens | None = None  # set while one token runs among others that rest
         heads, kv_heads, d_head = cfg.n_heads, cfg.n_kv_heads, cfg.d_head
         self.q_proj = nn.Linear(cfg.d_model, heads * d_head, bias=cfg.qkv_bias)
         self.k_proj = nn.Linear(cfg.d_model, kv_heads * d_head, bias=cfg.qkv_bias)
@@ -103,7 +114,9 @@ class Attention(nn.Module):
         q, k, v = (y.transpose(1, 2) for y in (q, k, v))  # [batch, head, pos, d_head]
         if self.cache is not None:
             k, v = self.cache.extend(self, k, v)
-        if self.hook_pattern.is_heard or self.hook_attn_scores.is_heard:
+        if self.held is not None:
+            z = self.held.attend(self, q, k, v)
+        elif self.hook_pattern.is_heard or self.hook_attn_scores.is_heard:
             z = self._explicit(q, k, v, real)
         else:
             z = self._fused(q, k, v, real)
@@ -138,7 +151,7 @@ class Attention(nn.Module):
         scores = q @ k.transpose(-2, -1) / self.cfg.d_head**0.5  # [batch, head, query, key]
         hidden = _hidden(q.shape[2], k.shape[2], q.device, real)
         scores = self.hook_attn_scores(scores.masked_fill(hidden, float("-inf")))
-        pattern = self.hook_pattern(scores.float().softmax(-1).to(v.dtype))
+        pattern = self.hook_pattern(at_least_float32(scores).softmax(-1).to(v.dtype))
         return pattern @ v
 
 

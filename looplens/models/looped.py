@@ -183,16 +183,23 @@ class LoopedTransformer(HookedLoop):
         Where the first pass does not inject (``cfg.first_injection``), the loop clock tells which
         pass this is; without a clock it is taken for a later one.
         """
+        return self.close(
+            self._run(self.core, self.inject(state, injected), first=self.cfg.n_prelude)
+        )
+
+    def inject(self, state: State, injected: State) -> State:
+        """Return what the first layer of the core reads; see :meth:`step`."""
         kind = self.cfg.injection
         if kind == "none" or (not self.cfg.first_injection and self.clock.iteration == 1):
-            x = state
-        elif kind == "add":
-            x = state + injected
-        elif kind == "linear":
-            x = self.adapter(torch.cat((state, injected), dim=-1))
-        else:
-            x = self.adapter(state, injected)
-        x = self._run(self.core, x, first=self.cfg.n_prelude)
+            return state
+        if kind == "add":
+            return state + injected
+        if kind == "linear":
+            return self.adapter(torch.cat((state, injected), dim=-1))
+        return self.adapter(state, injected)
+
+    def close(self, x: State) -> State:
+        """Return the state from what the last layer of the core leaves."""
         return self.hook_state(self.ln_final(x) if self.cfg.loop_norm else x)
 
     def iterate(self, state: State, injected: State, iterations: int) -> Iterator[State]:

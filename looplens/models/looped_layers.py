@@ -159,6 +159,33 @@ class LoopedLayers(nn.Module):
         finally:
             self._instead = None
 
+    def residual_step(self, state: Tensor, tokens: Tensor) -> Tensor:
+        """Return the state one iteration later in ``residual`` and ``anchored`` mode.
+
+        Parameters
+        ----------
+        state : Tensor, shape (batch, position, d_model)
+            The stream after some pass.
+        tokens : Tensor, shape (batch, position)
+            What the model is called with: it makes masks and positions from it.
+
+        Returns
+        -------
+        Tensor, shape (batch, position, d_model)
+            ``h + (g(h) - h) / K`` with ``K = self.iterations``, differentiable.
+        """
+        found: list[Tensor] = []
+        handles = [
+            self.hook_start.register_forward_hook(lambda *_: state),
+            self.hook_state.register_forward_hook(lambda _, __, after: found.append(after)),
+        ]
+        try:
+            self(tokens, iterations=1, use_cache=False)  # the share of a single pass is all of it
+        finally:
+            for handle in handles:
+                handle.remove()
+        return state + (found[0] - state) / self.iterations
+
     def loop_spec(self) -> LoopSpec:
         """Declare this loop for :func:`looplens.wrap`: ``wrap(looped, looped.loop_spec())``.
 
@@ -171,6 +198,7 @@ class LoopedLayers(nn.Module):
             start=Tap("hook_start"),
             iterations="iterations",
             readout=None if self.mode == "anchored" else LoopedLayers.readout,
+            step=None if self.mode == "naive" else LoopedLayers.residual_step,
             keywords={"use_cache": False},
         )
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from looplens.models.adaptive_config import AdaptiveConfig
 from looplens.models.hook_point import HookPoint
+from looplens.models.norms import at_least_float32
 
 
 class MemoryBanks(nn.Module):
@@ -45,7 +46,7 @@ class MemoryBanks(nn.Module):
         if bank == "local":
             keys, values = keys[layer], values[layer]
         scores = self.q_norm(query) @ self.k_norm(keys).transpose(-1, -2) / query.shape[-1] ** 0.5
-        return scores.float().softmax(-1).to(values.dtype) @ values
+        return at_least_float32(scores).softmax(-1).to(values.dtype) @ values
 
 
 class MemoryGate(nn.Module):

@@ -12,8 +12,9 @@ MACHINE_EPS = torch.finfo(torch.float32).eps
 class RMSNorm(nn.Module):
     """Root-mean-square norm: ``weight * x / sqrt(mean(x**2) + eps)`` over the last axis.
 
-    The mean is taken in float32. Below float32 the order of casting matters: published code casts
-    the normalised vector back and then scales it (Huginn, Llama), or scales first (OLMo-2).
+    The mean is taken in float32, or in float64 where the states are. Below float32 the order of
+    casting matters: published code casts the normalised vector back and then scales it (Huginn,
+    Llama), or scales first (OLMo-2).
 
     Parameters
     ----------
@@ -38,6 +39,11 @@ class RMSNorm(nn.Module):
         return scaled(_normalised(x, self.eps).to(x.dtype), self.weight)
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return x in float32, or in float64 where it is: its derivatives are asked for there."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def unweighted_rms_norm(
     x: Float[Tensor, "... d"], eps: float = MACHINE_EPS
 ) -> Float[Tensor, "... d"]:
@@ -57,5 +63,5 @@ def scaled(fresh: Tensor, factor: Tensor) -> Tensor:
 
 
 def _normalised(x: Tensor, eps: float) -> Tensor:
-    y = x.float()
+    y = at_least_float32(x)
     return y * y.square().mean(-1, keepdim=True).add_(eps).rsqrt_()

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from looplens.errors import InputError
+from looplens.models.norms import at_least_float32
 
 if TYPE_CHECKING:
     from looplens.models.config import LoopedConfig, RopeStyle
@@ -52,13 +53,13 @@ class Rotation(ABC):
 
     @abstractmethod
     def _rotated(self, y: Tensor) -> Tensor:
-        """Rotate in float32."""
+        """Rotate in float32 or float64."""
 
     def __call__(
         self, x: Float[Tensor, "batch pos head d_head"]
     ) -> Float[Tensor, "batch pos head d_head"]:
         """Rotate every pair of components by the angle of its position."""
-        return self._rotated(x.float()).to(x.dtype)
+        return self._rotated(at_least_float32(x)).to(x.dtype)
 
 
 class HalfSplitRotation(Rotation):

@@ -33,6 +33,17 @@ from looplens.plots._convergence_heatmap import (
 )
 from looplens.plots._cycle import cycle, cycle_figure
 from looplens.plots._dmd import dmd, dmd_figure
+from looplens.plots._dynamics._basin_map import basin_map, basin_map_figure
+from looplens.plots._dynamics._causes import causes, causes_figure
+from looplens.plots._dynamics._continuation import continuation, continuation_figure
+from looplens.plots._dynamics._damage import damage_cone, damage_cone_figure
+from looplens.plots._dynamics._effect import causal_effect, causal_effect_figure
+from looplens.plots._dynamics._fixed_points import fixed_points, fixed_points_figure
+from looplens.plots._dynamics._landscape import landscape, landscape_figure
+from looplens.plots._dynamics._lyapunov import lyapunov, lyapunov_figure
+from looplens.plots._dynamics._lyapunov_tokens import lyapunov_tokens, lyapunov_tokens_figure
+from looplens.plots._dynamics._recovery import recovery, recovery_figure
+from looplens.plots._dynamics._spectra import spectra, spectra_figure
 from looplens.plots._exits import exits, exits_figure
 from looplens.plots._geometry import (
     geometry,
@@ -89,6 +100,17 @@ FIGURES: dict[str, Callable[..., Any]] = {
     "grouped": grouped,
     "lens": lens,
     "lens_ranks": lens_ranks,
+    "fixed_points": fixed_points,
+    "spectra": spectra,
+    "causes": causes,
+    "lyapunov": lyapunov,
+    "lyapunov_tokens": lyapunov_tokens,
+    "continuation": continuation,
+    "landscape": landscape,
+    "basin_map": basin_map,
+    "recovery": recovery,
+    "damage_cone": damage_cone,
+    "causal_effect": causal_effect,
 }
 """Every figure of a run, by name."""
 
@@ -106,22 +128,34 @@ __all__ = [
     "attention_bound_figure",
     "attention_change",
     "attention_figure",
+    "basin_map",
+    "basin_map_figure",
     "basins",
     "basins_figure",
+    "causal_effect",
+    "causal_effect_figure",
+    "causes",
+    "causes_figure",
     "certificate_figure",
     "compare_curve",
     "compare_forest",
     "compare_stages",
     "compare_stages_figure",
     "compare_words",
+    "continuation",
+    "continuation_figure",
     "convergence_heatmap",
     "convergence_heatmap_figure",
     "cycle",
     "cycle_figure",
+    "damage_cone",
+    "damage_cone_figure",
     "dmd",
     "dmd_figure",
     "exits",
     "exits_figure",
+    "fixed_points",
+    "fixed_points_figure",
     "geometry",
     "geometry_figure",
     "grouped",
@@ -129,16 +163,24 @@ __all__ = [
     "input_dependence",
     "input_dependence_figure",
     "kv_sharing_figure",
+    "landscape",
+    "landscape_figure",
     "lens",
     "lens_figure",
     "lens_ranks",
     "lens_ranks_figure",
     "loop_span",
+    "lyapunov",
+    "lyapunov_figure",
+    "lyapunov_tokens",
+    "lyapunov_tokens_figure",
     "palette",
     "prediction_agreement",
     "prediction_agreement_figure",
     "readout",
     "readout_figure",
+    "recovery",
+    "recovery_figure",
     "recurrence",
     "recurrence_figure",
     "regime_examples",
@@ -150,6 +192,8 @@ __all__ = [
     "settling_figure",
     "similarity",
     "similarity_figure",
+    "spectra",
+    "spectra_figure",
     "stages",
     "stages_figure",
     "step_cosines",

@@ -19,6 +19,7 @@ from looplens.reports._report import Report, Section
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     _sections.convergence,
     _sections.regimes,
+    _sections.dynamics,
     _sections.geometry,
     _sections.path_independence,
     _sections.basins,

@@ -12,6 +12,7 @@ from typing import Any
 import xarray as xr
 
 from looplens import analysis
+from looplens.analysis.dynamics import DYNAMICS, dynamics_results, dynamics_summary
 from looplens.errors import LoopLensError
 
 
@@ -31,8 +32,10 @@ class Material:
         The analyses that are there.
     reasons : dict of str to str
         Why the others are not.
+    dynamics : dict of str to Dataset
+        What the dynamics lab stored, by name.
     summary : dict
-        ``{analysis: {name: value}}`` of the analyses that are there.
+        ``{analysis: {name: value}}`` of the analyses that are there, and of the lab.
     """
 
     def __init__(self, run: Any) -> None:
@@ -52,6 +55,9 @@ class Material:
                 except LoopLensError as error:
                     reason = str(error)
             self.reasons[name] = reason
+        self.dynamics = dynamics_results(run)
+        if self.dynamics:
+            self.summary[DYNAMICS] = dynamics_summary(run)
 
     def __contains__(self, name: str) -> bool:
         return name in self.results

@@ -33,7 +33,10 @@ def run_path(synthetic_run_path, tmp_path):
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "models", "train", "record", "info", "verify", "analyze", "report", "compare", "app"],
+    [
+        *("demo", "models", "train", "record", "info", "verify", "analyze", "report", "compare"),
+        *("dynamics", "app"),
+    ],
 )
 def test_every_command_shows_an_example(cli, command):
     code, out, _ = cli(command, "--help")

@@ -37,7 +37,9 @@ FIGURES = {
     "grouped": ({"by": "difficulty"}, ["classify"]),
 }
 # What only a model can tell is drawn where there is one.
-OF_A_MODEL = ("lens", "lens_ranks", "attention_bound")
+OF_A_MODEL = {"lens", "lens_ranks", "attention_bound"} | {
+    name for name, figure in plots.FIGURES.items() if "._dynamics." in figure.__module__
+}
 
 
 @pytest.fixture(scope="module")

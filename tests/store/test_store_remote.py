@@ -86,9 +86,12 @@ def test_a_run_anywhere_reads_as_one_on_disk_and_has_its_bytes(remote, tmp_path,
 def test_analyses_are_stored_and_replaced_anywhere(remote):
     run = open_stored(remote.url)
     for value in (1.0, 2.0):
-        run.write_analysis("verdicts", xr.Dataset({"gap": ("token", [value] * 3)}), version=1)
+        for name in ("verdicts", "lab/spectra"):
+            run.write_analysis(name, xr.Dataset({"gap": ("token", [value] * 3)}), version=1)
     found = open_stored(remote.url)
-    assert found.analyses == ["verdicts"]
+    assert found.analyses == ["lab/spectra", "verdicts"]
+    assert found.tree["analysis/lab/spectra/gap"].values.tolist() == [2.0] * 3
+    assert found.analysis("lab/spectra")["gap"].values.tolist() == [2.0] * 3
     assert found.analysis("verdicts")["gap"].values.tolist() == [2.0] * 3
     assert found.analysis("nothing") is None
 

@@ -9,6 +9,7 @@ import xarray as xr
 from looplens.errors import CorruptRunError, InputError
 from looplens.store import open_stored
 from looplens.store.reading import remembered
+from looplens.store.reading.verifying import verify
 
 RESULT = xr.Dataset(
     {
@@ -78,11 +79,53 @@ def test_a_result_is_read_once_while_its_files_stay_as_they_are(tiny, monkeypatc
 
 def test_a_name_or_parameter_that_cannot_be_stored_is_refused(tiny):
     run = open_stored(tiny.path)
-    with pytest.raises(InputError, match=r"named like a Python variable, not '\.\./loop'"):
+    with pytest.raises(InputError, match=r"not '\.\./loop'"):
         run.write_analysis("../loop", RESULT, version=1, parameters={})
     with pytest.raises(InputError, match="The parameters of verdicts must be values that JSON can"):
         run.write_analysis("verdicts", RESULT, version=1, parameters={"f": print})
     assert run.analyses == []
+
+
+def test_results_of_a_group_lie_beside_each_other(tiny):
+    run = open_stored(tiny.path)
+    hashed = run.input_hash()
+    run.write_analysis("verdicts", RESULT, version=1)
+    run.write_analysis("lab/spectra", RESULT, version=1, parameters={"k": 6})
+    run.write_analysis("lab/points", RESULT[["mean"]], version=1)
+    run.write_analysis("lab/spectra", RESULT[["period"]], version=2)
+    run = open_stored(tiny.path)
+    assert run.analyses == ["lab/points", "lab/spectra", "verdicts"]
+    assert run.input_hash() == hashed
+    found = run.analysis("lab/spectra")
+    xr.testing.assert_equal(found, RESULT[["period"]])
+    assert found.attrs["analysis"] == "lab/spectra"
+    assert run.analysis("lab") is None
+    assert run.analysis("lab/other") is None
+    run.write_analysis("lab/points", RESULT[["mean"]] + 1, version=1)  # after it was listed
+    assert float(run.analysis("lab/points")["mean"]) == 1.25
+    for tree in (run.tree, xr.open_datatree(tiny.path, engine="zarr")):
+        assert list(tree["analysis/lab/spectra"].data_vars) == ["period"]
+        assert sorted(tree["analysis"].children) == ["lab", "verdicts"]
+    assert verify(tiny.path).ok
+    assert not list((tiny.path / "analysis").rglob(".*"))
+    chunk = next(f for f in (tiny.path / "analysis/lab/spectra/period/c").rglob("*") if f.is_file())
+    chunk.write_bytes(b"?")
+    with pytest.raises(CorruptRunError, match=r"'lab/spectra' is damaged"):
+        run.analysis("lab/spectra")
+
+
+def test_a_group_of_results_and_a_result_do_not_share_a_name(tiny):
+    run = open_stored(tiny.path)
+    run.write_analysis("verdicts", RESULT, version=1)
+    run.write_analysis("lab/spectra", RESULT, version=1)
+    with pytest.raises(InputError, match="'verdicts' is an analysis already"):
+        run.write_analysis("verdicts/more", RESULT, version=1)
+    with pytest.raises(InputError, match="'lab' is a group of analyses already"):
+        run.write_analysis("lab", RESULT, version=1)
+    for name in ("a/b/c", "lab/", "/lab", "lab/../x"):
+        with pytest.raises(InputError, match="two with a slash between them"):
+            run.write_analysis(name, RESULT, version=1)
+    assert run.analyses == ["lab/spectra", "verdicts"]
 
 
 @pytest.mark.parametrize("damage", ["delete", "truncate", "metadata"])

@@ -17,6 +17,7 @@ import xarray as xr
 
 from looplens import plots
 from looplens.analysis import ANALYZERS, select
+from looplens.analysis.dynamics import TITLE, dynamics_results
 from looplens.run import Run
 from looplens_dashboard.selection import Limits
 
@@ -36,12 +37,18 @@ class RememberingRun(Run):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(path)
-        self._remembered: dict[str, xr.Dataset | None] = {}
+        self._remembered: dict[str, xr.Dataset] = {}
 
     def analysis(self, name: str) -> xr.Dataset | None:
-        """Return a stored analysis as it was when first asked for."""
+        """Return a stored analysis as it was when first asked for; results of the lab as they are.
+
+        Those are made by a command that a figure names, and are looked for whenever one is drawn.
+        """
         if name not in self._remembered:
-            self._remembered[name] = super().analysis(name)
+            found = super().analysis(name)
+            if found is None or "/" in name:
+                return found
+            self._remembered[name] = found
         return self._remembered[name]
 
 
@@ -106,7 +113,8 @@ class View:
     def numbers(self, token: int, restart: int) -> dict[str, list[tuple[str, str, str]]]:
         """Return what the stored analyses say of one trajectory in one number or word.
 
-        One that another version stored is made anew.
+        One that another version stored is made anew. What the dynamics lab stored is of one restart
+        and shown for any.
 
         Returns
         -------
@@ -121,17 +129,11 @@ class View:
             with self._computing:
                 piece = select(self.run, name, tokens=token, restart=restart)
                 whole = self.run.results(name)
-            rows = [
-                (
-                    str(variable).replace("_", " "),
-                    _short(values.values.item()),
-                    str(values.attrs.get("long_name", "")),
-                )
-                for variable, values in piece.data_vars.items()
-                if not values.dims and "token" in whole[variable].dims
-            ]
-            if rows:
+            if rows := _rows(piece, whole):
                 found[analyzer.title] = rows
+        for name, whole in dynamics_results(self.run).items():
+            if token in whole["token"].values and (rows := _rows(whole.sel(token=token), whole)):
+                found[f"{TITLE}: {name.replace('_', ' ')}"] = rows
         return found
 
     def token_text(self, token: int) -> str:
@@ -175,6 +177,19 @@ def visible(text: str, longest: int = _LONGEST_TOKEN) -> str:
         return shown
     head = longest // 2
     return f"{shown[:head]}…{shown[len(shown) - (longest - 1 - head) :]}"
+
+
+def _rows(piece: xr.Dataset, whole: xr.Dataset) -> list[tuple[str, str, str]]:
+    """Return the single values of a piece of a result: name, value, what it is."""
+    return [
+        (
+            str(variable).replace("_", " "),
+            _short(values.values.item()),
+            str(values.attrs.get("long_name", "")),
+        )
+        for variable, values in piece.data_vars.items()
+        if not values.dims and "token" in whole[variable].dims
+    ]
 
 
 def _short(value: Any) -> str:

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Complex, Float
 from torch import Tensor
 
 from looplens.analysis.algebra.inputs import real_number
+from looplens.dynamics.maps.derivatives import Linearised
 from looplens.dynamics.maps.state_map import Rows, StateMap
 from looplens.dynamics.solving.krylov import begin, extend, ritz
 from looplens.models.inputs import whole_number
@@ -39,7 +40,7 @@ class Spectrum:
         :math:`\sqrt{|H|_F^2 - \sum |\theta|^2} / |H|_F` of J in the Krylov space, from 0 for a
         normal matrix towards 1; of J itself where the space is the whole one.
     products : int
-        Products with the Jacobian, sigma_max left out.
+        Products with the Jacobian, sigma_max left out; n where J itself was formed.
     """
 
     eigenvalues: Complex[np.ndarray, "*rows k"]
@@ -78,6 +79,7 @@ def spectrum(
 
     Only products J v are computed, so no n x n matrix is formed; the memory is that of `krylov`
     states. Complex pairs come out as pairs, which power iteration on real vectors cannot give.
+    Where `krylov` products would span the whole space, J itself is formed: that costs less.
 
     Parameters
     ----------
@@ -136,43 +138,109 @@ def leading(
     tolerance: float = 1e-4,
     krylov: int = 120,
     seed: int = 0,
+    stretch: bool = True,
 ) -> Spectrum:
-    """Compute the spectrum of every row; the arguments are those of `spectrum`."""
+    """Compute the spectrum of every row, without sigma_max unless `stretch`; see `spectrum`.
+
+    A row whose products are not finite has NaN for eigenvalues, and is not converged.
+    """
     k = whole_number(k, "k", least=1)
     most = min(whole_number(krylov, "krylov", least=k), map_.size)
     tolerance = real_number(tolerance, "tolerance")
+    at = map_.linearised(x)
+    if most == map_.size and not at.is_forward:
+        return _whole(at.jacobian(), k, torch.finfo(x.dtype).eps, stretch=stretch)
     generator = torch.Generator().manual_seed(seed)
     start = torch.randn(map_.size, generator=generator).to(x).expand_as(x).contiguous()
-    space = begin(start, seed)
+    space, finite = begin(start, seed), torch.ones(len(x), dtype=torch.bool, device=x.device)
+
+    def product(v: Rows) -> Rows:
+        found = at.jvp(v)
+        finite.logical_and_(found.isfinite().all(-1))
+        return torch.where(finite[:, None], found, 0.0)
+
     while True:
-        extend(space, lambda v: map_.jvp(x, v), min(_CHUNK, most - space.steps))
+        extend(space, product, min(_CHUNK, most - space.steps))
         values, _, residuals = ritz(space)
         limit = tolerance * values[:, :1].abs().clamp(min=torch.finfo(x.dtype).tiny)
         converged = residuals <= limit
         if space.steps >= most or (space.steps > k and bool(converged[:, :k].all())):
             break
-    h = space.hessenberg[:, :-1].cpu()
-    frobenius = h.square().sum((1, 2))
-    departure = (frobenius - values.abs().square().sum(-1)).clamp(min=0).sqrt()
-    non_normality = departure / frobenius.sqrt().clamp(min=1e-300)
-    return Spectrum(
-        eigenvalues=_padded(_pairs_in_order(values[:, :k].numpy()), k),
-        residuals=_padded(residuals[:, :k].numpy(), k),
-        converged=_padded(converged[:, :k].numpy(), k),
-        sigma_max=largest_stretch(map_, x, start, krylov=krylov).cpu().numpy(),
-        non_normality=non_normality.numpy(),
-        products=space.steps,
+    sigma = torch.full((len(x),), torch.nan)
+    if stretch:
+        sigma = _largest_stretch(at, start, most)
+    return _as_spectrum(
+        values[:, :k],
+        residuals[:, :k],
+        converged[:, :k],
+        sigma.cpu(),
+        _departure(space.hessenberg[:, :-1].cpu(), values),
+        finite.cpu(),
+        k,
+        space.steps,
     )
 
 
-def largest_stretch(
-    map_: StateMap, x: Rows, start: Rows, *, krylov: int = 120, tolerance: float = 1e-4
+def _whole(jacobian: Float[Tensor, "row n n"], k: int, eps: float, *, stretch: bool) -> Spectrum:
+    """Return the spectrum of matrices that were formed; residuals are those of their rounding."""
+    finite = jacobian.isfinite().flatten(1).all(-1).cpu()
+    matrices = torch.where(finite[:, None, None], jacobian.double().cpu(), 0.0)
+    values = torch.linalg.eigvals(matrices)
+    values = values.gather(1, values.abs().argsort(dim=-1, descending=True, stable=True))
+    sigma = torch.full((len(matrices),), torch.nan, dtype=torch.float64)
+    if stretch:
+        sigma = torch.linalg.matrix_norm(matrices, 2)
+    first = values[:, :k]
+    rounding = eps * matrices.square().sum((1, 2)).sqrt()[:, None].expand(first.shape)
+    every = torch.ones(first.shape, dtype=torch.bool)
+    departure = _departure(matrices, values)
+    return _as_spectrum(first, rounding, every, sigma, departure, finite, k, matrices.shape[-1])
+
+
+def _departure(
+    matrices: Float[Tensor, "row m m"], values: Complex[Tensor, "row m"]
+) -> Float[Tensor, " row"]:
+    """Return Henrici's departure from normality, relative to the size of the matrix."""
+    frobenius = matrices.square().sum((1, 2))
+    departure = (frobenius - values.abs().square().sum(-1)).clamp(min=0).sqrt()
+    return departure / frobenius.sqrt().clamp(min=1e-300)
+
+
+def _as_spectrum(
+    values: Complex[Tensor, "row some"],
+    residuals: Float[Tensor, "row some"],
+    converged: Bool[Tensor, "row some"],
+    sigma: Float[Tensor, " row"],
+    departure: Float[Tensor, " row"],
+    finite: Bool[Tensor, " row"],
+    k: int,
+    products: int,
+) -> Spectrum:
+    """Put numbers into arrays, NaN where there are none."""
+    known = finite[:, None]
+    values, residuals = (torch.where(known, y, torch.nan) for y in (values, residuals))
+    sigma, departure = (torch.where(finite, y, torch.nan) for y in (sigma, departure))
+    return Spectrum(
+        eigenvalues=_padded(_pairs_in_order(values.numpy()), k),
+        residuals=_padded(residuals.numpy(), k),
+        converged=_padded((converged & known).numpy(), k),
+        sigma_max=sigma.numpy(),
+        non_normality=departure.numpy(),
+        products=products,
+    )
+
+
+def _largest_stretch(
+    at: Linearised, start: Rows, most: int, tolerance: float = 1e-4
 ) -> Float[Tensor, " row"]:
     """Return the largest singular value of the Jacobian of every row, by Arnoldi on J^T J."""
     space = begin(start)
-    most = min(krylov, map_.size)
     while True:
-        extend(space, lambda v: map_.vjp(x, map_.jvp(x, v)), min(_CHUNK, most - space.steps))
+        extend(
+            space,
+            lambda v: at.vjp(at.jvp(v)).nan_to_num(0.0, 0.0, 0.0),
+            min(_CHUNK, most - space.steps),
+        )
         values, _, residuals = ritz(space)
         top = values[:, 0].real.clamp(min=0)
         if space.steps >= most or bool((residuals[:, 0] <= tolerance * top).all()):

@@ -12,13 +12,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from looplens.dynamics.maps.loop_step import LoopStep, loop_step
+from looplens.dynamics.maps.step_checks import (
+    FAR,
+    check_weights,
+    is_causal,
+    largest_mismatch,
+    step_mismatch,
+    steps_between,
+)
 from looplens.errors import AnalysisError, InputError
 from looplens.models.native import as_looped
 from looplens.recording.tracing import trace
+from looplens.store.reading.selection import checked_index
 from looplens.store.reading.stored import StoredRun
-
-# Largest |R(s_{t-1}) - s_t| / |s_t| of a step that made the recording, by the coarsest dtype.
-_SAME = {"float64": 1e-4, "float32": 1e-4, "float16": 2e-2, "bfloat16": 0.15}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,8 +49,8 @@ class Recorded:
         Whether a position sees itself and earlier ones only. The Jacobian of the sequence is then
         block triangular: its eigenvalues are those of the blocks of the tokens.
     mismatch : float
-        Largest relative difference between the step and the recording; NaN where two successive
-        states were not kept.
+        Largest relative difference between the step and the recording, where need be over several
+        steps from one kept state to the next; NaN where these lie too far apart.
     """
 
     step: LoopStep
@@ -70,15 +76,25 @@ class Recorded:
         InputError
             If that iteration was not recorded.
         """
+        return self.states[self.iterations.index(self.iteration(iteration))]
+
+    def iteration(self, iteration: int | None = None) -> int:
+        """Return the number of a recorded iteration; None is the last, negative ones count back.
+
+        Raises
+        ------
+        InputError
+            If that iteration was not recorded.
+        """
         if iteration is None:
-            return self.states[-1]
-        wanted = iteration + self.iterations[-1] + 1 if iteration < 0 else iteration
+            return self.iterations[-1]
+        wanted = iteration + self.iterations[-1] + 1 if iteration < 0 else int(iteration)
         if wanted not in self.iterations:
             raise InputError(
                 f"iteration={iteration} was not recorded: there are {self.iterations[0]} to "
                 f"{self.iterations[-1]} ({len(self.iterations)} of them)"
             )
-        return self.states[self.iterations.index(wanted)]
+        return wanted
 
     def positions(self, tokens: int | Sequence[int] | None = None) -> list[int]:
         """Return positions of the prompt; None means all, negative ones count back.
@@ -90,13 +106,18 @@ class Recorded:
         """
         if tokens is None:
             return list(range(self.n_pos))
-        wanted = [int(token) for token in np.atleast_1d(np.asarray(tokens))]
-        outside = [token for token in wanted if not -self.n_pos <= token < self.n_pos]
-        if outside or not wanted:
+        wanted = np.atleast_1d(np.asarray(tokens))
+        is_whole = np.issubdtype(wanted.dtype, np.integer) and wanted.ndim == 1
+        if (
+            not is_whole
+            or not wanted.size
+            or not -self.n_pos <= wanted.min() <= wanted.max() < self.n_pos
+        ):
             raise InputError(
-                f"tokens={tokens!r}, but the prompt has the positions 0 to {self.n_pos - 1}"
+                f"tokens={tokens!r} must be a position of the prompt or several, from 0 to "
+                f"{self.n_pos - 1}; -1 is the last"
             )
-        found = [token % self.n_pos for token in wanted]
+        found = [int(token) % self.n_pos for token in wanted]
         if len(set(found)) < len(found):
             raise InputError(f"tokens={tokens!r} names a position twice")
         return found
@@ -149,8 +170,16 @@ def recorded(
     ids = looped.to_tokens(source)
     if prompt or restart:
         raise InputError("prompt= and restart= choose a part of a run, and no run was given")
-    step = loop_step(model, ids, dtype)
-    traced = trace(step.looped, ids, iterations, initial_state=initial_state)
+    step = loop_step(model, ids, dtype, iterations=looped.check_iterations(iterations))
+    try:
+        traced = trace(step.looped, ids, iterations, initial_state=initial_state)
+    except RuntimeError as error:
+        if step.looped.dtype == looped.dtype:
+            raise
+        raise InputError(
+            f"{looped.model_name} cannot be computed in {step.looped.dtype} "
+            f"({str(error).splitlines()[0][:160]}): leave dtype= out"
+        ) from error
     return _checked(
         step, traced.states[:, 0], tuple(range(len(traced.states))), slice(0, ids.shape[1]), 0, 0
     )
@@ -172,6 +201,8 @@ def _from_run(
                 f"{looped.model_name} has {what}={seen}, and the run {run.path} was recorded of "
                 f"{run.model_name} with {what}={expected}. Pass the model that was recorded."
             )
+    prompt = _one(prompt, run.n_prompts, "prompt")
+    restart = _one(restart, run.restarts, "restart")
     tokens = run.token_range(prompt)
     if tokens.stop - tokens.start < int(run.prompts["length"].values[prompt]):
         raise AnalysisError(
@@ -179,11 +210,25 @@ def _from_run(
             "with tokens='all'."
         )
     ids = torch.tensor(run.tokens["token_id"].values[tokens].astype(np.int64))[None]
-    step = loop_step(model, ids, dtype)
+    step = loop_step(model, ids, dtype, iterations=run.iterations)
     found = run.state(restart=restart, tokens=tokens)
     states = torch.tensor(found.values).to(device=step.looped.device, dtype=step.looped.dtype)
     numbers = tuple(int(number) for number in found["iteration"].values)
+    ran = run.attrs.get("settings", {}).get("iterations_run")
+    if ran is not None:  # the model left the loop by itself
+        numbers = tuple(number for number in numbers if number <= ran[restart][prompt])
+        states = states[:, : len(numbers)]
+    if steps_between(numbers) > FAR:
+        check_weights(looped, run)
     return _checked(step, states.movedim(1, 0), numbers, tokens, prompt, restart, run)
+
+
+def _one(number: int, count: int, what: str) -> int:
+    """Return the number of one prompt or restart; negative ones count back."""
+    found = checked_index(number, count, what)
+    if isinstance(found, slice):
+        raise InputError(f"{what}={number!r}: one {what} at a time")
+    return found % count
 
 
 def _checked(
@@ -201,15 +246,18 @@ def _checked(
             f"The states are not finite from iteration {iterations[bad[0]]} on: there is no motion "
             "to explain. Take another prompt or restart, or fewer iterations."
         )
-    mismatch = _mismatch(step, states, iterations)
-    coarse = "float32" if run is None else str(run.attrs.get("store_dtype") or run.source_dtype)
-    same = max(_SAME.get(coarse, 1e-4), _SAME.get(run.source_dtype, 1e-4) if run else 0)
+    mismatch, same = (
+        step_mismatch(step, states, iterations),
+        largest_mismatch(step, run, iterations),
+    )
     if mismatch > same:
         raise InputError(
             f"one step of {step.looped.model_name} does not lead from one recorded state to the "
             f"next (relative difference {mismatch:.1e}, at most {same:.0e} is rounding). Pass the "
             "model that was recorded; of a wrapped model, declare step=function(module, state, "
-            "token_ids) in its LoopSpec if a pass depends on more than the state and the prompt."
+            "token_ids) in its LoopSpec if a pass depends on more than the state and the prompt. A "
+            "loop that draws random numbers has no step, and one that was recorded with "
+            "interventions has that of the changed loop."
         )
     return Recorded(
         step=step,
@@ -222,30 +270,3 @@ def _checked(
         causal=is_causal(step, states[-1]),
         mismatch=mismatch,
     )
-
-
-@torch.no_grad()
-def _mismatch(step: LoopStep, states: Tensor, iterations: tuple[int, ...]) -> float:
-    """Return the largest relative difference over a few pairs of successive states."""
-    pairs = [i for i in range(1, len(states)) if iterations[i] == iterations[i - 1] + 1]
-    # The first pass may do something else (no injection yet), so it is left out where it can be.
-    pairs = [i for i in pairs if iterations[i] > 1] or pairs
-    chosen = sorted({pairs[0], pairs[len(pairs) // 2], pairs[-1]}) if pairs else []
-    worst = float("nan") if not chosen else 0.0
-    for i in chosen:
-        found = step(states[i - 1 : i])[0]
-        size = states[i].norm(dim=-1).clamp(min=torch.finfo(states.dtype).tiny)
-        worst = max(worst, float(((found - states[i]).norm(dim=-1) / size).max()))
-    return worst
-
-
-@torch.no_grad()
-def is_causal(step: LoopStep, states: Float[Tensor, "pos d_model"]) -> bool:
-    """Return whether no position sees a later one, told by moving the last one."""
-    if len(states) == 1:
-        return True
-    moved = states.clone()
-    moved[-1] = moved[-1].flip(-1) + moved[-1].norm()
-    pair = step(torch.stack([states, moved]))
-    size = pair[0, :-1].norm(dim=-1)
-    return bool(((pair[0, :-1] - pair[1, :-1]).norm(dim=-1) <= 1e-4 * size).all())

@@ -7,22 +7,28 @@ known here.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from looplens.dynamics.maps.derivatives import (
+    FUSED,
+    MATH,
+    Function,
+    Linearised,
+    Rows,
+    Ways,
+    forward,
+)
+from looplens.dynamics.maps.given import RowByRow, check_state, dtype_of
+from looplens.dynamics.maps.settling import settle
 from looplens.errors import InputError
 
-Rows = Float[Tensor, "row n"]
+__all__ = ["FUSED", "MATH", "Rows", "StateMap", "check_state", "length"]
 
-FUSED = "as in the forward"
-MATH = "math (the fused kernel has no forward-mode derivative)"
+_PROBES = 4  # rows that are asked how the map is differentiated, if those before say nothing
 
 
 class StateMap:
@@ -36,17 +42,16 @@ class StateMap:
         Of the state of one row.
     dtype, device
         Of the states.
+    is_fixed : bool
+        Whether the function stays the same for good: products at the very tensor that the last
+        ones were asked at then reuse their graph. Leave it off for a function with a knob.
+    ways : Ways, optional
+        How to differentiate, shared with the map that this one is a part of.
 
     Attributes
     ----------
     size : int
         Numbers in a state, n.
-    evaluations : int
-        Rows that were mapped so far.
-    derivatives : int
-        Rows that went through a forward or a backward derivative so far.
-    attention : str
-        Which attention kernel the derivatives take.
     """
 
     def __init__(
@@ -56,41 +61,56 @@ class StateMap:
         *,
         dtype: torch.dtype,
         device: torch.device | str = "cpu",
+        is_fixed: bool = False,
+        ways: Ways | None = None,
     ) -> None:
         self.function = function
         self.shape = torch.Size(shape)
         self.size = self.shape.numel()
         self.dtype, self.device = dtype, torch.device(device)
-        self.evaluations = self.derivatives = 0
-        self.attention = FUSED
+        self.is_fixed = is_fixed
+        self.ways = ways or Ways.new()
+        self._last: tuple[Tensor, int, Linearised] | None = None
 
     @classmethod
     def of(cls, f: Callable[[Tensor], Tensor], state: Tensor) -> StateMap:
         """Take a map of one state, such as a user writes it.
 
-        Several rows go through ``torch.func.vmap``, and one by one where that is not possible.
+        Several rows go through ``torch.func.vmap``, and one by one where that is not possible. A
+        start of integers, of half precision, or of another dtype than ``f`` computes in is taken in
+        the dtype of the results of ``f``, at least float32 where ``f`` can. ``notes`` say so.
 
         Raises
         ------
         InputError
-            If `state` is no tensor of real floating-point numbers, or ``f`` returns another shape
-            or dtype.
+            If `state` is no tensor of finite real numbers, or ``f`` returns another shape, no
+            floating-point numbers, or always another dtype.
         """
-        check_state(state)
-        with torch.no_grad():
-            value = f(state)
-        if not isinstance(value, Tensor) or value.shape != state.shape:
-            seen = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise InputError(
-                f"f must return a tensor of the shape that it is given, {tuple(state.shape)}; got "
-                f"{seen}"
-            )
-        if value.dtype != state.dtype:
-            raise InputError(
-                f"f turns a state of {state.dtype} into {value.dtype}: pass a start of the dtype "
-                "that f computes in"
-            )
-        return cls(_RowByRow(f), state.shape, dtype=state.dtype, device=state.device)
+        dtype, notes = dtype_of(f, state)
+        row_by_row = RowByRow(f)
+        found = cls(row_by_row, state.shape, dtype=dtype, device=state.device, is_fixed=True)
+        found.ways.notes = row_by_row.notes = notes
+        return found
+
+    @property
+    def evaluations(self) -> int:
+        """Rows that were mapped so far, by this map and its parts."""
+        return self.ways.evaluations
+
+    @property
+    def derivatives(self) -> int:
+        """Rows that went through a forward or a backward derivative so far."""
+        return self.ways.derivatives
+
+    @property
+    def attention(self) -> str:
+        """Which attention kernel the derivatives take."""
+        return self.ways.attention
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the results should know of how they were computed."""
+        return tuple(self.ways.notes)
 
     def flat(self, states: Tensor) -> Rows:
         """Return states of any shape as rows of this map's dtype and device."""
@@ -103,8 +123,8 @@ class StateMap:
     @torch.no_grad()
     def __call__(self, x: Rows) -> Rows:
         """Map every row once."""
-        self.evaluations += len(x)
-        return self._flat_function(x)
+        self.ways.evaluations += len(x)
+        return self._flat_function(x.clone())  # foreign code may write into what it is given
 
     def rows(self, chosen: Tensor) -> StateMap:
         """Return the map of some of the rows: the same map, unless rows differ from each other."""
@@ -117,91 +137,82 @@ class StateMap:
     def residual(self, x: Rows) -> tuple[Rows, Float[Tensor, " row"]]:
         """Return f(x) - x and its norm."""
         r = self(x) - x
-        return r, r.norm(dim=-1)
+        return r, length(r)
 
-    @torch.no_grad()
-    def jvp(self, x: Rows, v: Rows) -> Rows:
-        """Return J(x) v for every row, by forward-mode differentiation.
+    def linearised(self, x: Rows) -> Linearised:
+        """Return the map at some states, for many products with its Jacobian there.
+
+        Building it costs a few steps, and every product after that one to two.
 
         Raises
         ------
         InputError
-            If some operation of the map has no forward derivative even with written-out attention.
+            If the map cannot be differentiated; see :mod:`looplens.dynamics.maps.settling`.
         """
-        self.derivatives += len(x)
-        if self.attention == FUSED:
-            try:
-                return torch.func.jvp(self._flat_function, (x,), (v,))[1]
-            except (NotImplementedError, RuntimeError) as error:
-                if not _no_forward_mode(error):
-                    raise
-                self.attention = MATH
-        try:
-            with sdpa_kernel(SDPBackend.MATH):
-                return torch.func.jvp(self._flat_function, (x,), (v,))[1]
-        except (NotImplementedError, RuntimeError) as error:
-            if not _no_forward_mode(error):
-                raise
+        if torch.is_inference_mode_enabled():
             raise InputError(
-                "an operation of this loop has no forward-mode derivative, with written-out "
-                f"attention neither: {str(error).splitlines()[0][:200]}"
-            ) from error
+                "derivatives cannot be had within torch.inference_mode(), which switches autograd "
+                "off for good: call this outside of it (torch.no_grad() does no harm)"
+            )
+        if not self.ways.derivative:
+            draw = torch.randn(self.size, generator=torch.Generator().manual_seed(0))
+            settle(self._probes(x.detach()), draw.to(x)[None], self.ways)
+            self._note_ways()
+        return Linearised(self._flat_function, x, self.ways)
+
+    def _probes(self, x: Rows) -> Iterator[tuple[Function, Rows]]:
+        """Yield single rows of the map at some states, and at last one near the first of them."""
+        number = torch.arange(min(len(x), _PROBES), device=x.device)
+        for row in number.split(1):
+            yield self.rows(row)._flat_function, x[row]
+        draw = torch.randn(self.size, generator=torch.Generator().manual_seed(1)).to(x)[None]
+        near = x[:1].nan_to_num(0.0, 0.0, 0.0)
+        spread = near.square().mean().sqrt()
+        yield (
+            self.rows(number[:1])._flat_function,
+            near + torch.where(spread > 0, spread, 1.0) * draw,
+        )
+
+    def _note_ways(self) -> None:
+        """Let others know how maps like this one are differentiated."""
+
+    @torch.no_grad()
+    def jvp(self, x: Rows, v: Rows) -> Rows:
+        """Return J(x) v for every row.
+
+        Raises
+        ------
+        InputError
+            See :meth:`linearised`.
+        """
+        return self._at(x).jvp(v)
 
     @torch.no_grad()
     def vjp(self, x: Rows, u: Rows) -> Rows:
-        """Return J(x)^T u for every row, by reverse-mode differentiation."""
-        self.derivatives += len(x)
-        with self._kernel():
-            return torch.func.vjp(self._flat_function, x)[1](u)[0]
+        """Return J(x)^T u for every row."""
+        return self._at(x).vjp(u)
 
-    def _kernel(self) -> AbstractContextManager[Any]:
-        return sdpa_kernel(SDPBackend.MATH) if self.attention == MATH else nullcontext()
+    def forward_jvp(self, x: Rows, v: Rows) -> Rows:
+        """Return J(x) v by forward mode: the reference, and slower."""
+        self.ways.derivatives += len(x)
+        return forward(self._flat_function, x, v)
+
+    def _at(self, x: Rows) -> Linearised:
+        """Return the map at some states, the last one where these are the same tensor."""
+        if not self.is_fixed or x.is_inference():  # these do not tell when they are written into
+            return self.linearised(x)
+        if self._last is not None and self._last[0] is x and self._last[1] == x._version:
+            return self._last[2]
+        self._last = None  # frees its graph before the next is built
+        self._last = (x, x._version, self.linearised(x).build())
+        return self._last[2]
 
     def _flat_function(self, x: Rows) -> Rows:
         return self.function(x.reshape(-1, *self.shape)).reshape(len(x), self.size)
 
 
-class _RowByRow:
-    """A map of one state, over rows."""
-
-    def __init__(self, f: Callable[[Tensor], Tensor]) -> None:
-        self.f = f
-        self.together = True
-
-    def __call__(self, states: Tensor) -> Tensor:
-        if len(states) == 1:
-            return self.f(states[0])[None]
-        if self.together:
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", UserWarning)  # slow fallbacks of vmap
-                    return torch.func.vmap(self.f)(states)
-            except RuntimeError:
-                self.together = False
-        return torch.stack([self.f(state) for state in states])
-
-
-def check_state(state: object, name: str = "the state") -> None:
-    """Check that something is a tensor of finite real floating-point numbers.
-
-    Raises
-    ------
-    InputError
-        Saying what was seen.
-    """
-    if not isinstance(state, Tensor):
-        raise InputError(f"{name} must be a torch tensor, got {type(state).__name__}")
-    if not state.is_floating_point():
-        raise InputError(f"{name} must hold real floating-point numbers, got {state.dtype}")
-    if not state.numel():
-        raise InputError(f"{name} is empty, of shape {tuple(state.shape)}")
-    bad = int((~state.isfinite()).sum())
-    if bad:
-        raise InputError(
-            f"{name} holds {bad} of {state.numel()} numbers that are not finite: start from a "
-            "state without them"
-        )
-
-
-def _no_forward_mode(error: Exception) -> bool:
-    return "forward AD" in str(error) or "forward-mode" in str(error)
+def length(x: Float[Tensor, "*rows n"]) -> Float[Tensor, "*rows"]:
+    """Return Euclidean norms of any size: squares of what is below 1e-19 vanish in float32."""
+    largest = x.abs().amax(dim=-1, keepdim=True)
+    scale = torch.where((largest > 0) & largest.isfinite(), largest, 1.0)
+    return (x / scale).norm(dim=-1) * scale[..., 0]

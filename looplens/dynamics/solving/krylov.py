@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from looplens.dynamics.maps.state_map import Rows
+from looplens.dynamics.maps.state_map import Rows, length
 
 Product = Callable[[Rows], Rows]
 
@@ -61,26 +61,31 @@ def extend(space: Krylov, product: Product, steps: int) -> Krylov:
     Where a space is exhausted, it goes on with a random vector orthogonal to it, uncoupled: so an
     eigenvalue that belongs to several directions is found that often.
     """
+    basis = space.basis
+    rows, n = basis[0].shape
+    steps = min(steps, n - space.steps)
+    matrix = basis[0].new_empty(rows, space.steps + steps + 1, n)  # one copy, not one a step
+    matrix[:, : len(basis)] = torch.stack(basis, dim=1)
     for _ in range(steps):
-        m, basis = space.steps, space.basis
-        if m >= basis[0].shape[1]:
-            break
-        w = product(basis[-1])
-        scale = w.norm(dim=-1)
+        m = space.steps
+        # torch gives some derivatives of numbers without an axis in float64.
+        w = product(basis[-1]).to(basis[-1])
+        scale = length(w)
         column = torch.zeros(len(w), m + 2, dtype=torch.float64, device=w.device)
-        matrix = torch.stack(basis, dim=1)  # row m+1 n
+        known = matrix[:, : m + 1]
         for _ in range(2):
-            overlap = torch.einsum("rmn,rn->rm", matrix, w)
-            w = w - torch.einsum("rm,rmn->rn", overlap, matrix)
+            overlap = torch.einsum("rmn,rn->rm", known, w)
+            w = w - torch.einsum("rm,rmn->rn", overlap, known)
             column[:, : m + 1] += overlap.double()
-        size = w.norm(dim=-1)
+        size = length(w)
         ended = size <= 10 * torch.finfo(w.dtype).eps * scale
         column[:, m + 1] = torch.where(ended, 0.0, size.double())
         grown = torch.zeros(len(w), m + 2, m + 1, dtype=torch.float64, device=w.device)
         grown[:, : m + 1, :m] = space.hessenberg
         grown[:, :, m] = column
         space.hessenberg = grown
-        basis.append(_unit(w, basis, ended, space.seed + m + 1))
+        matrix[:, m + 1] = _unit(w, basis, ended, space.seed + m + 1)
+        basis.append(matrix[:, m + 1])
     return space
 
 
@@ -115,9 +120,9 @@ def solve_shifted(space: Krylov, size: Float[Tensor, " row"]) -> tuple[Rows, Flo
     x : Float[Tensor, "row n"]
         GMRES' solution.
     left : Float[Tensor, "row"]
-        Norm of what is left, relative to b.
+        Norm of what is left, relative to b; infinite where products are not finite.
     """
-    h = space.hessenberg.cpu()
+    h, finite = _finite(space.hessenberg.cpu())
     rows, _, m = h.shape
     shifted = torch.eye(m + 1, m, dtype=h.dtype) - h
     right = torch.zeros(rows, m + 1, 1, dtype=h.dtype)
@@ -126,12 +131,32 @@ def solve_shifted(space: Krylov, size: Float[Tensor, " row"]) -> tuple[Rows, Flo
     left = (right - shifted @ y).norm(dim=(1, 2)) / right.norm(dim=(1, 2)).clamp(min=1e-300)
     basis = torch.stack(space.basis[:-1], dim=1)
     x = torch.einsum("rm,rmn->rn", y[..., 0].to(basis), basis)
-    return x, left.to(size)
+    return x, torch.where(finite, left, torch.inf).to(size)
+
+
+def smallest_stretch(space: Krylov) -> tuple[Float[Tensor, " row"], Rows]:
+    """Return the least |(I - A) v| over the unit vectors of the space, and the v.
+
+    It is the smallest singular value of I - A where the space is the whole one, and an upper bound
+    of it otherwise; zero where products are not finite.
+    """
+    h, finite = _finite(space.hessenberg.cpu())
+    m = space.steps
+    _, sizes, right = torch.linalg.svd(torch.eye(m + 1, m, dtype=h.dtype) - h, full_matrices=False)
+    basis = torch.stack(space.basis[:-1], dim=1)
+    vector = torch.einsum("rm,rmn->rn", right[:, -1].to(basis), basis)
+    return torch.where(finite, sizes[:, -1], 0.0).to(basis.device), vector
+
+
+def _finite(h: Tensor) -> tuple[Tensor, Tensor]:
+    """Return matrices, zero where some number of a row is not finite, and which rows are finite."""
+    finite = h.isfinite().flatten(1).all(-1)
+    return torch.where(finite[:, None, None], h, 0.0), finite
 
 
 def _unit(w: Rows, basis: list[Rows], ended: Tensor, seed: int) -> Rows:
     """Return rows of norm 1; random ones, orthogonal to the basis, where nothing is left."""
-    size = w.norm(dim=-1)
+    size = length(w)
     ended = ended.to(w.device) | (size == 0)
     unit = w / torch.where(ended, 1.0, size)[:, None]
     if not bool(ended.any()):

@@ -195,6 +195,7 @@ def adaptive(module: Any) -> LoopSpec:
         loop=Loop("step", module.cfg.max_steps),
         layers=[f"layers.{layer}.hook_state" for layer in layers],
         start=Tap(f"layers.{layers[-1]}.hook_resid_pre"),
+        step=_adaptive_step,
     )
 
 
@@ -208,6 +209,20 @@ PRESETS: dict[str, Callable[..., LoopSpec]] = {
 
 def _is_bridge(module: nn.Module) -> bool:
     return hasattr(module, "original_model")
+
+
+def _adaptive_step(module: Any, state: Any, token_ids: Any) -> Any:
+    """Run the last layer once more, where all of its steps are the same map."""
+    layer = module.layers[-1]
+    scales = layer.loop_scales
+    if not bool((scales == scales[0]).all()):
+        raise InputError(
+            f"{module.model_name} exposes no step: step n of a layer is scaled by its own "
+            "softplus(loop_scales[n]), so every iteration is another map. Only with equal scales, "
+            "as before training, is there one step that has fixed points."
+        )
+    rotation = module.rotary.at(slice(0, token_ids.shape[1]), state.device)
+    return layer.step(state, 0, module.memory, rotation)
 
 
 def _low_start(module: Any, seen: Any) -> Any:

@@ -33,7 +33,7 @@ def stored(run: Any, name: str, token: int | None = None) -> tuple[xr.Dataset, i
     make = f"`looplens dynamics {run.path}{tokens}` (which needs the model)"
     found = run.analysis(f"dynamics/{name}")
     if found is None:
-        raise AnalysisError(f"This run holds no dynamics/{name}: make it with {make}.")
+        raise AnalysisError(f"This run does not hold dynamics/{name}: make it with {make}.")
     held = found["token"].values
     if token is None:
         return found, int(held[0])

@@ -6,6 +6,7 @@ it does then, and the error where it never did anything.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 from looplens.errors import InputError, SiteError
 from looplens.loops import SiteAddress, match_sites
 from looplens.models.addressing import Addressable, Axes, axes_of
-from looplens.recording.changing.donors import as_donor
+from looplens.recording.changing.donors import Donor, as_donor
 from looplens.recording.changing.interventions import Intervention
 from looplens.recording.changing.selecting import Part, chosen
 
@@ -39,7 +40,14 @@ def hooks_for(interventions: Intervention | Iterable[Intervention], model: objec
         As :func:`check_interventions`.
     """
     checked = check_interventions(interventions, model)
-    return [(item.address, _InterventionHook(item, _addressable(model))) for item in checked]
+    donors: dict[tuple[int, int | None, int], Donor] = {}  # what one has read, all may use
+    found: list[Hook] = []
+    for item in checked:
+        key = (id(item.donor), item.prompt, item.restart)
+        if item.donor is not None and key not in donors:
+            donors[key] = as_donor(item.donor, prompt=item.prompt, restart=item.restart)
+        found.append((item.address, _InterventionHook(item, _addressable(model), donors.get(key))))
+    return found
 
 
 @contextmanager
@@ -133,16 +141,11 @@ def _addressable(model: object) -> Addressable:
 class _InterventionHook:
     """The hook function of one intervention."""
 
-    def __init__(self, intervention: Intervention, model: Addressable) -> None:
+    def __init__(self, intervention: Intervention, model: Addressable, donor: Donor | None) -> None:
         self.intervention = intervention
         self.model = model
+        self.donor = donor
         self.changes = 0
-        donor = intervention.donor
-        self.donor = (
-            None
-            if donor is None
-            else as_donor(donor, prompt=intervention.prompt, restart=intervention.restart)
-        )
 
     def __call__(self, activation: Tensor, hook: Any) -> Tensor | None:
         item = self.intervention
@@ -163,11 +166,39 @@ class _InterventionHook:
             return self._mean(activation, part, site, axes, offset)
         if item.kind == "ablate":
             return torch.zeros_like(part.read(activation))
+        if item.kind == "noise":
+            return self._noisy(activation, part, axes, offset)
         if item.kind == "clamp":
             return self._donated(activation, part, site, axes, offset)
         assert item.value is not None
         value = part.fit(item.value, activation)
         return part.read(activation) + value if item.kind == "add" else value
+
+    def _noisy(self, activation: Tensor, part: Part, axes: Axes, offset: int) -> Tensor:
+        item = self.intervention
+        if axes.pos != 1:
+            raise InputError(
+                "attention patterns with noise are no patterns, and scores are infinite where "
+                "nothing is seen: add noise to q, k, v or z"
+            )
+        assert item.size is not None
+        shape, now = activation.shape[2:], self.model.clock.iteration or 0
+        unit = torch.zeros(1, *activation.shape[1:], dtype=torch.float64)
+        for token in chosen(item.tokens, offset + activation.shape[1], "token"):
+            if token >= offset:
+                draw = torch.Generator().manual_seed(_mixed(item.seed, now, token))
+                unit[0, token - offset] = torch.randn(shape, generator=draw, dtype=torch.float64)
+        here = part.read(activation)
+        direction = part.read(unit.to(activation).expand_as(activation))
+        rest = tuple(range(here.ndim - len(self._after(item, shape)), here.ndim))
+        length = here.norm(dim=rest, keepdim=True)
+        direction = direction / direction.norm(dim=rest, keepdim=True)
+        return here + item.size * length * direction
+
+    @staticmethod
+    def _after(item: Intervention, shape: torch.Size) -> torch.Size:
+        """Return the axes of a token's chosen activation: an int drops that of the heads."""
+        return shape[1:] if isinstance(item.heads, int) else shape
 
     def _mean(self, activation: Tensor, part: Part, site: str, axes: Axes, offset: int) -> Tensor:
         if axes.pos != 1:
@@ -221,6 +252,12 @@ class _InterventionHook:
         if values.shape[1:] != target.shape[1:] or len(values) not in (1, len(target)):
             raise InputError(_misfit(given, activation))
         return values.expand_as(target)
+
+
+def _mixed(*numbers: int) -> int:
+    """Return one seed for several numbers, the same on every machine."""
+    text = ",".join(map(str, numbers)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
 def _batched(given: Tensor, activation: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from looplens.loops import SiteAddress
 from looplens.recording.changing.donors import DonorLike, as_donor, described_tensor
 from looplens.recording.changing.selecting import Selection, described_selection
 
-Kind = Literal["replace", "add", "ablate", "clamp"]
+Kind = Literal["replace", "add", "noise", "ablate", "clamp"]
 Mode = Literal["zero", "mean"]
 Value: TypeAlias = "Tensor | float"
 
@@ -25,7 +25,7 @@ Value: TypeAlias = "Tensor | float"
 class Intervention:
     """One change to the activations of a forward.
 
-    Made by :meth:`replace`, :meth:`add`, :meth:`ablate` and :meth:`clamp`. All take
+    Made by :meth:`replace`, :meth:`add`, :meth:`noise`, :meth:`ablate` and :meth:`clamp`. All take
 
     address : str
         Sites and passes: ``core.2.hook_resid_post@7`` is one pass, ``core.*.attn.hook_z@7:`` every
@@ -68,6 +68,8 @@ class Intervention:
     prompt: int | None = None
     restart: int = 0
     donor_tokens: Selection = None
+    size: float | None = None
+    seed: int = 0
     tokens: Selection = None
     heads: Selection = None
 
@@ -84,6 +86,32 @@ class Intervention:
     ) -> Intervention:
         """Add ``value`` to the activation, in every pass that is meant."""
         return cls(address=address, kind="add", value=value, tokens=tokens, heads=heads)
+
+    @classmethod
+    def noise(
+        cls,
+        address: str,
+        size: float = 0.1,
+        *,
+        seed: int = 0,
+        tokens: Selection = None,
+        heads: Selection = None,
+    ) -> Intervention:
+        """Add noise: at every token a random direction, as long as ``size`` times what is there.
+
+        The direction depends on the seed, the pass and the token alone: a token gets the same one
+        in every batch, whichever others are changed.
+
+        Parameters
+        ----------
+        address, tokens, heads
+            See :class:`Intervention`; attention maps and scores take no noise.
+        size : float
+            Length of the noise over the norm of the token's activation, of the chosen heads.
+        seed : int
+            Of the directions.
+        """
+        return cls(address=address, kind="noise", size=size, seed=seed, tokens=tokens, heads=heads)
 
     @classmethod
     def ablate(
@@ -174,6 +202,12 @@ class Intervention:
             raise InputError(
                 f"{self.kind} needs a number or a tensor, got {type(self.value).__name__}"
             )
+        if self.kind == "noise" and not (_is_number(self.size) and 0 < float(self.size or 0) < 1e6):
+            raise InputError(
+                f"noise needs a size above 0, in norms of what it is added to; got {self.size!r}"
+            )
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise InputError(f"seed must be a whole number, got {self.seed!r}")
         if self.kind == "ablate" and self.mode not in get_args(Mode):
             raise InputError(f"ablate mode must be 'zero' or 'mean', got {self.mode!r}")
         if self.donor is not None and self.mode == "zero":
@@ -192,6 +226,8 @@ class Intervention:
                 said[name] = chosen
         if self.mode is not None:
             said["mode"] = self.mode
+        if self.size is not None:
+            said |= {"size": float(self.size), "seed": self.seed}
         if isinstance(self.value, Tensor):
             said["value"] = described_tensor(self.value)
         elif self.value is not None:
@@ -209,9 +245,14 @@ class Intervention:
             if field.name not in ("address", "kind")
             and (value := getattr(self, field.name)) is not None
             and not (field.name == "restart" and self.donor is None)
+            and not (field.name == "seed" and self.size is None)
         )
         return f"Intervention.{self.kind}({', '.join([repr(self.address), *shown])})"
 
 
 def _is_value(value: object) -> bool:
-    return isinstance(value, Tensor | float | int) and not isinstance(value, bool)
+    return isinstance(value, Tensor) or _is_number(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float | int) and not isinstance(value, bool)

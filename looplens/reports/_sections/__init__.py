@@ -10,6 +10,7 @@ from looplens.reports._sections.attention import attention, attention_bound
 from looplens.reports._sections.basins import basins
 from looplens.reports._sections.convergence import convergence
 from looplens.reports._sections.cycle import cycle
+from looplens.reports._sections.dynamics import dynamics
 from looplens.reports._sections.exits import exits
 from looplens.reports._sections.geometry import geometry
 from looplens.reports._sections.groups import groups
@@ -27,6 +28,7 @@ __all__ = [
     "basins",
     "convergence",
     "cycle",
+    "dynamics",
     "exits",
     "geometry",
     "groups",

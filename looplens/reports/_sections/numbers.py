@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from looplens.analysis import ANALYZERS
+from looplens.analysis.dynamics import TITLE
 from looplens.plots._labels import number
 from looplens.reports._material import Material
 from looplens.reports._report import Section, Table
@@ -17,7 +18,8 @@ def numbers(material: Material) -> Section:
             (key, value if isinstance(value, str) else number(value, digits=5))
             for key, value in flatten({name: values}).items()
         )
-        tables.append(Table(caption=ANALYZERS[name].title, columns=("name", "value"), rows=rows))
+        title = ANALYZERS[name].title if name in ANALYZERS else TITLE
+        tables.append(Table(caption=title, columns=("name", "value"), rows=rows))
     return Section(
         key="numbers",
         title="All numbers",

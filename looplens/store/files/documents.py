@@ -201,7 +201,10 @@ class RunDocuments:
         entries = gathered["metadata"]
         for old in [name for name in entries if name == key or name.startswith(f"{key}/")]:
             del entries[old]
-        entries[key] = self.read_metadata(key)
+        above = key.split("/")
+        for depth in range(1, len(above) + 1):  # its parents too, which may be new
+            parent = "/".join(above[:depth])
+            entries[parent] = self.read_metadata(parent)
         self._gather(key, entries)
         gathered["metadata"] = _in_order(entries)
         self._write_document("", document)
@@ -224,13 +227,21 @@ class RunDocuments:
             # The root of a run that is built is written last: with it the run is there.
             self._built[key] = document
 
+    def ensure_group(self, key: str) -> None:
+        """Create a group without attributes in a run that is there, unless it has one."""
+        self.create_exclusive(f"{key}/zarr.json", json.dumps(_group({}), indent=2).encode())
+
     def create_group(self, key: str = "", attributes: dict[str, Any] | None = None) -> None:
         """Create a group."""
-        document = {"zarr_format": 3, "node_type": "group", "attributes": attributes or {}}
+        document = _group(attributes or {})
         if not key:
             self._built = {"": document}
             return
         self._write_document(key, document)
+
+
+def _group(attributes: dict[str, Any]) -> dict[str, Any]:
+    return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
 
 
 def unreachable(files: Any, error: Exception) -> StoreError:

@@ -1,7 +1,9 @@
 """Analyses inside a run: each one is a group ``/analysis/<name>`` that xarray reads.
 
-A result is written under another name and moved into place when it is whole, so a viewer never
-sees half of one. What the numbers mean is not known here.
+A name is a Python identifier, or two with a slash between them: results that belong together lie in
+a group of their own, such as ``/analysis/dynamics/spectra``. A result is written under another name
+and moved into place when it is whole, so a viewer never sees half of one. What the numbers mean is
+not known here.
 """
 
 from __future__ import annotations
@@ -21,10 +23,32 @@ from looplens.errors import CorruptRunError, InputError, StoreError
 from looplens.store.files.location import RunLocation
 from looplens.store.format.spec import as_json
 
+_OWN = "analysis"  # an attribute that every result has, and no group of results
+
 
 def stored_names(location: RunLocation) -> list[str]:
-    """Return the names of the stored analyses, sorted."""
-    return [name for name in location.children("analysis") if not name.startswith(".")]
+    """Return the names of the stored analyses, sorted; those in a group as ``group/name``."""
+    found = []
+    for name in _visible(location, "analysis"):
+        if _is_result(location, name):
+            found.append(name)
+        else:
+            found += [f"{name}/{inner}" for inner in _visible(location, f"analysis/{name}")]
+    return found
+
+
+def _visible(location: RunLocation, key: str) -> list[str]:
+    """Return what lies in a group, without what is being written or replaced."""
+    return [name for name in location.children(key) if not name.startswith(".")]
+
+
+def _is_result(location: RunLocation, name: str) -> bool:
+    """Tell a result from a group of results; a damaged one is a result, which says so when read."""
+    try:
+        document = location.read_metadata(f"analysis/{name}")
+    except CorruptRunError:
+        return True
+    return document is not None and _OWN in (document.get("attributes") or {})
 
 
 def open_result(location: RunLocation, name: str) -> xr.Dataset:
@@ -69,11 +93,10 @@ def write_result(
     input_hash: str,
 ) -> None:
     """Write an analysis, in place of one of the same name; see `StoredRun.write_analysis`."""
-    if not name.isidentifier():
-        raise InputError(f"An analysis must be named like a Python variable, not {name!r}.")
+    _check_name(location, name)
     attributes = {
         **as_json(dict(dataset.attrs), f"The attributes of the analysis {name}"),
-        "analysis": name,
+        _OWN: name,
         "version": version,
         "parameters": json.dumps(as_json(dict(parameters), f"The parameters of {name}")),
         "input_hash": input_hash,
@@ -82,9 +105,12 @@ def write_result(
     prepared = _texts_as_objects(dataset).assign_attrs(attributes).drop_encoding()
     files = location.files
     # Others may store the same analysis at the same time, from this process too.
-    pending, final = f"analysis/.{name}.{secrets.token_hex(8)}.partial", f"analysis/{name}"
+    flat = name.replace("/", ".")
+    pending, final = f"analysis/.{flat}.{secrets.token_hex(8)}.partial", f"analysis/{name}"
     guarded = {"compressors": (ZstdCodec(level=1), Crc32cCodec())}
     try:
+        if "/" in name:
+            location.ensure_group(f"analysis/{name.partition('/')[0]}")
         store = files.zarr_store(pending)
         prepared.to_zarr(
             store,
@@ -104,6 +130,23 @@ def write_result(
     finally:
         with contextlib.suppress(OSError):
             files.remove_tree(pending)
+
+
+def _check_name(location: RunLocation, name: str) -> None:
+    """Raise InputError for a name that cannot be used, or that stands for something else."""
+    parts = name.split("/")
+    if len(parts) > 2 or not all(part.isidentifier() for part in parts):
+        raise InputError(
+            "An analysis must be named like a Python variable, or like two with a slash between "
+            f"them (dynamics/spectra), not {name!r}."
+        )
+    group = parts[0]
+    if group in _visible(location, "analysis") and _is_result(location, group) == (len(parts) == 2):
+        other = "an analysis" if len(parts) == 2 else "a group of analyses"
+        raise InputError(
+            f"{location}: {group!r} is {other} already, so {name!r} cannot be stored. Take another "
+            "name."
+        )
 
 
 def _texts_as_objects(dataset: xr.Dataset) -> xr.Dataset:

@@ -89,7 +89,7 @@ class StoredRun(RunArrays):
 
     @property
     def analyses(self) -> list[str]:
-        """Names of the stored analyses."""
+        """Names of the stored analyses; those in a group as ``group/name``."""
         return results.stored_names(self._location)
 
     def analysis(self, name: str) -> xr.Dataset | None:
@@ -121,7 +121,7 @@ class StoredRun(RunArrays):
         Parameters
         ----------
         name : str
-            A Python identifier.
+            A Python identifier, or two with a slash between them: ``group/name``.
         dataset : Dataset
             The result.
         version : str or int

@@ -1,0 +1,149 @@
+"""The command that asks the live model why the tokens of a run settle, orbit or drift."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from looplens.cli.options import RunPath, numbers, span
+from looplens.errors import InputError
+
+if TYPE_CHECKING:
+    from looplens.run import Run
+
+
+def dynamics(
+    run: RunPath,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A bundled model or a checkpoint directory; by default the bundled model that the "
+            "run names."
+        ),
+    ] = None,
+    tokens: Annotated[
+        str | None,
+        typer.Option(
+            help="Token numbers in the run, such as 3,17 or 40:50 (40 to 49); or moving, settled, "
+            "all. By default all that move and a sample of those that settle."
+        ),
+    ] = None,
+    prompt: Annotated[
+        list[int] | None, typer.Option(help="Only tokens of this prompt; may be repeated.")
+    ] = None,
+    restart: Annotated[int, typer.Option(help="Whose trajectories.", min=0)] = 0,
+    parts: Annotated[
+        str | None,
+        typer.Option(
+            help="fixed_points, spectra, causes, lyapunov (these four by default), landscape, "
+            "basin_map, continuation, recovery; or all."
+        ),
+    ] = None,
+    max_tokens: Annotated[
+        int, typer.Option(help="Most tokens that are chosen, unless they are numbered.", min=1)
+    ] = 64,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also tokens that have a result already.")
+    ] = False,
+    loop: Annotated[
+        str | None, typer.Option(help="START:STOP, as it was recorded with.", show_default=False)
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Find fixed points, spectra, causes and exponents of tokens, and store them in the run.
+
+    What is stored is kept when tokens are added, and an interrupted command goes on where it was.
+
+    Example: `looplens dynamics runs/demo --tokens moving --max-tokens 32`
+    """
+    import looplens
+
+    opened = looplens.open_run(run)
+    wanted = _tokens(tokens)
+    named = None if parts is None else [part.strip() for part in parts.split(",")]
+    from looplens.dynamics import investigate
+
+    loaded = _model(opened, model, device, loop)
+    console = Console(stderr=True)
+
+    def say(sentence: str) -> None:
+        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    columns = (TextColumn("experiments"), BarColumn(), MofNCompleteColumn(), Remaining())
+    with Progress(*columns, console=console, transient=True, disable=not progress) as bar:
+        task = bar.add_task("experiments", total=None)
+        found = investigate(
+            loaded,
+            opened,
+            named if named != ["all"] else "all",
+            tokens=wanted,
+            prompts=prompt,
+            restart=restart,
+            max_tokens=max_tokens,
+            again=again,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            say=say,
+        )
+    _print_findings(opened)
+    if found.failed:
+        raise typer.Exit(2)
+
+
+def _model(run: Run, name: str | None, device: str, loop: str | None) -> Any:
+    """Load the model of a run, in the dtype that it ran in."""
+    import torch
+
+    import looplens
+    from looplens.models import bundled_models
+
+    if name is None and run.model_name not in bundled_models():
+        raise InputError(
+            f"{run.path} was recorded of {run.model_name!r}, which is not a bundled model. Name "
+            "its checkpoint directory with --model."
+        )
+    dtype = getattr(torch, str(run.source_dtype), None)
+    return looplens.load_model(name or run.model_name, device=device, dtype=dtype, loop=span(loop))
+
+
+def _tokens(text: str | None) -> str | list[int] | None:
+    """Return a word as it is, and ``3,17`` and ``40:50`` as numbers."""
+    if text is None or text.strip()[:1].isalpha():
+        return text
+    found: list[int] = []
+    for part in text.split(","):
+        start, colon, stop = part.partition(":")
+        if colon:
+            first, last = numbers(f"{start},{stop}", "--tokens")
+            found += range(first, last)
+        else:
+            found += numbers(part, "--tokens")
+    if not found:
+        raise InputError(f"--tokens {text!r} names no token: expected 3,17 or 40:50 or a word")
+    return found
+
+
+def _print_findings(run: Run) -> None:
+    """Print what the run holds now, of this and of earlier commands."""
+    from looplens.analysis.dynamics import dynamics_results
+    from looplens.reports._sections.dynamics import facts, regime_table
+
+    console, results = Console(), dynamics_results(run)
+    for fact in facts(results):
+        text = f"{fact.label}: {fact.value} ({fact.note})"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+    found = regime_table(results)
+    if found is not None:
+        table = Table(*found.columns, title=found.caption, title_justify="left")
+        for row in found.rows:
+            table.add_row(*row)
+        console.print(table)
+    names = ", ".join(f"dynamics/{name}" for name in results)
+    console.print(f"stored: {names}", highlight=False, soft_wrap=True)
+    console.print(f"next: looplens app {run.path}", highlight=False, markup=False)

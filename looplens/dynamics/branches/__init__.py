@@ -1,0 +1,1 @@
+"""Fixed points as a knob of the loop is turned: branches, and where they lose stability."""

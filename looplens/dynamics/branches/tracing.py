@@ -1,0 +1,267 @@
+"""Along branches of fixed points, both ways from a start, many branches side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+from looplens.dynamics.branches.correcting import correct, tangents
+from looplens.dynamics.branches.families import Blocks, WithGain
+from looplens.dynamics.maps.derivatives import Linearised
+from looplens.dynamics.maps.state_map import Rows
+from looplens.dynamics.solving.krylov import begin, extend, ritz
+
+Progress = Callable[[int, int], None] | None
+
+SAME_WAY = 0.97  # least cosine between successive tangents
+_AIM = 1e-3  # of a tangent that only tells where to go on
+_SHORTEST = 2.0**-16  # of the longest step
+_GROWTH = 1.6
+_EIGEN_TOLERANCE = 1e-4  # of the largest modulus, or of _SMALL where that is smaller
+_SMALL = 0.3  # moduli below this are far from any bifurcation
+_WHOLE = 128  # size of the largest map of which the whole Jacobian is cheaper than products
+_CHUNK = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """How branches are followed.
+
+    Attributes
+    ----------
+    low, high : float
+        Gains between which they are followed.
+    k : int
+        Leading eigenvalues at every point.
+    max_step : float
+        Longest step along a branch, in units of the gain and of the size of the first state.
+    max_points : int
+        Most points in either direction.
+    max_folds : int or None
+        Most folds that are gone round in either direction.
+    krylov : int
+        Most products with the Jacobian in a solve.
+    """
+
+    low: float
+    high: float
+    k: int
+    max_step: float
+    max_points: int
+    max_folds: int | None
+    krylov: int
+
+
+@dataclass(slots=True)
+class Traced:
+    """One branch, in order along it.
+
+    Attributes
+    ----------
+    z, tangent : list of Float[Tensor, "n_and_one"]
+        Points, and the directions in which the branch goes on.
+    eigenvalues : list of Complex[ndarray, "block k"]
+        Leading ones of every block.
+    residual : list of float
+        |f(x, g) - x| over the size of the first state.
+    start : int
+        Which point it was followed from.
+    ended : tuple of str
+        Why it ends, on the side of the first point and of the last.
+    """
+
+    z: list[Tensor] = field(default_factory=list)
+    tangent: list[Tensor] = field(default_factory=list)
+    eigenvalues: list[np.ndarray] = field(default_factory=list)
+    residual: list[float] = field(default_factory=list)
+    start: int = 0
+    ended: tuple[str, str] = ("", "")
+
+    def add(self, z: Tensor, tangent: Tensor, eigenvalues: np.ndarray, residual: float) -> None:
+        """Go one point further."""
+        self.z.append(z)
+        self.tangent.append(tangent)
+        self.eigenvalues.append(eigenvalues)
+        self.residual.append(residual)
+
+
+@torch.no_grad()
+def trace_branches(
+    map_: WithGain, starts: Rows, settings: Settings, progress: Progress = None
+) -> list[Traced | None]:
+    """Follow the branch through every start, which is a fixed point; None where it is not."""
+    count = len(starts)
+    upward = torch.zeros_like(starts)
+    upward[:, -1] = 1
+    first = correct(map_, starts, upward, settings.krylov)
+    good = first.verified.nonzero()[:, 0]
+    if not len(good):
+        return [None] * count
+    # Both ways of all branches are rows of one map.
+    both = good.repeat_interleave(2)
+    sign = torch.tensor([-1.0, 1.0], dtype=starts.dtype, device=starts.device).repeat(len(good))
+    half = map_.rows(both)
+    z = first.z[both]
+    directions = tangents(map_.rows(good), first.z[good], upward[good], settings.krylov)
+    directions = directions.repeat_interleave(2, dim=0) * sign[:, None]
+    at_start = eigenvalues_of(map_.rows(good), first.z[good], settings)
+    halves = [Traced() for _ in both]
+    for row, found in enumerate(halves):
+        found.add(z[row], directions[row], at_start[row // 2], float(first.residual[both[row]]))
+    ended = _go(half, z, directions, halves, settings, progress)
+    branches: list[Traced | None] = [None] * count
+    for number, row in enumerate(good.tolist()):
+        down, up = halves[2 * number : 2 * number + 2]
+        branches[row] = _joined(down, up, ended[2 * number : 2 * number + 2])
+    return branches
+
+
+def _go(
+    map_: WithGain,
+    z: Rows,
+    tangent: Rows,
+    halves: list[Traced],
+    settings: Settings,
+    progress: Progress,
+) -> list[str]:
+    """Go on with every half branch until it ends; returns why each did."""
+    low, high = settings.low, settings.high
+    z, tangent = z.clone(), tangent.clone()
+    first, way = z.clone(), tangent.clone()
+    ended = [""] * len(z)
+    length = torch.full((len(z),), settings.max_step / 4, dtype=z.dtype, device=z.device)
+    folds = torch.zeros(len(z), dtype=torch.long, device=z.device)
+    for row in range(len(z)):  # a start at the edge
+        outward = tangent[row, -1] * (1 if float(z[row, -1]) >= high else -1)
+        if not low < float(z[row, -1]) < high and float(outward) > 0:
+            ended[row] = "end of the range"
+    limit, edge = (settings.max_points - 1) * len(z), 1e-6 * (high - low)
+    while True:
+        rows = torch.tensor([row for row, why in enumerate(ended) if not why], device=z.device)
+        if not len(rows):
+            break
+        part, ahead = map_.rows(rows), length[rows, None] * tangent[rows]
+        guess, across = _within(z[rows], ahead, tangent[rows], low, high)
+        found = correct(part, guess, across, settings.krylov)
+        good = found.verified
+        good &= (found.z - guess).norm(dim=-1) <= 0.5 * (guess - z[rows]).norm(dim=-1)
+        new = tangents(part, found.z, tangent[rows], settings.krylov, aim=_AIM)
+        good &= (new * tangent[rows]).sum(-1) >= SAME_WAY
+        good &= new.isfinite().all(-1)
+        taken = rows[good]
+        if len(taken):
+            values = eigenvalues_of(map_.rows(taken), found.z[good], settings)
+            for row, here, way_on, eigen, r in zip(
+                taken.tolist(), found.z[good], new[good], values, found.residual[good], strict=True
+            ):
+                halves[row].add(here, way_on, eigen, float(r))
+            folds[taken] += tangent[taken, -1] * new[good][:, -1] < 0
+            z[taken], tangent[taken] = found.z[good], new[good]
+        easy = good & (found.steps <= 3)
+        factor = torch.where(good, torch.where(easy, _GROWTH, 1.0), 0.5).to(length)
+        length[rows] = (length[rows] * factor).clamp(max=settings.max_step)
+        for row in rows.tolist():
+            gain, half = float(z[row, -1]), halves[row]
+            turned = float((tangent[row] * way[row]).sum()) > SAME_WAY
+            back = float((z[row] - first[row]).norm()) < 0.75 * float(length[row])
+            if length[row] < _SHORTEST * settings.max_step:
+                ended[row] = f"no further point was found beyond gain {gain:.4g}"
+            elif not low + edge < gain < high - edge and len(half.z) > 1:
+                ended[row] = "end of the range"
+            elif len(half.z) > 8 and turned and back:
+                ended[row] = "closed: back at the start"
+            elif settings.max_folds is not None and folds[row] > settings.max_folds:
+                ended[row] = f"max_folds={settings.max_folds}"
+            elif len(half.z) >= settings.max_points:
+                ended[row] = f"max_points={settings.max_points}"
+        if progress is not None:
+            progress(min(sum(len(half.z) - 1 for half in halves), limit), limit)
+    return ended
+
+
+def _within(z: Rows, ahead: Rows, tangent: Rows, low: float, high: float) -> tuple[Rows, Rows]:
+    """Return guesses and planes; where a guess leaves the range, the plane of its last gain."""
+    guess, across = z + ahead, tangent.clone()
+    for edge, out in ((low, guess[:, -1] < low), (high, guess[:, -1] > high)):
+        if not bool(out.any()):
+            continue
+        share = ((edge - z[:, -1]) / ahead[:, -1]).clamp(0, 1)[:, None]
+        at_edge = z + share * ahead
+        at_edge[:, -1] = edge
+        upright = torch.zeros_like(across)
+        upright[:, -1] = 1
+        guess = torch.where(out[:, None], at_edge, guess)
+        across = torch.where(out[:, None], upright, across)
+    return guess, across
+
+
+def _joined(down: Traced, up: Traced, ended: list[str]) -> Traced:
+    """Put the two halves of a branch in one order; a closed one is whole in one of them."""
+    if ended[1].startswith("closed"):
+        return Traced(up.z, up.tangent, up.eigenvalues, up.residual, 0, (ended[1], ended[1]))
+    return Traced(
+        z=[*down.z[:0:-1], *up.z],
+        tangent=[*(-way for way in down.tangent[:0:-1]), *up.tangent],
+        eigenvalues=[*down.eigenvalues[:0:-1], *up.eigenvalues],
+        residual=[*down.residual[:0:-1], *up.residual],
+        start=len(down.z) - 1,
+        ended=(ended[0], ended[1]),
+    )
+
+
+def eigenvalues_of(
+    map_: WithGain, z: Rows, settings: Settings, which: Tensor | None = None
+) -> Complex[np.ndarray, "row block k"]:
+    """Return the leading eigenvalues of every block of every row, or of one block of each.
+
+    Largest modulus first; NaN where there are none, or Arnoldi's process did not converge.
+    """
+    states, gains = map_.part(z)
+    family = map_.family
+    if which is not None:
+        return _leading(family.block(states, gains, which), settings)[:, None]
+    parts = [_leading(blocks, settings) for blocks in family.blocks(states, gains)]
+    return np.concatenate(parts).reshape(len(z), len(family.labels), -1)
+
+
+def _leading(blocks: Blocks, settings: Settings) -> Complex[np.ndarray, "row k"]:
+    """Return the k leading eigenvalues of every row, of a large map by Arnoldi's process."""
+    linear = blocks.map_.linearised(blocks.x)
+    if blocks.map_.size <= _WHOLE:
+        values = torch.linalg.eigvals(linear.jacobian().double().cpu())
+        order = values.abs().argsort(dim=-1, descending=True, stable=True)
+        kept = values.gather(1, order)[:, : settings.k].numpy()
+    else:
+        kept = _by_arnoldi(linear, blocks.x, settings)
+    found = np.full((len(blocks.x), settings.k), np.nan, dtype=np.complex128)
+    found[:, : kept.shape[1]] = kept
+    return found * blocks.factor.double().cpu().numpy()[:, None]
+
+
+def _by_arnoldi(linear: Linearised, x: Rows, settings: Settings) -> np.ndarray:
+    k, most = settings.k, min(max(settings.krylov, 2 * settings.k), x.shape[1])
+    generator = torch.Generator().manual_seed(0)
+    draw = torch.randn(x.shape[1], generator=generator, dtype=torch.float64).to(x)
+    space = begin(draw.expand_as(x).contiguous())
+    while True:
+        extend(space, linear.jvp, min(_CHUNK, most - space.steps))
+        values, _, residuals = ritz(space)
+        converged = residuals <= _EIGEN_TOLERANCE * values[:, :1].abs().clamp(min=_SMALL)
+        if space.steps >= most or (space.steps > k and bool(converged[:, :k].all())):
+            return np.where(converged[:, :k].numpy(), values[:, :k].numpy(), np.nan)
+
+
+def states_of(map_: WithGain, branch: Traced, row: int) -> Float[np.ndarray, "point ..."]:
+    """Return the states of a branch, which is row `row` of the map."""
+    one = map_.rows(torch.full((len(branch.z),), row, device=map_.device))
+    return one.part(torch.stack(branch.z))[0].cpu().numpy()
+
+
+def gains_of(branch: Traced) -> Float[np.ndarray, " point"]:
+    """Return the gains of a branch."""
+    return np.array([float(z[-1]) for z in branch.z])

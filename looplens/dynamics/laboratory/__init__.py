@@ -1,0 +1,1 @@
+"""Several experiments over the tokens of a run, and their results in the run."""

@@ -1,0 +1,1 @@
+"""Two-dimensional slices of the state space: where the loop rests, pulls, and ends."""
