@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from looplens.analysis.regimes.verdict import REGIMES
 from looplens.errors import CorruptRunError
 
 if TYPE_CHECKING:
@@ -22,6 +23,18 @@ DYNAMICS = "dynamics"
 TITLE = "Dynamics lab"
 RATE_TOLERANCE = 0.05
 """Relative difference up to which a predicted rate agrees with a measured one."""
+
+WORDS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("fixed_points", "status"): ("stable", "unstable", "degenerate", "outside", "none"),
+    ("spectra", "regime"): REGIMES,
+    ("causes", "regime"): REGIMES,
+    ("causes", "cause"): ("own", "driven", "both", "together", "comes to rest", "unexplained"),
+    ("lyapunov", "regime"): ("settle", "marginal", "drift", "unknown"),
+    ("recovery", "outcome"): ("back", "other_phase", "returning", "away", "not_finite"),
+    ("swap_states", "ends"): ("own", "other", "both", "neither"),
+    ("swap_states", "says"): ("own", "other", "both", "neither"),
+}
+"""By result and variable: the words that it can hold; a share of 0 is known of those too."""
 
 _MOST_WORDS = 12
 _LONGEST_WORD = 24
@@ -56,14 +69,18 @@ def dynamics_summary(run: StoredRun) -> Summary:
     dict
         ``{result: {name: value}}`` with ``n_tokens``; of every number of a token ``<name>_median``
         and ``<name>_max`` over tokens where it is known; ``<name>_share`` of the tokens for which
-        something is true, and ``<name>_<word>_share`` of those that have a word. ``spectra`` has
-        ``rate_agreement_share`` too: see :func:`rates_agree`.
+        something is true, and ``<name>_<word>_share`` of those that have a word (of all words of
+        the variable, where a token has several). ``spectra`` has ``rate_agreement_share`` too, see
+        :func:`rates_agree`, and ``lyapunov`` the ``leading_exponent``.
     """
     found: Summary = {}
     for name, result in dynamics_results(run).items():
-        numbers = _numbers(result)
+        numbers = _numbers(name, result)
         if name == "spectra" and len(agree := rates_agree(result)):
             numbers["rate_agreement_share"] = float(agree.mean())
+        if name == "lyapunov":
+            leading = result["exponents"].isel(exponent=0).values
+            numbers |= _median_and_max("leading_exponent", leading)
         found[name] = numbers
     return found
 
@@ -128,25 +145,48 @@ def _median(values: xr.DataArray, tokens: object) -> float:
     return float(np.median(known)) if known.size else float("nan")
 
 
-def _numbers(result: xr.Dataset) -> dict[str, Scalar]:
-    found: dict[str, Scalar] = {"n_tokens": int(result.sizes["token"])}
-    for name, variable in result.data_vars.items():
-        if variable.dims != ("token",):
+def _numbers(result: str, values: xr.Dataset) -> dict[str, Scalar]:
+    found: dict[str, Scalar] = {"n_tokens": int(values.sizes["token"])}
+    for key, variable in values.data_vars.items():
+        name, kind = str(key), variable.dtype.kind
+        if variable.dims[:1] != ("token",):
             continue
-        values, kind = variable.values, variable.dtype.kind
-        if kind == "b":
-            found[f"{name}_share"] = float(values.mean())
-        elif kind == "f" or (kind in "iu" and not str(name).endswith(("token", "driver"))):
-            known = values[np.isfinite(values)]
-            found[f"{name}_median"] = float(np.median(known)) if known.size else None
-            found[f"{name}_max"] = float(known.max()) if known.size else None
-        elif kind in "OUT":
-            words = [str(value) for value in values]
-            if len(set(words)) <= _MOST_WORDS and max(map(len, words)) <= _LONGEST_WORD:
-                for word in sorted(filter(None, set(words))):
-                    share = words.count(word) / len(words)
-                    found[f"{name}_{_key(word)}_share"] = share
+        if kind in "OUT":
+            found |= _shares(name, variable.values, WORDS.get((result, name), ()))
+        elif variable.ndim > 1:
+            continue
+        elif kind == "b":
+            found[f"{name}_share"] = float(variable.values.mean())
+        elif kind == "f" or (kind in "iu" and _is_amount(name, variable)):
+            found |= _median_and_max(name, variable.values)
     return found
+
+
+def _is_amount(name: str, variable: xr.DataArray) -> bool:
+    """Tell a count or an iteration from the number of a token, a point and the like."""
+    return name.startswith("n_") or "iteration" in variable.attrs.get("units", "")
+
+
+def _median_and_max(name: str, values: np.ndarray) -> dict[str, Scalar]:
+    """Return the two of what is known; None where nothing is."""
+    known = values[np.isfinite(values)]
+    return {
+        f"{name}_median": float(np.median(known)) if known.size else None,
+        f"{name}_max": float(known.max()) if known.size else None,
+    }
+
+
+def _shares(name: str, values: np.ndarray, can_be: tuple[str, ...]) -> dict[str, Scalar]:
+    """Return the share of each word: of tokens, or of all words where a token has several."""
+    words = [str(value) for value in values.ravel()]
+    total = len(words) if values.ndim == 1 else sum(map(bool, words))
+    seen = sorted(filter(None, set(words)))
+    if not total or len(seen) > _MOST_WORDS or max(map(len, seen), default=0) > _LONGEST_WORD:
+        return {}
+    return {
+        f"{name}_{_key(word)}_share": words.count(word) / total
+        for word in dict.fromkeys((*can_be, *seen))
+    }
 
 
 def _key(word: str) -> str:

@@ -20,8 +20,8 @@ def dynamics(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A bundled model or a checkpoint directory; by default the bundled model that the "
-            "run names."
+            help="A bundled model, a checkpoint directory or a name on the hub; by default the "
+            "bundled model that the run names."
         ),
     ] = None,
     tokens: Annotated[
@@ -38,15 +38,19 @@ def dynamics(
     parts: Annotated[
         str | None,
         typer.Option(
-            help="fixed_points, spectra, causes, lyapunov (these four by default), landscape, "
-            "basin_map, continuation, recovery; or all."
+            help="Some of fixed_points, spectra, causes, lyapunov (by default these four), "
+            "cycle_points, landscape, basin_map, continuation, recovery, basin_radius, "
+            "damage_cone, swap_states, causal_effect; or all."
         ),
     ] = None,
     max_tokens: Annotated[
         int, typer.Option(help="Most tokens that are chosen, unless they are numbered.", min=1)
     ] = 64,
     again: Annotated[
-        bool, typer.Option("--again", help="Also tokens that have a result already.")
+        bool,
+        typer.Option(
+            "--again", help="Also tokens that have a result already, or one of another restart."
+        ),
     ] = False,
     loop: Annotated[
         str | None, typer.Option(help="START:STOP, as it was recorded with.", show_default=False)
@@ -61,6 +65,7 @@ def dynamics(
     Example: `looplens dynamics runs/demo --tokens moving --max-tokens 32`
     """
     import looplens
+    from looplens.analysis.dynamics import dynamics_results
 
     opened = looplens.open_run(run)
     wanted = _tokens(tokens)
@@ -77,23 +82,29 @@ def dynamics(
     from rich.progress import TimeRemainingColumn as Remaining
 
     columns = (TextColumn("experiments"), BarColumn(), MofNCompleteColumn(), Remaining())
-    with Progress(*columns, console=console, transient=True, disable=not progress) as bar:
-        task = bar.add_task("experiments", total=None)
-        found = investigate(
-            loaded,
-            opened,
-            named if named != ["all"] else "all",
-            tokens=wanted,
-            prompts=prompt,
-            restart=restart,
-            max_tokens=max_tokens,
-            again=again,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-            say=say,
-        )
-    _print_findings(opened)
-    if found.failed:
-        raise typer.Exit(2)
+    try:
+        with Progress(*columns, console=console, transient=True, disable=not progress) as bar:
+            task = bar.add_task("experiments", total=None)
+            found = investigate(
+                loaded,
+                opened,
+                named if named != ["all"] else "all",
+                tokens=wanted,
+                prompts=prompt,
+                restart=restart,
+                max_tokens=max_tokens,
+                again=again,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+                say=say,
+            )
+    except KeyboardInterrupt:
+        say("What is done is stored in the run; the same command goes on from there.")
+        raise
+    print_findings(opened, Console())
+    names = ", ".join(f"dynamics/{name}" for name in dynamics_results(opened))
+    print(f"stored: {names}\nnext: looplens app {opened.path}")
+    if set(found.failed) - set(found.results):
+        raise typer.Exit(2)  # of a part there is nothing at all
 
 
 def _model(run: Run, name: str | None, device: str, loop: str | None) -> Any:
@@ -106,7 +117,8 @@ def _model(run: Run, name: str | None, device: str, loop: str | None) -> Any:
     if name is None and run.model_name not in bundled_models():
         raise InputError(
             f"{run.path} was recorded of {run.model_name!r}, which is not a bundled model. Name "
-            "its checkpoint directory with --model."
+            "its checkpoint directory with --model; for a wrapped model, call "
+            "looplens.dynamics.investigate(model, run) in Python."
         )
     dtype = getattr(torch, str(run.source_dtype), None)
     return looplens.load_model(name or run.model_name, device=device, dtype=dtype, loop=span(loop))
@@ -129,12 +141,13 @@ def _tokens(text: str | None) -> str | list[int] | None:
     return found
 
 
-def _print_findings(run: Run) -> None:
-    """Print what the run holds now, of this and of earlier commands."""
+def print_findings(run: Run, console: Console) -> None:
+    """Print what the lab found in a run, of this and of earlier commands."""
     from looplens.analysis.dynamics import dynamics_results
-    from looplens.reports._sections.dynamics import facts, regime_table
+    from looplens.reports._sections.dynamics import regime_table
+    from looplens.reports._sections.dynamics_facts import facts
 
-    console, results = Console(), dynamics_results(run)
+    results = dynamics_results(run)
     for fact in facts(results):
         text = f"{fact.label}: {fact.value} ({fact.note})"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -144,6 +157,3 @@ def _print_findings(run: Run) -> None:
         for row in found.rows:
             table.add_row(*row)
         console.print(table)
-    names = ", ".join(f"dynamics/{name}" for name in results)
-    console.print(f"stored: {names}", highlight=False, soft_wrap=True)
-    console.print(f"next: looplens app {run.path}", highlight=False, markup=False)

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from looplens.cli.exploring import print_findings
 from looplens.cli.options import Overwrite
+
+if TYPE_CHECKING:
+    from looplens.models import LoopedTransformer
+    from looplens.run import Run
 
 # What `looplens models` says of a family; docs/models.md has the rest.
 FACTS = (
     *("load", "initial_state", "injection", "default_depth", "exit_rule"),
     *("not_supported", "left_out"),
 )
+LAB_TOKENS = 4  # of the demo; more would take longer and say the same
 
 
 def demo(
@@ -51,6 +57,7 @@ def demo(
         overwrite=overwrite,
     )
     run.analyze()
+    _ask_why(loaded, run)
     page = out.with_suffix(".html")
     run.report(page)
     summary = run.summary()
@@ -62,10 +69,19 @@ def demo(
             f"Path independence over {run.restarts} restarts (AA score, 1 is independent): "
             f"[bold]{score:.4f}[/]"
         )
+    print_findings(run, console)
     console.print(f"\nRecorded and analysed in {time.perf_counter() - started:.0f} s")
     console.print(f"  run        {out}", highlight=False)
     console.print(f"  report     {page}   (open it in a browser)", highlight=False)
     console.print(f"  dashboard  looplens app {out}", highlight=False)
+
+
+def _ask_why(model: LoopedTransformer, run: Run) -> None:
+    """Let the dynamics lab look at a few tokens, so that its figures can be seen."""
+    from looplens.dynamics import investigate
+
+    parts = ["fixed_points", "spectra", "causes", "landscape"]
+    investigate(model, run, parts, prompts=0, max_tokens=LAB_TOKENS)
 
 
 def models() -> None:

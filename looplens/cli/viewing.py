@@ -141,7 +141,7 @@ def analyze(
         if only and name not in only:
             continue
         for place, (key, value) in enumerate(values.items()):
-            table.add_row("" if place else f"[bold]{name}[/]", key, short(value))
+            table.add_row("" if place else f"[bold]{name}[/]", key, _short(value))
         table.add_section()
     Console().print(table)
     if by is not None:
@@ -168,7 +168,7 @@ def _print_groups(run: Run, names: Iterable[str], by: str) -> None:
             continue
         counts = [str(count) for count in found["count"].values]
         for key, values in single_values(found).items():
-            table.add_row(f"{name}.{key}", *(short(float(value)) for value in values))
+            table.add_row(f"{name}.{key}", *(_short(float(value)) for value in values))
         table.add_section()
     if counts:
         table.add_row("tokens", *counts)
@@ -218,8 +218,10 @@ def report(
         ending = f".{name}"
         path = out if out and len(formats) == 1 else beside(str(out or run), ending)
         targets[name] = check_target(opened, path)
-    skipped = opened.analyze(missing_only=True, progress=True).skipped
+    skipped = dict(opened.analyze(missing_only=True, progress=True).skipped)
     built = build(opened)
+    if "dynamics" not in built.summary and any(c.key.startswith("dynamics.") for c in conditions):
+        skipped["dynamics"] = f"Its numbers are stored by: looplens dynamics {run}"
     failures = check(conditions, built.summary, skipped)  # a misspelt condition writes nothing
     if to_screen:
         print(FORMATS[formats[0]](built))
@@ -260,12 +262,11 @@ def _formats(asked: str | None, known: Iterable[str]) -> list[str]:
     return names
 
 
-def short(value: object) -> str:
-    """Write a number, word or small table of a summary; a dash where there is none."""
+def _short(value: object) -> str:
     if value is None or value != value:
         return "–"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {short(item)}" for key, item in value.items())
+        return ", ".join(f"{key}: {_short(item)}" for key, item in value.items())
     return str(value)

@@ -42,8 +42,10 @@ from looplens.plots._dynamics._fixed_points import fixed_points, fixed_points_fi
 from looplens.plots._dynamics._landscape import landscape, landscape_figure
 from looplens.plots._dynamics._lyapunov import lyapunov, lyapunov_figure
 from looplens.plots._dynamics._lyapunov_tokens import lyapunov_tokens, lyapunov_tokens_figure
+from looplens.plots._dynamics._radius import basin_radius, basin_radius_figure
 from looplens.plots._dynamics._recovery import recovery, recovery_figure
 from looplens.plots._dynamics._spectra import spectra, spectra_figure
+from looplens.plots._dynamics._swap import swap_states, swap_states_figure
 from looplens.plots._exits import exits, exits_figure
 from looplens.plots._geometry import (
     geometry,
@@ -111,6 +113,8 @@ FIGURES: dict[str, Callable[..., Any]] = {
     "recovery": recovery,
     "damage_cone": damage_cone,
     "causal_effect": causal_effect,
+    "basin_radius": basin_radius,
+    "swap_states": swap_states,
 }
 """Every figure of a run, by name."""
 
@@ -130,6 +134,8 @@ __all__ = [
     "attention_figure",
     "basin_map",
     "basin_map_figure",
+    "basin_radius",
+    "basin_radius_figure",
     "basins",
     "basins_figure",
     "causal_effect",
@@ -198,6 +204,8 @@ __all__ = [
     "stages_figure",
     "step_cosines",
     "step_cosines_figure",
+    "swap_states",
+    "swap_states_figure",
     "target_ranks",
     "target_ranks_figure",
     "token_collapse",

@@ -144,6 +144,8 @@ def _find(key: str, flat: Mapping[str, Any], skipped: Mapping[str, str]) -> str:
     if key in flat:
         return key
     ending = [name for name in flat if name.endswith(f".{key}")]
+    # Of an analysis rather than of a table in it.
+    ending = [name for name in ending if name.count(".") == min(n.count(".") for n in ending)]
     if len(ending) == 1:
         return ending[0]
     if ending:

@@ -8,8 +8,9 @@ import torch
 
 import looplens as ll
 from looplens import plots
-from looplens.dynamics.eigen import looking
+from looplens.dynamics.eigen import looking, motions
 from looplens.dynamics.eigen.causes import causes
+from looplens.dynamics.eigen.cycles import shorter_cycle
 from looplens.dynamics.eigen.spectra import spectra
 from looplens.dynamics.maps.loop_step import LoopStep
 from looplens.dynamics.maps.recorded import Recorded
@@ -62,6 +63,7 @@ def of_toy(monkeypatch, slope, sees, *, causal=True, **more):
         mismatch=0.0,
     )
     monkeypatch.setattr(looking, "recorded", lambda *_, **__: found)
+    monkeypatch.setattr(looking, "_module", lambda _: None)
     return causes(None, None, dtype=torch.float64, **more)
 
 
@@ -98,6 +100,51 @@ def test_two_tokens_that_only_move_together(monkeypatch):
     assert words[10] == words[11] == "together"
 
 
+class Logistic(Tokens):
+    """A token that has doubled its period, beside one that rests."""
+
+    def __init__(self, gain):
+        super().__init__([0.5, gain], np.zeros((2, 2)))
+
+    def __call__(self, s):
+        return torch.stack([0.5 * s[:, 0], self.slope[1] * s[:, 1] * (1 - s[:, 1])], dim=1)
+
+
+# The 2-cycle of the logistic map has the multiplier 4 + 2 r - r^2.
+@pytest.mark.parametrize(("gain", "period"), [(3.5, 4), (3.9, np.nan)])
+def test_the_cycle_under_a_doubled_one_is_that_of_the_logistic_map(gain, period):
+    step = Logistic(gain)
+    states = torch.full((1, 2, 1), 0.3, dtype=torch.float64)
+    path = []
+    for _ in range(500):
+        states = step(states)
+        path.append(states[0])
+    path = torch.stack(path[-64:])
+    found = shorter_cycle(step, path[-1], 1, path[:, 1], period)
+    assert found.period == 2
+    assert found.multiplier == pytest.approx(4 + 2 * gain - gain**2, rel=1e-6)
+    x = float(found.state)
+    assert gain**2 * x**2 - gain * (gain + 1) * x + gain + 1 == pytest.approx(0, abs=1e-9)
+    assert shorter_cycle(step, path[-1], 1, path[:, 1], 2) is None
+    assert shorter_cycle(step, path[-1], 1, path[:, 1], 5) is None
+    assert shorter_cycle(step, path[-1], 0, path[:, 0], 4) is None  # a fixed point is no 2-cycle
+
+
+def test_what_spectra_solved_is_not_solved_again(monkeypatch):
+    calls, solve = [], motions.resting
+    monkeypatch.setattr(motions, "resting", lambda *a, **b: calls.append(1) or solve(*a, **b))
+    model = ll.load_model("phop-huginn-mini")
+    fast = {"iterations": 64, "settle": 200}
+    spectra(model, ORBIT[:7], rate_iterations=0, **fast)
+    found = causes(model, ORBIT[:7], tokens=[6], **fast)
+    assert len(calls) == 1
+    assert found["cause"].values.tolist() == ["own"]
+    with torch.no_grad():
+        model.core[0].attn.o_proj.weight.mul_(0.5)
+    causes(model, ORBIT[:7], tokens=[6], **fast)
+    assert len(calls) == 2  # another step now
+
+
 @pytest.fixture(scope="module")
 def orbit():
     return causes(ll.load_model("phop-huginn-mini"), ORBIT, iterations=200)
@@ -125,6 +172,8 @@ def test_a_loop_without_injection_turns_about_an_unstable_spiral():
     assert 35 < float(first["predicted_period"]) < 70
     assert set(found["cause"].values) <= {"own", "driven", "both"}
     assert (found["driver"].values[1:] == 0).all()
+    periods = spectra(ll.load_model("phop-ouro-mini"), ROUND, iterations=300, rate_iterations=0)
+    assert np.allclose(periods["predicted_period"], float(first["predicted_period"]), rtol=1e-3)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -10,7 +10,9 @@ import xarray as xr
 import looplens as ll
 from looplens import plots
 from looplens.dynamics import cycle_points, fixed_points
+from looplens.dynamics.eigen.resting import resting
 from looplens.dynamics.maps.recorded import recorded
+from looplens.dynamics.solving import model_points
 from looplens.errors import AnalysisError, InputError
 from looplens.models import LoopedConfig, LoopedTransformer
 from looplens.models.wrapping import wrap
@@ -64,7 +66,11 @@ def test_settled_tokens_lie_at_their_point(affine, scope):
     assert np.isnan(found["fixed_point"].values[:, 1:]).all()
     last = run.state(restart=1, tokens=slice(3, 10)).values[:, -1]
     np.testing.assert_allclose(found["fixed_point"].values[:, 0], last, atol=1e-4)
-    one = fixed_points(model, run, prompt=1, restart=1, scope=scope, tokens=-1, starts=0)
+    one = fixed_points(
+        model, run, prompt=1, restart=1, scope=scope, tokens=-1, starts=0, iteration=-1
+    )
+    assert one.attrs["iteration"] == 40
+    assert one.attrs["derivative"] == "reverse mode twice"
     assert one["token"].values.tolist() == [9]
     np.testing.assert_allclose(
         one["fixed_point"].values[0, 0], found["fixed_point"].values[-1, 0], atol=1e-4
@@ -97,6 +103,25 @@ def test_the_point_under_a_natural_orbit(phop):
         pushed = step(pushed[None]).detach()[0]
     assert (pushed[6] - states[6]).norm() > 1  # left it
     assert (pushed[:6] - states[:6]).norm() < 1e-3  # nothing else did
+
+
+def test_a_token_that_no_walk_solves_is_searched_before_later_ones_are_given_up(monkeypatch, phop):
+    blocked = []
+
+    def forgetful(step, start, *, solved=0, **options):
+        rest = resting(step, start, solved=solved, **options)
+        if solved <= 6:
+            blocked.append(solved)
+            rest.verified[6], rest.states[6] = False, rest.states[6] + 0.1
+        return rest
+
+    monkeypatch.setattr(model_points, "resting", forgetful)
+    model, found = phop
+    again = fixed_points(model, ORBITING, scope="sequence", starts=4)
+    assert blocked == [0]
+    assert again["status"].values.tolist() == found["sequence"]["status"].values.tolist()
+    states, before = (result["fixed_point"].values[:, 0] for result in (again, found["sequence"]))
+    np.testing.assert_allclose(states, before, atol=1e-3)
 
 
 def test_a_token_that_never_settles_has_an_unstable_point():
@@ -199,13 +224,17 @@ def test_the_figure_shows_every_point(phop, theme):
     names = {trace.name for trace in made.data}
     assert names == {"nearest to the mean, stable", "nearest to the mean, unstable"}
     assert sum(len(trace.x) for trace in made.data) == 2 * 8
-    for name in ("radius", "distance", "fixed_point"):
-        result[name][2] = np.nan
-    result["status"][2] = "none"
-    made = plots.fixed_points_figure(result, theme=theme)
-    missing = next(trace for trace in made.data if "no verified" in trace.name)
-    assert missing.x.tolist() == [2]
-    assert "none was found" in missing.text[0]
+    for rows in ([2], slice(None)):
+        for name in ("radius", "distance", "fixed_point"):
+            result[name][rows] = np.nan
+        result["status"][rows] = "none"
+        made = plots.fixed_points_figure(result, theme=theme)
+        missing = next(trace for trace in made.data if "no verified" in trace.name)
+        assert missing.x.tolist() == np.arange(8)[rows].tolist()
+        assert "none was found" in missing.text[0]
+    assert any("nothing to measure" in note.text for note in made.layout.annotations)
+    names = {trace.name for trace in plots.fixed_points_figure(phop[1]["sequence"]).data}
+    assert names == {"held there for later tokens, stable", "held there for later tokens, unstable"}
 
 
 def test_a_stored_result_is_shown(affine, tmp_path):
@@ -231,6 +260,8 @@ def test_refusals(affine):
         fixed_points(model, run, prompt=1, tokens=[7])
     with pytest.raises(InputError, match="was not recorded"):
         fixed_points(model, run, iteration=99)
+    with pytest.raises(InputError, match="in half precision rounding hides the derivative"):
+        fixed_points(model, run, dtype=torch.bfloat16)
     with pytest.raises(InputError, match="starts"):
         fixed_points(model, run, starts=-1)
     with pytest.raises(InputError, match="method must be one of"):

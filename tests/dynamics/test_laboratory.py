@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import shutil
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 import looplens as ll
@@ -43,7 +46,7 @@ class Toy:
     def __init__(self, fail_at=None):
         self.asked, self.fail_at = [], fail_at
 
-    def __call__(self, model, run, *, prompt, restart, tokens, progress, scale=1.0):
+    def __call__(self, model, run, *, prompt, restart, tokens, progress, scale=1.0, dtype=None):
         self.asked.append((prompt, list(tokens)))
         if prompt == self.fail_at:
             raise AnalysisError(f"prompt {prompt} is too hard")
@@ -107,12 +110,31 @@ def test_what_is_stored_is_not_done_again(model, run, toy):
     toy.asked.clear()
     dynamics.investigate(model, run, "toy", tokens=[1], again=True)
     assert toy.asked == [(0, [1])]
-    said = []
-    other = dynamics.investigate(
-        model, run, "toy", tokens=[6], options={"toy": {"scale": 2.0}}, say=said.append
+
+
+def test_what_was_made_in_another_way_is_replaced_on_demand_only(model, run, toy):
+    dynamics.investigate(model, run, "toy", tokens=[0, 1])
+    toy.asked.clear()
+    doubled = {"tokens": [6], "options": {"toy": {"scale": 2.0, "dtype": torch.float64}}}
+    message = (
+        "dynamics/toy of 2 tokens, made with scale by default, dtype by default; "
+        "now it is scale=2.0, dtype='float64'"
     )
-    assert any("made in another way" in sentence for sentence in said)
+    with pytest.raises(InputError, match=re.escape(message)):
+        dynamics.investigate(model, run, "toy", **doubled)
+    with pytest.raises(InputError, match=r"made with restart=0; now it is restart=1.*--again"):
+        dynamics.investigate(model, run, "toy", tokens=[6], restart=1)
+    assert toy.asked == []
+    said = []
+    other = dynamics.investigate(model, run, "toy", **doubled, again=True, say=said.append)
+    assert any("made with scale by default" in sentence for sentence in said)
     assert other.results["toy"]["value"].to_series().to_dict() == {6: 12.0}
+    dynamics.investigate(model, run, "toy", **doubled | {"tokens": [6, 7]})
+    assert run.analysis("dynamics/toy")["token"].values.tolist() == [6, 7]
+    part = parts.PARTS["toy"]
+    parts.PARTS["toy"] = dataclasses.replace(part, version=2)  # undone with the fixture
+    dynamics.investigate(model, run, "toy", tokens=[0], say=said.append)
+    assert "is of version 1 of the experiment, and is replaced" in said[-1]
 
 
 def test_a_prompt_that_fails_leaves_the_others(model, run, toy):
@@ -122,8 +144,10 @@ def test_a_prompt_that_fails_leaves_the_others(model, run, toy):
     assert found.results["toy"]["token"].values.tolist() == [0, 9]
     assert found.failed == {"toy": "2 of 4 tokens have no result. prompt 1 is too hard"}
     assert said[-1] == "toy: 2 of 4 tokens have no result. prompt 1 is too hard"
+    options = {"toy": {"scale": 3.0}}
     with pytest.raises(AnalysisError, match="prompt 1 is too hard"):
-        dynamics.investigate(model, run, "toy", tokens=[5], options={"toy": {"scale": 3.0}})
+        dynamics.investigate(model, run, "toy", tokens=[5], options=options, again=True)
+    assert run.analysis("dynamics/toy")["token"].values.tolist() == [0, 9]  # there is no better one
 
 
 def test_an_interruption_loses_only_what_was_running(model, run, toy, monkeypatch):
@@ -147,6 +171,7 @@ def test_costly_parts_take_a_few_of_every_regime(tmp_path):
     kinds = dict(zip(choice.tokens, choice.regimes, strict=True))
     assert {kinds[token] for token in choice.few(4)} == set(kinds.values())
     assert choice.few(None) == list(range(24))
+    assert choose(run, range(9)).few(4) == list(range(9))  # all of them were asked for
 
 
 def test_what_moves_is_chosen_before_what_settles(tmp_path):
@@ -202,6 +227,10 @@ def test_another_model_or_part_is_refused(model, run, toy):
         dynamics.investigate(model, run, "spectre")
     with pytest.raises(InputError, match="parts is empty"):
         dynamics.investigate(model, run, [])
+    with pytest.raises(InputError, match="options of spectra, but the parts are toy"):
+        dynamics.investigate(model, run, "toy", options={"spectra": {"k": 2}})
+    with pytest.raises(InputError, match="options of toy cannot hold 'restart'"):
+        dynamics.investigate(model, run, "toy", options={"toy": {"restart": 1}})
     with pytest.raises(InputError, match=r"toy takes no argument 'scal'. Did you mean 'scale'"):
         dynamics.investigate(model, run, "toy", options={"toy": {"scal": 2.0}})
     other = ll.load_model("affine-huginn-mini")

@@ -11,16 +11,10 @@ from looplens import plots
 from looplens.dynamics import basin_map, landscape
 from looplens.dynamics.maps.recorded import recorded
 from looplens.dynamics.maps.state_map import StateMap
-from looplens.dynamics.planes.field import (
-    field,
-    fixed_points_from,
-    leading_directions,
-    radii,
-    valleys,
-    whirls,
-)
-from looplens.dynamics.planes.plane import Plane, Window, spanned, through_limits
+from looplens.dynamics.planes.field import field, leading_directions, valleys, whirls
+from looplens.dynamics.planes.plane import Plane, Window, spanned, through_limits, window_of
 from looplens.dynamics.planes.slices import Slice
+from looplens.dynamics.solving.searching import search
 from looplens.errors import AnalysisError, InputError
 
 # Token 6 of this prompt turns back and forth by itself, and token 7 because of it.
@@ -72,6 +66,14 @@ def test_a_plane_goes_along_the_orbit_and_elsewhere_along_the_approach():
     assert from_tails == 0
     np.testing.assert_allclose(plane.distance(path), 0, atol=1e-12)
     assert all(axis[np.abs(axis).argmax()] > 0 for axis in plane.directions)
+    # Towards zero, where the norm of the limit says nothing; and at any scale.
+    for scale in (1.0, 1e-20):
+        path = scale * decay * (axes[0] + decay * axes[2])
+        zero = scale * 1e-9 * axes[1]
+        plane, from_tails = through_limits(zero, path[None, -8:], path[None])
+        assert from_tails == 0
+        window = window_of(plane, path[None, -8:], path[None], 5, close=False)
+        assert 0.5 < window.half / scale < 1.5
     # Nothing moves at all: a random plane, the same every time.
     still = np.tile(origin, (1, 5, 1))
     one, other = (through_limits(origin, still, still)[0].directions for _ in range(2))
@@ -103,10 +105,11 @@ def test_fixed_points_are_found_from_valleys_unstable_ones_too():
     window = Window.about(np.zeros(2), 1.6, 17)
     seen = field(given, plane, window)
     lows = window.points[valleys(seen.residual)]
-    found = fixed_points_from(given, given.rows(torch.as_tensor(plane.states(lows))), 8)
-    order = np.argsort(found[:, 0].numpy())
-    np.testing.assert_allclose(found[:, 0].numpy()[order], [-1, 0, 1], atol=1e-9)
-    np.testing.assert_allclose(radii(given, found)[order], [0.5, 1.5, 0.5], atol=1e-6)
+    starts = given.rows(torch.as_tensor(plane.states(lows)))
+    found = search(given.whole, starts[None, :1], starts[None])[0]
+    order = np.argsort(found.states[:, 0].numpy())
+    np.testing.assert_allclose(found.states[:, 0].numpy()[order], [-1, 0, 1], atol=1e-9)
+    np.testing.assert_allclose(found.radius[order], [0.5, 1.5, 0.5], atol=1e-6)
     # On a grid that misses all three, the turn of the step still tells where they are.
     coarse = Window.about(np.array([0.1, 0.1]), 1.6, 5)
     middles = coarse.between(whirls(field(given, plane, coarse)))
@@ -117,7 +120,7 @@ def test_fixed_points_are_found_from_valleys_unstable_ones_too():
         return torch.cat([0.2 * s[:2], turn @ s[2:]])
 
     given = slice_of_map(spiral, 4)
-    directions = leading_directions(given, torch.zeros(1, 4, dtype=torch.float64))
+    directions = leading_directions(given.whole, torch.zeros(1, 4, dtype=torch.float64))
     plane = spanned(np.zeros(4), directions)
     np.testing.assert_allclose(plane.distance(np.eye(4)[2:]), 0, atol=1e-8)
 
@@ -145,6 +148,7 @@ def test_a_settled_token_ends_in_the_valley(affine_run):
     states[-1] = torch.as_tensor(one["origin"].values + u * a + v * b)
     step = (rec.step(states[None])[0] - states)[-1].detach()
     assert float(one["residual"][7, 2]) == pytest.approx(float(step.norm()), rel=1e-3)
+    assert (found["regime"].values == _stored_regimes(run, [0, -1])).all()
     # Later tokens answer too: the residual of the sequence is no less.
     same = {"tokens": 0, "size": 9, "plane": one["plane_direction"].values, "half": 1.0}
     held = landscape(model, run, **same)
@@ -174,13 +178,38 @@ def test_an_unstable_point_lies_under_an_orbit_and_parts_its_two_phases(
     assert float(basins["end_period"][0, 0]) == pytest.approx(2, abs=0.05)
     assert set(np.unique(basins["phase"][0])) == {0.0, 1.0}
     assert (basins["end"] == 0).all()
-    assert int(basins["steps"][1]) < int(basins["steps"][0]) <= 128 * (81 + 1)
+    assert int(basins["steps"][1]) < int(basins["steps"][0]) <= 256 * (81 + 1)
     moving = basin_map(orbiting_model, ORBITING, tokens=7, size=5, scope="sequence", iterations=200)
     assert moving["end_kind"].values[0, 0] == "orbit"
     assert moving["start_end"].values.tolist() == [[0]]
     eigen = landscape(orbiting_model, ORBITING, tokens=6, size=5, plane="eigen")
     rows = eigen["plane_direction"].values[0]
     np.testing.assert_allclose(rows @ rows.T, np.eye(2), atol=1e-6)
+    # Of the whole sequence the leading eigenvectors may not touch this token at all.
+    whole = landscape(
+        orbiting_model, ORBITING, tokens=6, size=5, plane="eigen", scope="sequence", half=1.0
+    )
+    inside = whole["plane_direction"].values[0] @ rows.T
+    assert (np.linalg.norm(inside, axis=1) > 0.9).all()
+
+
+def test_a_run_without_its_initial_state_shows_what_it_has(affine_run, tmp_path):
+    model, whole = affine_run
+    path = tmp_path / "sparse"
+    ll.record(model, ["3+4*2"], out=path, iterations=24, restarts=3, keep_iterations=[4, 8, 16, 24])
+    run = ll.open_run(path)
+    found = landscape(model, run, tokens=0, size=5)
+    # The first token sees no other: held or not, it goes the same way, of the same iterations.
+    assert found["iteration"].values.tolist() == [4, 8, 16, 24]
+    np.testing.assert_allclose(found["held_path"], found["path"], atol=1e-3)
+    every = landscape(model, whole, tokens=0, size=5)
+    np.testing.assert_allclose(every["held_path"], every["path"], atol=1e-3)
+    basins = basin_map(model, run, tokens=-1, size=5, iterations=32)
+    assert basins["start_end"].isnull().all()
+    assert basins["start_uv"].isnull().all()
+    assert not any("initial states" in name for name in _basin_names(basins))
+    with pytest.raises(InputError, match="iteration 0 was not kept"):
+        basin_map(model, run, tokens=-1, size=5, plane="starts")
 
 
 def test_bad_input_is_named(orbiting_model):
@@ -190,11 +219,14 @@ def test_bad_input_is_named(orbiting_model):
         ({"half": -1.0}, "half must be positive"),
         ({"scope": "layer"}, "scope must be 'token' or 'sequence'"),
         ({"plane": "pca"}, "plane must be 'limits', 'eigen' or two directions"),
-        ({"plane": np.ones((2, 3))}, "two directions of 64 numbers span the plane"),
+        ({"plane": np.ones((2, 3))}, "two directions of 64 real numbers span the plane"),
         ({"plane": np.ones((2, 64))}, "parallel"),
+        ({"plane": np.ones((2, 64)) * 1j}, "real and its imaginary part"),
+        ({"plane": [[1.0], [1.0, 2.0]]}, "the directions of the plane are no array"),
+        ({"context": "here"}, "context must be an array of states"),
         ({"context": torch.zeros(2, 64)}, r"context must hold finite states \[pos, d_model\]"),
         ({"context": torch.zeros(8, 64), "iteration": 3}, "iteration= or context=, not both"),
-        ({"tokens": 8}, "the prompt has the positions 0 to 7"),
+        ({"tokens": 8}, "must be a position of the prompt or several, from 0 to 7"),
     ):
         with pytest.raises(InputError, match=message):
             landscape(model, ORBITING, **{"tokens": 0, "size": 5, **change})
@@ -234,3 +266,11 @@ def test_figures_show_the_results_and_nothing_else(orbiting_model, orbiting_land
 
 def _names(found, token):
     return [trace.name for trace in plots.landscape_figure(found, token).data]
+
+
+def _basin_names(found):
+    return [str(trace.name) for trace in plots.basin_map_figure(found).data]
+
+
+def _stored_regimes(run, tokens):
+    return ll.analysis.get(run, "classify")["regime"].transpose("token", "restart").values[tokens]

@@ -124,6 +124,14 @@ def test_sublayers_add_up_to_the_exponents(norm, injection):
         np.testing.assert_allclose(by_injection, np.log(0.2) / 2, atol=1e-5)
 
 
+def test_a_direction_that_a_norm_takes_away_has_no_exponent():
+    # Behind a norm in the stream, a state has a dimension less: the last of 16 is rounding.
+    result = lyapunov_spectra(small(norm="huginn"), IDS[:3], iterations=12, k=16)
+    for name in ("exponents", "transient_exponents", "stretch"):
+        assert np.isfinite(result[name][..., :15]).all()
+        assert np.isnan(result[name][..., 15]).all()
+
+
 def test_places_of_a_pass_are_the_same_alone_and_in_the_prompt(model):
     taken = recorded(model, IDS, iterations=8)
     places = sublayers_of(taken.step)
@@ -153,6 +161,9 @@ def test_gaps_are_filled_and_the_end_is_run_on(model):
     longer = trajectory_of(taken, 15)
     assert (longer.first, longer.computed, len(longer.states)) == (0, 3, 16)
     assert len(trajectory_of(taken, 5).states) == 6
+    late = dataclasses.replace(taken, states=taken.states[9:], iterations=taken.iterations[9:])
+    with pytest.raises(InputError, match=r"iterations=5, but the first state .* of iteration 9"):
+        trajectory_of(late, 5)
 
 
 def test_a_first_pass_that_is_another_map_is_left_out():
@@ -226,6 +237,17 @@ def test_results_say_what_they_are_and_are_stored(model, found, tmp_path):
     for theme in ("light", "dark"):
         assert "settle" in plots.lyapunov(run, 3, theme=theme).layout.title.subtitle.text
         assert plots.lyapunov_tokens(run, 3, theme=theme).layout.title.text
+
+
+def test_a_run_in_half_precision(model, found, tmp_path):
+    coarse = ll.load_model("affine-huginn-mini").to(torch.bfloat16)
+    run = ll.record(coarse, [IDS], iterations=64, out=tmp_path / "run", progress=False)
+    result = lyapunov_spectra(coarse, run, k=1, tokens=[2, 5], upstream=False)
+    assert result.attrs["dtype"] == "float32"  # rounding hides the derivative
+    assert (result["tail_rule"] == "settled").all()
+    assert (result["rest_share"] > 0.8).all()
+    few = found["exponents"].values[[2, 5], 0]
+    np.testing.assert_allclose(result["exponents"][:, 0], few, rtol=0.1)
 
 
 def test_figures_draw_what_the_result_holds(found):

@@ -77,6 +77,35 @@ def test_a_held_push_keeps_the_token_off(linear):
     ratio = held["distance"][0, -1] / held["distance"][0, 0]
     assert float(ratio) == pytest.approx(1 / (1 - A), rel=1e-3)
     assert held.attrs["push"]["address"] == "hook_state@40:"
+    # Negative passes count back from the recorded end (60), wherever the pushed run ends.
+    push = Intervention.add("hook_state@-3:-1", 0.5)
+    late = recovery(linear, IDS, push=push, tokens=[2], iterations=120)
+    assert late.attrs["push"]["address"] == "hook_state@58:60"
+    assert late["iteration"].values[[0, -1]].tolist() == [58, 178]
+    assert np.isnan(late["rate"].item())  # two passes are pushed
+    assert late["outcome"].item() == "back"
+
+
+def test_states_that_were_not_kept_are_run_on_to(trained, run, tmp_path):
+    some = ll.record(
+        trained, ["3+4*2", "5*2+4", "1+1"], out=tmp_path / "run", iterations=24, restarts=2,
+        keep_iterations=[8, 16, 24], progress=False,
+    )  # fmt: skip
+    push = Intervention.ablate("core.0.hook_mlp_out")
+    for at in (12, None):
+        thin, full = (recovery(trained, r, push=push, iteration=at) for r in (some, run))
+        np.testing.assert_allclose(thin["distance"][:, :8], full["distance"][:, :8], atol=1e-5)
+    assert damage_cone(trained, some, tokens=[0]).attrs["iteration"] == 16
+    with pytest.raises(InputError, match="that follow a recorded state are 9 to 24"):
+        recovery(trained, some, iteration=3)
+    with pytest.raises(InputError, match="did not keep pass 9 but 3 others"):
+        damage_cone(trained, some, tokens=[0], iteration=9)
+
+
+def test_states_of_zero_have_distances():
+    found = recovery(chain(lambda h: 0 * h), IDS, push=Intervention.add("hook_state", 0.0))
+    assert (found["distance"] == 0).all()
+    assert set(found["outcome"].values) == {"back"}
 
 
 def test_a_push_may_change_the_phase_of_an_orbit():
@@ -102,6 +131,31 @@ def test_outcomes_by_their_late_states():
     assert found == ["back", "other_phase", "returning", "away", "not_finite"]
 
 
+def test_an_orbit_longer_than_the_window_has_phases():
+    t = torch.arange(64.0)[:, None]
+
+    def slow(shift):
+        # Around once in 40 passes, three times as fast on one side as on the other.
+        angle = 2 * torch.pi * (t - shift) / 40
+        angle = angle + 0.5 * torch.sin(angle)
+        return torch.stack([torch.cos(angle), torch.sin(angle)], dim=-1)
+
+    rows = torch.cat([slow(7.4), slow(21.0), 1.02 * slow(0.0), 0 * slow(0.0)], dim=1)
+    late = slow(0.0).expand(-1, 4, -1)
+    assert outcomes(rows, late, 1e-6, 16) == ["other_phase", "other_phase", "away", "away"]
+    # The point between the two of a flip is not on the orbit, and the flip itself is.
+    flip = ((-1) ** t)[..., None].expand(-1, 2, 1)
+    between = torch.cat([0 * flip[:, :1], -flip[:, :1]], dim=1)
+    assert outcomes(between, flip, 1e-6, 16) == ["away", "other_phase"]
+    # What grows along a ray beside another one is on neither; what nears zero by turns is coming.
+    ray = 1.5 ** t[..., None] * torch.tensor([1.0, 0.0])
+    beside = 1.5 ** t[..., None] * torch.tensor([1.0, 0.1])
+    assert outcomes(beside, ray, 1e-6, 16) == ["away"]
+    by_turns = (-0.9) ** t[..., None] * torch.ones(2)
+    assert outcomes(by_turns, 1e-3 * torch.ones(64, 1, 2), 1e-6, 16) != ["other_phase"]
+    assert outcomes(1 + by_turns, torch.ones(64, 1, 2), 1e-6, 16) == ["returning"]
+
+
 def test_the_basin_ends_at_the_unstable_fixed_point():
     # Wells at +-w, and between them the unstable point 0: along -h it is one norm away.
     model = chain(lambda h: torch.tanh(2 * h))
@@ -117,6 +171,20 @@ def test_the_basin_ends_at_the_unstable_fixed_point():
         np.testing.assert_allclose(found["least_radius"], found["radius"][:, 0])
         assert set(found["ends"][:, 0].values) == {"away"}
         assert (found["context_step"] < 1e-6).all()
+
+
+def test_radii_below_the_least_size_and_of_what_does_not_come_back():
+    model = chain(lambda h: torch.tanh(2 * h))  # the edge is one norm away, at 0
+    own = ll.trace(model, IDS, 60).states[-1, 0]
+    found = basin_radius(
+        model, IDS, tokens=0, directions=-own[:1], least=2.0, most=3.0, iterations=80
+    )
+    np.testing.assert_allclose(found["radius"], 1.0, rtol=0.01)
+    still = basin_radius(chain(lambda h: h), IDS, tokens=1, directions=2)
+    assert (still["radius"] == 0).all()
+    assert (still["leaves_at"] <= 4e-4).all()
+    nothing = basin_radius(chain(lambda h: 0 * h), IDS, tokens=1, directions=2)
+    assert np.isnan(nothing["returns_up_to"]).all()  # in norms of a state of 0
 
 
 def test_restarts_in_one_place_have_no_direction(trained, run):
@@ -139,7 +207,7 @@ def test_damage_moves_one_position_a_pass(linear):
     assert float(own["frontier"][-1]) == 3
     notes = found["speed_note"].values
     assert "no other token sees" in notes[4]
-    assert "after one pass" in notes[3]
+    assert "is damaged after one pass" in notes[3]
     assert np.isnan(found["speed"][3:]).all()
     brief = damage_cone(linear, IDS, donor=[0] * 5, iteration=20, iterations=60, threshold=1e-3)
     assert (brief["healed"][0] > brief["arrival"][0]).all()
@@ -164,7 +232,11 @@ def test_pushes_of_a_run_and_their_figures(trained, run):
     assert set(found["outcome"].values) == {"back"}
     cone = damage_cone(trained, run, tokens=[0, 2], iteration=4)
     assert cone.attrs["donor"]["prompt"] == 1
+    radii = basin_radius(trained, run, tokens=[0], directions=3, most=1.0)
     for theme in ("light", "dark"):
+        made = plots.basin_radius_figure(radii, theme=theme)
+        assert "every size comes back" in made.layout.title.subtitle.text
+        assert [len(trace.y) for trace in made.data] == [3, 3]
         made = plots.recovery_figure(found, 9, theme=theme)
         assert "back" in made.layout.title.subtitle.text
         drawn = plots.damage_cone_figure(cone, theme=theme)
@@ -187,19 +259,37 @@ def test_results_of_several_prompts_lie_in_one_run(trained, run, tmp_path):
         plots.recovery(opened, 1)
 
 
+def test_figures_of_radii_say_what_was_found():
+    model = chain(lambda h: torch.tanh(2 * h))
+    own = ll.trace(model, IDS, 60).states[-1, 0]
+    found = basin_radius(model, IDS, tokens=[0], directions=torch.stack([-own[0], own[0]]))
+    made = plots.basin_radius_figure(found)
+    assert "least radius <b>1" in made.layout.title.subtitle.text
+    edge, all_back = made.data[1], made.data[2]
+    assert list(edge.y) == ["given 0"]
+    assert edge.text[0] == "away"
+    assert list(all_back.y) == ["given 1"]
+    assert all_back.x[0] == 4.0
+
+
 def test_what_cannot_be_pushed(trained, run, linear):
     with pytest.raises(InputError, match="leave them out, and say with tokens="):
         recovery(trained, run, push=Intervention.add("hook_state", 1.0, tokens=2))
     with pytest.raises(InputError, match="names passes already"):
         recovery(trained, run, push=Intervention.add("hook_state@4", 1.0), iteration=5)
-    with pytest.raises(InputError, match="cannot be pushed: it takes the recorded state before"):
+    with pytest.raises(InputError, match="cannot be pushed: the passes that follow"):
         recovery(trained, run, iteration=99)
     with pytest.raises(InputError, match="must be an Intervention"):
         recovery(trained, run, push=0.5)
     with pytest.raises(SiteError, match="matches no hook point"):
         recovery(trained, run, push=Intervention.add("core.9.hook_nothing", 1.0))
     with pytest.raises(InputError, match="has 3 tokens and none at position 4"):
-        damage_cone(trained, run, prompt=1)  # the next prompt is shorter
+        damage_cone(trained, run, prompt=1, donor=2)
+    assert damage_cone(trained, run, prompt=1, tokens=[4]).attrs["donor"]["prompt"] == 0
+    with pytest.raises(InputError, match="means none of the recorded passes 1 to 24"):
+        recovery(trained, run, push=Intervention.add("hook_state@-99", 1.0))
+    with pytest.raises(InputError, match="seed must be a whole number"):
+        Intervention.noise("hook_state", seed=0.5)
     with pytest.raises(InputError, match="no other sample"):
         damage_cone(linear, IDS)
     with pytest.raises(AnalysisError, match="needs a run of at least two"):

@@ -114,3 +114,17 @@ def test_a_description_names_the_donor(recorded):
         "prompt": 1,
         "restart": 1,
     }
+
+
+def test_a_thinned_run_gives_the_passes_that_it_kept(model, tmp_path):
+    some = ll.record(
+        model, ["".join(map(str, OTHER[0].tolist()))], out=tmp_path / "some", iterations=T,
+        keep_iterations=[2, T], progress=False,
+    )  # fmt: skip
+    states = ll.trace(model, OTHER[:1], T).states
+    for kept in (2, T):
+        clamp = Intervention.clamp(f"hook_state@{kept}", some)
+        _, cache = run(model, clamp, tokens=TOKENS[:1])
+        torch.testing.assert_close(cache[f"hook_state@{kept}"], states[kept], rtol=1e-4, atol=1e-5)
+    with pytest.raises(InputError, match="did not keep pass 1 but 2 others"):
+        run(model, Intervention.clamp("hook_state@1", some), tokens=TOKENS[:1])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,6 +127,24 @@ def test_a_group_of_results_and_a_result_do_not_share_a_name(tiny):
         with pytest.raises(InputError, match="two with a slash between them"):
             run.write_analysis(name, RESULT, version=1)
     assert run.analyses == ["lab/spectra", "verdicts"]
+
+
+def test_an_interruption_leaves_the_result_that_was_there(tiny, monkeypatch):
+    run = open_stored(tiny.path)
+    run.write_analysis("lab/points", RESULT, version=1)
+    rename = Path.rename
+
+    def interrupted(source, target):
+        if str(target).endswith("points"):
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run.write_analysis("lab/points", RESULT[["mean"]], version=2)
+    xr.testing.assert_equal(open_stored(tiny.path).analysis("lab/points"), RESULT)
+    assert not list((tiny.path / "analysis").rglob(".*"))
 
 
 @pytest.mark.parametrize("damage", ["delete", "truncate", "metadata"])

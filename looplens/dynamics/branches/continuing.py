@@ -12,8 +12,9 @@ import xarray as xr
 from looplens.dynamics.branches.following import settings_of
 from looplens.dynamics.branches.gains import Gain, Knob
 from looplens.dynamics.branches.late import Late, run_sequence, run_tokens
-from looplens.dynamics.branches.of_prompt import OWN, Progress, alone, of_sequence, of_tokens
-from looplens.dynamics.branches.results import Followed, dataset_of
+from looplens.dynamics.branches.of_prompt import OWN, alone, of_sequence, of_tokens
+from looplens.dynamics.branches.results import Followed, variables_of
+from looplens.dynamics.maps.labelled import Progress, labelled
 from looplens.dynamics.maps.recorded import recorded
 from looplens.errors import InputError
 from looplens.models.inputs import whole_number
@@ -145,29 +146,29 @@ def continuation(
         taken = run_tokens(family, here[chosen], grid, steps, keep, progress)
     if progress is not None:
         progress(len(chosen), len(chosen))
-    attrs = {
-        "method": "pseudo-arclength continuation with Newton-Krylov",
-        **{f"knob_{name}": value for name, value in knob_of.describe().items()},
-        "gains": [settings.low, settings.high],
-        "own_gain": OWN,
-        "scope": scope,
-        "k": settings.k,
-        "max_step": settings.max_step,
-        "max_points": settings.max_points,
-        "max_folds": settings.max_folds,
-        "krylov": settings.krylov,
-        "run_iterations": steps,
-        "late": keep,
-        "prompt": found.prompt,
-        "restart": found.restart,
-        "iteration": found.iterations[-1] if iteration is None else iteration,
-        "causal": found.causal,
-        "dtype": str(here.dtype).removeprefix("torch."),
-        "attention": attention,
-        "notes": _notes(scope, found.causal, followed),
-    }
+    said: dict[str, Any] = {f"knob_{name}": word for name, word in knob_of.describe().items()}
+    if attention:
+        said["attention"] = attention
     at_start = here[chosen].cpu().numpy()
-    return dataset_of(found.numbers(chosen), followed, at_start, taken, grid, settings.k, attrs)
+    return labelled(
+        found,
+        chosen,
+        variables_of(followed, at_start, taken, grid, settings.k),
+        method="pseudo-arclength continuation with Newton-Krylov",
+        notes=_notes(scope, found.causal, followed),
+        **said,
+        gains=[settings.low, settings.high],
+        own_gain=OWN,
+        scope=scope,
+        k=settings.k,
+        max_step=settings.max_step,
+        max_points=settings.max_points,
+        max_folds=settings.max_folds,
+        krylov=settings.krylov,
+        run_iterations=steps,
+        late=keep,
+        iteration=found.iteration(iteration),
+    )
 
 
 def _notes(scope: str, causal: bool, followed: list[Followed]) -> list[str]:

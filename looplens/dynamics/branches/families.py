@@ -74,14 +74,14 @@ class Family:
 
     def blocks(self, states: Float[Tensor, "row ..."], gains: Gains) -> list[Blocks]:
         """Return the maps of all blocks, row by row."""
-        return [self.block(states, gains, torch.zeros(len(gains), dtype=torch.long))]
+        return self.block(states, gains, torch.zeros(len(gains), dtype=torch.long))
 
     def block(
         self, states: Float[Tensor, "row ..."], gains: Gains, which: Int[Tensor, " row"]
-    ) -> Blocks:
+    ) -> list[Blocks]:
         """Return the map of one block of every row."""
         map_ = AtGain(self, gains)
-        return Blocks(map_, map_.flat(states), torch.ones_like(gains))
+        return [Blocks(map_, map_.flat(states), torch.ones_like(gains))]
 
 
 class AtGain(StateMap):
@@ -179,7 +179,6 @@ class OfSequence(Family):
         super().__init__(shape, torch.empty(0, dtype=looped.dtype, device=looped.device))
         self.knob, self.causal = knob, causal
         self.labels = list(range(shape[0])) if causal else [0]
-        self._ways_alone = Ways.new()  # tokens by themselves run other kernels than the prompt
 
     def move(self, states: Tensor, gains: Gains) -> Tensor:
         """Map every row's state at every row's gain."""
@@ -189,25 +188,27 @@ class OfSequence(Family):
         """Return the maps of all blocks, row by row; tokens run by themselves where they can."""
         if not self.causal:
             return super().blocks(states, gains)
-        found = []
+        every = torch.arange(len(self.labels), device=states.device)
         most = max(1, _NUMBERS // states[0].numel())
-        for state, gain in zip(states, gains.tolist(), strict=True):
-            step, factor = self.knob.at(gain)
-            context = state * factor[:, None]
-            map_ = TokenMap(step, context, self.labels)
-            map_.ways = self._ways_alone
-            for some in torch.arange(len(self.labels), device=states.device).split(most):
-                part = map_ if len(some) == len(self.labels) else map_.rows(some)
-                found.append(Blocks(part, context[some], factor[some]))
-        return found
+        return [
+            self._tokens(state, gain, some)
+            for state, gain in zip(states, gains.tolist(), strict=True)
+            for some in every.split(most)
+        ]
 
-    def block(self, states: Tensor, gains: Gains, which: Tensor) -> Blocks:
-        """Return the map of one block of every row: the whole prompt runs for each."""
+    def block(self, states: Tensor, gains: Gains, which: Tensor) -> list[Blocks]:
+        """Return the map of one block of every row."""
         if not self.causal:
             return super().block(states, gains, which)
-        of_tokens = OfTokens(self.knob, states, which, self.ways)
-        rows = torch.arange(len(which), device=states.device)
-        return of_tokens.block(states[rows, which], gains, which)
+        rows = zip(states, gains.tolist(), which, strict=True)
+        return [self._tokens(state, gain, one[None]) for state, gain, one in rows]
+
+    def _tokens(self, state: Tensor, gain: float, some: Int[Tensor, " some"]) -> Blocks:
+        step, factor = self.knob.at(gain)
+        context = state * factor[:, None]
+        map_ = TokenMap(step, context, some)
+        map_.ways = self.ways
+        return Blocks(map_, context[some], factor[some])
 
 
 class WithGain(StateMap):

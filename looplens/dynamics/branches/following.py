@@ -16,13 +16,13 @@ from looplens.dynamics.branches.correcting import tangents
 from looplens.dynamics.branches.crossings import Crossing, crossings
 from looplens.dynamics.branches.families import AtGain, Family, Plain, WithGain
 from looplens.dynamics.branches.tracing import (
-    Progress,
     Settings,
     Traced,
     gains_of,
     states_of,
     trace_branches,
 )
+from looplens.dynamics.maps.labelled import Progress
 from looplens.dynamics.solving.fixed_point import solve
 from looplens.errors import AnalysisError, InputError
 from looplens.models.inputs import whole_number

@@ -12,7 +12,7 @@ from torch import Tensor
 from looplens.analysis import classify
 from looplens.dynamics.branches.families import Family, OfTokens
 from looplens.dynamics.branches.gains import Knob
-from looplens.dynamics.branches.tracing import Progress
+from looplens.dynamics.maps.labelled import Progress
 
 _NUMBERS = 2**24  # of all states that run together, which bounds the memory
 

@@ -17,6 +17,9 @@ from looplens.dynamics.branches.families import WithGain
 from looplens.dynamics.branches.tracing import SAME_WAY, Settings, Traced, eigenvalues_of
 
 _NEAR = 1e-6  # of the modulus to 1, of the turn of a fold to 0: the place is found
+_ROUNDING = 64  # machine epsilons that are as near, where that is more
+_EXACT = 1e-7  # what GMRES may leave of the tangent at a fold
+_AIM = 1e-3  # of a tangent that only tells whether this is the same branch
 _FAILURES = 6
 
 
@@ -54,6 +57,7 @@ class Search:
         self.weight = np.ones((count, 2))
         self.value = self.ends[:, 0].copy()
         self.last = np.full(count, -1)  # which side was moved last
+        self.enough = max(_NEAR, _ROUNDING * torch.finfo(map_.dtype).eps)
         self.failed = np.zeros(count, dtype=int)
         self.avoided = np.full(count, np.nan)
 
@@ -65,7 +69,7 @@ class Search:
     def next(self) -> tuple[np.ndarray, np.ndarray]:
         """Return which brackets to go on with, and where."""
         width = self.share[:, 1] - self.share[:, 0]
-        going = (self.near > _NEAR) & (width > 1e-9) & (self.failed < _FAILURES)
+        going = (self.near > self.enough) & (width > 1e-9) & (self.failed < _FAILURES)
         test = self.test * self.weight
         with np.errstate(divide="ignore", invalid="ignore"):
             trial = self.share[:, 0] - test[:, 0] * width / (test[:, 1] - test[:, 0])
@@ -84,8 +88,13 @@ class Search:
         ahead = torch.as_tensor(share).to(self.begin)[:, None] * self.length[index]
         guess, way = self.begin[index] + ahead * self.way[index], self.way[index]
         found = correct(part, guess, way, settings.krylov)
-        turned = tangents(part, found.z, way, settings.krylov)
         fold = self.is_fold[chosen]
+        turned = torch.empty_like(way)
+        for kind, aim in ((fold, _EXACT), (~fold, _AIM)):
+            some = torch.as_tensor(np.flatnonzero(kind), device=self.map_.device)
+            if len(some):
+                z, before = found.z[some], way[some]
+                turned[some] = tangents(part.rows(some), z, before, settings.krylov, aim=aim)
         values = np.where(fold, turned[:, -1].cpu().numpy(), np.nan).astype(np.complex128)
         if not fold.all():
             others = np.flatnonzero(~fold)
@@ -121,7 +130,7 @@ class Search:
         test = np.abs(self.test[number])
         better = int(test[1] < test[0])
         nearest = self.at[better][number]
-        if test[better] <= _NEAR:
+        if test[better] <= self.enough:
             return float(self.share[number, better]), nearest, nearest
         weight = test[0] / test.sum()
         share = self.share[number, 0] + weight * (self.share[number, 1] - self.share[number, 0])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
@@ -21,10 +19,9 @@ from looplens.dynamics.branches.results import (
 )
 from looplens.dynamics.branches.tracing import Settings, states_of
 from looplens.dynamics.eigen.resting import resting
+from looplens.dynamics.maps.labelled import Progress
 from looplens.dynamics.maps.recorded import Recorded
 from looplens.dynamics.solving.fixed_point import solve
-
-Progress = Callable[[int, int], None] | None
 
 OWN = 1.0  # the gain at which the model is as it was recorded
 

@@ -14,12 +14,12 @@ from looplens.dynamics.branches.crossings import Crossing
 from looplens.dynamics.branches.following import period_of
 from looplens.dynamics.branches.late import Late
 from looplens.dynamics.branches.tracing import Traced, gains_of
+from looplens.dynamics.maps.labelled import STATE, variable
 
 FOLLOWED, DEGENERATE = "followed", "degenerate"
 NO_POINT, NO_CONTEXT = "no fixed point", "no context"
 _MOVES = 1e-3  # spread of late states, relative to that of the branch, that a drawing shows
 _LAST = 16  # late states of a run that tell in which direction it moves
-_STATE = "state"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,21 +53,17 @@ class Followed:
     numbers: dict[int, int] = field(default_factory=dict)
 
 
-def dataset_of(
-    numbers: Sequence[int],
+def variables_of(
     found: Sequence[Followed],
     recorded: Float[np.ndarray, "token d_model"],
     late: Late | None,
     run_gains: Float[np.ndarray, " run"],
     k: int,
-    attrs: dict[str, Any],
-) -> xr.Dataset:
+) -> dict[str, xr.Variable]:
     """Name and label the branches of some tokens.
 
     Parameters
     ----------
-    numbers : sequence of int
-        Of the tokens in the run.
     found : sequence of Followed
         One a token.
     recorded : Float[ndarray, "token d_model"]
@@ -78,8 +74,6 @@ def dataset_of(
         Their gains.
     k : int
         Eigenvalues.
-    attrs : dict
-        Attributes of the result.
     """
     count = len(found)
     points = max([len(f.branch.z) for f in found if f.branch is not None], default=0)
@@ -87,7 +81,7 @@ def dataset_of(
     data: dict[str, xr.Variable] = {}
 
     def put(name: str, dims: tuple[str, ...], values: Any, text: str, units: str = "1") -> None:
-        data[name] = xr.Variable(("token", *dims), values, {"long_name": text, "units": units})
+        data[name] = variable(("token", *dims), values, text, units)
 
     def of_points(*more: int) -> np.ndarray:
         return np.full((count, points, *more), np.nan)
@@ -141,8 +135,8 @@ def dataset_of(
                 tokens[row] = one.numbers.get(lost.block, -1)
     put("status", (), [one.status for one in found], "whether a branch could be followed")
     put("gain", ("point",), gain, "gain along the branch")
-    put("place", ("point",), place, "fixed point along the drawn direction", _STATE)
-    put("distance", ("point",), distance, "distance to the recorded state", _STATE)
+    put("place", ("point",), place, "fixed point along the drawn direction", STATE)
+    put("distance", ("point",), distance, "distance to the recorded state", STATE)
     put("residual", ("point",), residual, "|f(s) - s| over the size of the first state")
     put("start", (), start, "point at the model's own gain; -1 without a branch")
     across = ("point", "eigenvalue")
@@ -157,7 +151,7 @@ def dataset_of(
     put("bifurcation_real", over, bif["real"], "eigenvalue there, real part")
     put("bifurcation_imag", over, bif["imag"], "eigenvalue there, imaginary part")
     put("bifurcation_period", over, bif["period"], "turn that is born there", "iteration")
-    put("bifurcation_place", over, bif["place"], "fixed point there, along the direction", _STATE)
+    put("bifurcation_place", over, bif["place"], "fixed point there, along the direction", STATE)
     put("bifurcation_token", over, whose, "token whose eigenvalue it is; -1 where none is known")
     for name, (gains, kinds, tokens) in onsets.items():
         side, own = name.partition("_")[2], "onset" in name
@@ -175,8 +169,8 @@ def dataset_of(
         put("run_amplitude", ("run",), late.amplitude, "size of the motion over the norm")
         assert late_place is not None
         seen = late_place.astype(np.float32)
-        put("run_place", ("run", "late"), seen, "late states along the drawn direction", _STATE)
-    return xr.Dataset(data, coords={"token": list(numbers)}, attrs=attrs)
+        put("run_place", ("run", "late"), seen, "late states along the drawn direction", STATE)
+    return data
 
 
 def _direction(

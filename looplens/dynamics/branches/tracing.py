@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,12 +12,12 @@ from torch import Tensor
 from looplens.dynamics.branches.correcting import correct, tangents
 from looplens.dynamics.branches.families import Blocks, WithGain
 from looplens.dynamics.maps.derivatives import Linearised
+from looplens.dynamics.maps.labelled import Progress
 from looplens.dynamics.maps.state_map import Rows
 from looplens.dynamics.solving.krylov import begin, extend, ritz
 
-Progress = Callable[[int, int], None] | None
-
-SAME_WAY = 0.97  # least cosine between successive tangents
+SAME_WAY = 0.9  # least cosine between successive tangents
+_BEND = 0.3  # angle between them that a step is made for, in radians
 _AIM = 1e-3  # of a tangent that only tells where to go on
 _SHORTEST = 2.0**-16  # of the longest step
 _GROWTH = 1.6
@@ -151,8 +150,8 @@ def _go(
         good = found.verified
         good &= (found.z - guess).norm(dim=-1) <= 0.5 * (guess - z[rows]).norm(dim=-1)
         new = tangents(part, found.z, tangent[rows], settings.krylov, aim=_AIM)
-        good &= (new * tangent[rows]).sum(-1) >= SAME_WAY
-        good &= new.isfinite().all(-1)
+        cosine = (new * tangent[rows]).sum(-1)
+        good &= cosine >= SAME_WAY  # not where it is NaN
         taken = rows[good]
         if len(taken):
             values = eigenvalues_of(map_.rows(taken), found.z[good], settings)
@@ -162,12 +161,14 @@ def _go(
                 halves[row].add(here, way_on, eigen, float(r))
             folds[taken] += tangent[taken, -1] * new[good][:, -1] < 0
             z[taken], tangent[taken] = found.z[good], new[good]
-        easy = good & (found.steps <= 3)
-        factor = torch.where(good, torch.where(easy, _GROWTH, 1.0), 0.5).to(length)
+        # The angle grows with the step, so it tells how long the next one may be.
+        ahead_by = (_BEND / cosine.clamp(-1, 1).arccos().clamp(min=1e-3)).clamp(0.5, _GROWTH)
+        ahead_by = torch.where(found.steps <= 3, ahead_by, ahead_by.clamp(max=1))
+        factor = torch.where(good, ahead_by, 0.5).to(length)
         length[rows] = (length[rows] * factor).clamp(max=settings.max_step)
         for row in rows.tolist():
             gain, half = float(z[row, -1]), halves[row]
-            turned = float((tangent[row] * way[row]).sum()) > SAME_WAY
+            turned = float((tangent[row] * way[row]).sum()) > 0.9
             back = float((z[row] - first[row]).norm()) < 0.75 * float(length[row])
             if length[row] < _SHORTEST * settings.max_step:
                 ended[row] = f"no further point was found beyond gain {gain:.4g}"
@@ -223,10 +224,9 @@ def eigenvalues_of(
     """
     states, gains = map_.part(z)
     family = map_.family
-    if which is not None:
-        return _leading(family.block(states, gains, which), settings)[:, None]
-    parts = [_leading(blocks, settings) for blocks in family.blocks(states, gains)]
-    return np.concatenate(parts).reshape(len(z), len(family.labels), -1)
+    maps = family.blocks(states, gains) if which is None else family.block(states, gains, which)
+    count = len(family.labels) if which is None else 1
+    return np.concatenate([_leading(some, settings) for some in maps]).reshape(len(z), count, -1)
 
 
 def _leading(blocks: Blocks, settings: Settings) -> Complex[np.ndarray, "row k"]:

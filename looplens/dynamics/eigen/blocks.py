@@ -13,7 +13,7 @@ from looplens.dynamics.eigen.cycles import CycleMap, RoundMap
 from looplens.dynamics.eigen.looking import Look
 from looplens.dynamics.eigen.spectrum import Spectrum, leading
 from looplens.dynamics.maps.loop_maps import SequenceMap, TokenMap
-from looplens.dynamics.maps.state_map import FUSED, Rows, StateMap
+from looplens.dynamics.maps.state_map import Rows, StateMap
 
 AT_POINT, HELD, AT_STATE = "fixed point", "fixed point, others held", "recorded motion"
 _BYTES = 2**28  # of a basis of Krylov spaces
@@ -33,7 +33,8 @@ class Blocks:
     def __init__(self, seen: Look, krylov: int, seed: int) -> None:
         self.seen, self.krylov, self.seed = seen, krylov, seed
         self.step, self.rest = seen.found.step, seen.rest
-        self.attention = FUSED
+        self.attention: dict[str, None] = {}  # in the order in which they were met
+        self.derivative: dict[str, None] = {}
         self.all = list(range(seen.upto + 1))
 
     def where(self, positions: Sequence[int]) -> np.ndarray:
@@ -75,8 +76,16 @@ class Blocks:
             found[rows] = np.concatenate([part.eigenvalues for part in parts])
         return found
 
+    def said(self) -> dict[str, str]:
+        """Return how the Jacobians were had, as attributes of a result."""
+        return {"attention": "; ".join(self.attention), "derivative": "; ".join(self.derivative)}
+
     def predictions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return rates, the tokens that set them, and leading eigenvalues at fixed points."""
+        """Return rates, the tokens that set them, and the eigenvalues that set periods.
+
+        The period is that of the first unstable token: later ones move at the pace of what pushes
+        them, also where their own blocks are unstable. With no such token, the slowest sets it.
+        """
         seen, numbers = self.seen, np.array(self.seen.found.numbers(self.all))
         first = self.at_rest(self.all, 1, stretch=False)
         period = seen.period[self.all]
@@ -90,7 +99,12 @@ class Blocks:
         place = _of_largest(rates)
         # Nothing follows from what is known of a part of the tokens before.
         known = np.logical_and.accumulate(np.isfinite(rates))
-        lead = first.eigenvalues[_of_largest(first.spectral_radius), 0]
+        radius = first.spectral_radius
+        turns = _of_largest(radius)
+        unstable = np.flatnonzero(radius > 1)
+        if len(unstable):  # nothing moves that token, and it moves those after it
+            turns[unstable[0] :] = unstable[0]
+        lead = first.eigenvalues[turns, 0]
         of_points = np.logical_and.accumulate(self.rest.of_sequence[self.all])
         return (
             np.where(known, rates[place], np.nan),
@@ -136,7 +150,8 @@ class Blocks:
 
     def _leading(self, map_: StateMap, x: Rows, k: int, stretch: bool) -> Spectrum:
         found = leading(map_, x, k, krylov=self.krylov, seed=self.seed, stretch=stretch)
-        self.attention = map_.attention if map_.attention != FUSED else self.attention
+        self.attention[map_.attention] = self.derivative[map_.ways.derivative] = None
+        self.seen.notes.extend(note for note in map_.notes if note not in self.seen.notes)
         return found
 
 

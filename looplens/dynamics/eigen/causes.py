@@ -10,6 +10,7 @@ import torch
 import xarray as xr
 from jaxtyping import Float
 
+from looplens.dynamics.eigen.cycles import Cycle, shorter_cycle
 from looplens.dynamics.eigen.looking import Look, look
 from looplens.dynamics.eigen.running import amplitude, run_on, still_moves
 from looplens.dynamics.eigen.spectrum import leading
@@ -81,8 +82,11 @@ def causes(
         (with those before held); ``at_fixed_point``, ``radius``, ``eigenvalue_real``,
         ``eigenvalue_imag`` of its own block at its fixed point, ``predicted_period`` of that,
         ``distance`` of the fixed point from the mean of the motion; ``cycle_period``,
-        ``detected_period``, ``regime``; ``why`` in words. Amplitudes are root mean squares about
-        the mean, over that of the norm.
+        ``detected_period``, ``regime``; ``why`` in words. Of a token that moves by itself with
+        those before it at rest, and returns after an even number above 2 or not at all:
+        ``shorter_period`` of a verified cycle under that motion, half of it or 2, and its leading
+        Floquet multiplier (``shorter_multiplier_real``, ``shorter_multiplier_imag``). Amplitudes
+        are root mean squares about the mean, over that of the norm.
 
     Raises
     ------
@@ -116,7 +120,7 @@ def causes(
         seen = seen.only(np.flatnonzero(chosen))
         mine = mine[chosen]
     rest = seen.rest
-    movers = np.flatnonzero(rest.alone > 0)
+    movers = np.flatnonzero(rest.alone[: seen.upto + 1] > 0)
     pushed, drive = _released(seen, movers)
     natural = amplitude(seen.path)
     block = _blocks(seen, mine)
@@ -133,6 +137,10 @@ def causes(
         word, reason = _judged(seen, token, bool(moves[token]), radius[row], driver[-1], driven[-1])
         words.append(word)
         why.append(reason)
+    shorter = [_shorter(seen, token, word) for token, word in zip(mine, words, strict=True)]
+    why = [f"{a}; {b.message}" if b else a for a, b in zip(why, shorter, strict=True)]
+    none = complex(np.nan, np.nan)
+    multiplier = np.array([cycle.multiplier if cycle else none for cycle in shorter], dtype=complex)
     mean = seen.path.mean(0)
     apart = ((rest.states - mean).norm(dim=-1) / mean.norm(dim=-1)).cpu().numpy()[mine]
     known = rest.verified[mine]
@@ -178,6 +186,14 @@ def causes(
             "turn of the recorded orbit",
             "iterations",
         ),
+        "shorter_period": (
+            one,
+            np.array([cycle.period if cycle else np.nan for cycle in shorter]),
+            "iterations of a cycle under the motion",
+            "iterations",
+        ),
+        "shorter_multiplier_real": (one, multiplier.real, "its multiplier, real part", "1"),
+        "shorter_multiplier_imag": (one, multiplier.imag, "its multiplier, imaginary part", "1"),
         "regime": (one, seen.detected["regime"], "regime of the recording", ""),
     }
     return seen.dataset(
@@ -241,6 +257,15 @@ def _blocks(seen: Look, mine: np.ndarray) -> np.ndarray:
         some = leading(map_, seen.rest.states[places], 2, stretch=False)
         found[rows] = some.eigenvalues[:, 0]
     return found
+
+
+def _shorter(seen: Look, token: int, word: str) -> Cycle | None:
+    """Return the cycle from which that of a token has doubled."""
+    before = seen.period[:token] if seen.found.causal else np.delete(seen.period, token)
+    if word != OWN or not seen.rest.context[token] or (before != 1).any():
+        return None
+    rest, path = seen.rest.states, seen.path[:, token]
+    return shorter_cycle(seen.found.step, rest, token, path, seen.period[token])
 
 
 def _judged(

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 import xarray as xr
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from looplens import analysis
-from looplens.dynamics.eigen.resting import Rest, resting
-from looplens.dynamics.eigen.running import natural, returns
+from looplens.dynamics.eigen.motions import motion
+from looplens.dynamics.eigen.resting import Rest
 from looplens.dynamics.maps.labelled import Progress, labelled, variable
 from looplens.dynamics.maps.recorded import Recorded, recorded
 from looplens.errors import AnalysisError, InputError
@@ -37,7 +37,7 @@ class Look:
     positions : list of int
         Tokens that were asked for.
     upto : int
-        Last position that anything depends on.
+        Last position that anything depends on; what is known of later ones is not used.
     path : Float[Tensor, "time pos d_model"]
         States at the end of the motion.
     period : Float[ndarray, "pos"]
@@ -109,18 +109,12 @@ def look(
     )
     positions = found.positions(tokens)
     upto = max(positions) if found.causal else found.n_pos - 1
-    path = natural(found.step, found.at(), settle, longest_cycle)
-    if not bool(path[-1].isfinite().all()):
-        raise AnalysisError(
-            f"the states leave the range of {found.step.looped.dtype} within {settle} further "
-            "iterations: there is nothing to linearise at"
-        )
-    period, error = returns(path, longest_cycle)
-    rest = resting(
-        found.step,
-        path[-1],
-        causal=found.causal,
-        upto=upto,
+    seen = motion(
+        found,
+        _module(model),
+        upto,
+        settle=settle,
+        longest_cycle=longest_cycle,
         starts=starts,
         seed=seed,
         progress=progress,
@@ -130,10 +124,10 @@ def look(
         found=found,
         positions=positions,
         upto=upto,
-        path=path,
-        period=period,
-        period_error=error,
-        rest=rest,
+        path=seen.path,
+        period=seen.period,
+        period_error=seen.period_error,
+        rest=seen.rest,
         detected=_detected(found, positions, notes),
         notes=notes,
     )
@@ -146,10 +140,15 @@ def working_dtype(model: Any, dtype: torch.dtype | None) -> torch.dtype | None:
     """
     if dtype is not None:
         return dtype
-    looped = as_looped(model)
-    module = getattr(looped, "model", None) or getattr(looped, "module", None)
+    module = _module(model)
     size = sum(p.numel() for p in module.parameters()) if module is not None else 0
     return torch.float64 if size < _LARGE else None
+
+
+def _module(model: Any) -> nn.Module | None:
+    """Return what holds the weights."""
+    looped = as_looped(model)
+    return getattr(looped, "model", None) or getattr(looped, "module", None)
 
 
 def _detected(found: Recorded, positions: list[int], notes: list[str]) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ import xarray as xr
 from looplens.dynamics.eigen.blocks import Blocks
 from looplens.dynamics.eigen.held_gap import gap_rates
 from looplens.dynamics.eigen.looking import look
+from looplens.dynamics.eigen.replaying import replayed_rates
 from looplens.dynamics.maps.labelled import Progress
 from looplens.models.inputs import whole_number
 
@@ -87,8 +88,10 @@ def spectra(
         Over ``token`` and ``eigenvalue``: ``eigenvalue_real``, ``eigenvalue_imag``,
         ``eigen_residual``, ``eigen_converged``; over ``token``: where the Jacobian was taken
         (``at``), ``radius``, ``sigma_max``, ``non_normality``; ``predicted_rate`` with the token
-        that sets it (``slowest_token``) against ``measured_rate`` (of the loop, going on),
-        ``recorded_rate`` and ``recorded_gap_rate`` (of the recording, with its transient);
+        that sets it (``slowest_token``) against measurements: ``measured_rate`` (of a gap between
+        two trajectories that is brought back to its length), ``replayed_rate`` (the slowest mode of
+        the recorded motion, run again in this dtype; NaN where it does not come to rest),
+        ``recorded_rate`` and ``recorded_gap_rate`` (of the recording as it is, with its transient);
         ``predicted_period`` against ``detected_period`` and ``cycle_period``; ``multiplier_real``,
         ``multiplier_imag`` (token, eigenvalue) of cycles; ``regime``.
 
@@ -101,10 +104,13 @@ def spectra(
 
     Notes
     -----
-    ``measured_rate`` follows two trajectories from where the loop has come to, and brings their gap
-    back to its length after every iteration. It uses no derivative, and no transient is left in it.
-    The two rates from the recording have few iterations between the first transient and the floor
-    of rounding; in a non-normal system that transient is slower, or faster, than what comes after.
+    None of the measurements uses a derivative. ``measured_rate`` follows two trajectories from
+    where the loop has come to, and brings their gap back to its length after every iteration: no
+    transient is left in it, but no recording shows that gap either. ``replayed_rate`` is of one
+    trajectory that nothing is done to; its transient is told from what comes after by fitting
+    several modes. The two rates of the recording are a single slope each, over the few iterations
+    between the first transient and the floor of rounding; in a non-normal system that transient is
+    slower, or faster, than what comes after.
 
     References
     ----------
@@ -147,6 +153,7 @@ def spectra(
             iterations=max(rate_iterations, 12),
             seed=seed,
         )
+    replayed = replayed_rates(found, mine, seen.period)
     with np.errstate(divide="ignore"):
         period = np.where(lead == 0, np.nan, 2 * np.pi / np.abs(np.angle(lead)))
     one, two, detected = ("token",), ("token", "eigenvalue"), seen.detected
@@ -179,12 +186,13 @@ def spectra(
         ),
         "measured_rate": (one, measured, "the same, of two trajectories of the loop", "1"),
         "measured_rate_error": (one, error, "standard error of measured_rate", "1"),
-        "recorded_rate": (one, detected["rate"], "rate of the steps in the recording", "1"),
-        "recorded_gap_rate": (one, detected["gap_rate"], "rate of the gap between restarts", "1"),
+        "replayed_rate": (one, replayed, "slowest mode of the recorded motion, run again", "1"),
+        "recorded_rate": (one, detected["rate"], "slope of the steps in the recording", "1"),
+        "recorded_gap_rate": (one, detected["gap_rate"], "slope of the gap between restarts", "1"),
         "predicted_period": (
             one,
             period[mine],
-            "turn of the leading eigenvalue among itself and those before, at fixed points",
+            "turn of the first unstable fixed point up to the token; of the slowest without one",
             "iterations",
         ),
         "detected_period": (one, detected["period"], "turn of the recorded orbit", "iterations"),
@@ -202,7 +210,7 @@ def spectra(
     made = seen.dataset(
         data,
         method="Arnoldi on products with the Jacobian of each token, the others at their points",
-        attention=blocks.attention,
+        **blocks.said(),
         k=k,
         settle=settle,
         longest_cycle=longest_cycle,

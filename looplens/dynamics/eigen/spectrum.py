@@ -14,10 +14,12 @@ from torch import Tensor
 from looplens.analysis.algebra.inputs import real_number
 from looplens.dynamics.maps.derivatives import Linearised
 from looplens.dynamics.maps.state_map import Rows, StateMap
-from looplens.dynamics.solving.krylov import begin, extend, ritz
+from looplens.dynamics.solving.krylov import Product, begin, extend, ritz
+from looplens.errors import InputError
 from looplens.models.inputs import whole_number
 
 _CHUNK = 8  # products between two looks at the Ritz values
+_FORMED = 256  # numbers in a state up to which J itself costs less than products one by one
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +40,8 @@ class Spectrum:
     non_normality : float
         Henrici's departure from normality
         :math:`\sqrt{|H|_F^2 - \sum |\theta|^2} / |H|_F` of J in the Krylov space, from 0 for a
-        normal matrix towards 1; of J itself where the space is the whole one.
+        normal matrix towards 1; of J itself where the space is the whole one, a smaller one
+        shows less of it.
     products : int
         Products with the Jacobian, sigma_max left out; n where J itself was formed.
     """
@@ -79,7 +82,7 @@ def spectrum(
 
     Only products J v are computed, so no n x n matrix is formed; the memory is that of `krylov`
     states. Complex pairs come out as pairs, which power iteration on real vectors cannot give.
-    Where `krylov` products would span the whole space, J itself is formed: that costs less.
+    Where n is at most 256 or `krylov`, J itself is formed: that costs less.
 
     Parameters
     ----------
@@ -92,7 +95,7 @@ def spectrum(
     tolerance : float
         Largest residual of an eigenvalue that is called converged, relative to the largest modulus.
     krylov : int
-        Most products with J; where n is no more than this, all eigenvalues are exact.
+        Most products with J, where it is not formed.
     seed : int
         Of the vector that the process starts with.
 
@@ -104,7 +107,7 @@ def spectrum(
     Raises
     ------
     InputError
-        If the state is not finite or ``f`` changes shape or dtype.
+        If the state or ``f`` of it is not finite, or ``f`` changes shape or dtype.
 
     References
     ----------
@@ -119,6 +122,8 @@ def spectrum(
     array([0.+0.9j, 0.-0.9j])
     """
     map_ = StateMap.of(f, s)
+    if not bool(map_(map_.flat(s)).isfinite().all()):
+        raise InputError("f(s) is not finite: there is nothing to linearise at this state")
     found = leading(map_, map_.flat(s), k, tolerance=tolerance, krylov=krylov, seed=seed)
     return Spectrum(
         eigenvalues=found.eigenvalues[0],
@@ -148,17 +153,12 @@ def leading(
     most = min(whole_number(krylov, "krylov", least=k), map_.size)
     tolerance = real_number(tolerance, "tolerance")
     at = map_.linearised(x)
-    if most == map_.size and not at.is_forward:
+    if map_.size <= max(_FORMED, most) and not at.is_forward:
         return _whole(at.jacobian(), k, torch.finfo(x.dtype).eps, stretch=stretch)
     generator = torch.Generator().manual_seed(seed)
     start = torch.randn(map_.size, generator=generator).to(x).expand_as(x).contiguous()
     space, finite = begin(start, seed), torch.ones(len(x), dtype=torch.bool, device=x.device)
-
-    def product(v: Rows) -> Rows:
-        found = at.jvp(v)
-        finite.logical_and_(found.isfinite().all(-1))
-        return torch.where(finite[:, None], found, 0.0)
-
+    product = _noting(at.jvp, finite)
     while True:
         extend(space, product, min(_CHUNK, most - space.steps))
         values, _, residuals = ritz(space)
@@ -234,17 +234,25 @@ def _largest_stretch(
     at: Linearised, start: Rows, most: int, tolerance: float = 1e-4
 ) -> Float[Tensor, " row"]:
     """Return the largest singular value of the Jacobian of every row, by Arnoldi on J^T J."""
-    space = begin(start)
+    space, finite = begin(start), torch.ones(len(start), dtype=torch.bool, device=start.device)
+    product = _noting(lambda v: at.vjp(at.jvp(v)), finite)
     while True:
-        extend(
-            space,
-            lambda v: at.vjp(at.jvp(v)).nan_to_num(0.0, 0.0, 0.0),
-            min(_CHUNK, most - space.steps),
-        )
+        extend(space, product, min(_CHUNK, most - space.steps))
         values, _, residuals = ritz(space)
         top = values[:, 0].real.clamp(min=0)
         if space.steps >= most or bool((residuals[:, 0] <= tolerance * top).all()):
-            return top.sqrt()
+            return torch.where(finite, top.sqrt(), torch.nan)
+
+
+def _noting(product: Callable[[Rows], Rows], finite: Bool[Tensor, " row"]) -> Product:
+    """Return a product that is zero for rows where it is not finite, and notes which those are."""
+
+    def noting(v: Rows) -> Rows:
+        found = product(v)
+        finite.logical_and_(found.isfinite().all(-1))
+        return torch.where(finite[:, None], found, 0.0)
+
+    return noting
 
 
 def _pairs_in_order(values: Complex[np.ndarray, "row k"]) -> np.ndarray:

@@ -158,7 +158,7 @@ def along(
     return Lyapunov(
         exponents=counted.mean(1),
         errors=error_of_mean(counted),
-        resolved=~noise.any(1),
+        resolved=np.logical_not(noise.any(1)),
         growth=growth,
         discard=discard,
         size=map_.size,

@@ -18,6 +18,7 @@ from looplens.dynamics.exponents.results import dataset_of
 from looplens.dynamics.exponents.sublayers import Sublayers, sublayers_of
 from looplens.dynamics.exponents.trajectories import trajectory_of
 from looplens.dynamics.exponents.windows import windows
+from looplens.dynamics.maps.labelled import Progress
 from looplens.dynamics.maps.recorded import Recorded, recorded
 from looplens.errors import InputError
 from looplens.models.inputs import whole_number
@@ -41,7 +42,7 @@ def lyapunov_spectra(
     initial_state: Any = None,
     dtype: torch.dtype | None = None,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = None,
 ) -> xr.Dataset:
     r"""Compute finite-time Lyapunov spectra along a trajectory of the loop.
 
@@ -99,15 +100,16 @@ def lyapunov_spectra(
         directions since the first iteration), ``transient_end``, ``tail_start``, ``tail_rule``,
         ``rest_share``, ``regime``, ``margin``, ``clear``, ``dimension``, ``spread``,
         ``upstream_exponent``, ``upstream_token``, ``stretch``, ``transient_stretch``;
-        ``sequence_exponents`` and the like
-        where asked for. NaN where a direction falls below rounding.
+        ``sequence_exponents`` and the like where asked for. NaN where a direction falls below
+        rounding. The transient's exponents are the logarithms of the largest singular values of its
+        product, over its steps.
 
     Raises
     ------
     InputError
         If k is larger than a state, fewer than four steps are left, or a choice is out of range.
     AnalysisError
-        If the states leave the finite numbers.
+        If the states or a derivative leave the finite numbers.
 
     Notes
     -----
@@ -177,9 +179,13 @@ def lyapunov_spectra(
     leading = np.full(taken.n_pos, np.nan)
     for one, spectra in zip([*own, *rest], found, strict=False):
         leading[list(one.positions or ())] = spectra.exponents[:, 0]
-    ways = {"": trajectory.at(0, asked[:1])[0]}
+    notes: tuple[str, ...] = ()
+    said: dict[str, Any] = {"seed": seed, "tail": tail}
     if sequence:
-        ways["sequence_"] = trajectory.at(0)[0]
+        together = trajectory.at(0)[0]
+        notes = together.notes
+        said["sequence_attention"] = together.attention
+        said["sequence_derivative"] = together.ways.derivative
     return dataset_of(
         taken,
         trajectory,
@@ -190,17 +196,13 @@ def lyapunov_spectra(
         leading=leading if follows else None,
         names=places.names if places else (),
         cut=cut,
-        notes=sorted({note for map_ in ways.values() for note in map_.notes}),
-        attrs={
-            "seed": seed,
-            "tail": tail,
-            **{f"{of}attention": map_.attention for of, map_ in ways.items()},
-            **{f"{of}derivative": map_.ways.derivative for of, map_ in ways.items()},
-        },
+        map_=trajectory.at(0, asked[:1])[0],
+        notes=notes,
+        attrs=said,
     )
 
 
-def _counter(progress: Callable[[int, int], None] | None, total: int) -> Callable[[], None]:
+def _counter(progress: Progress, total: int) -> Callable[[], None]:
     """Return what is called after every product, and tells how many are done."""
     done = itertools.count(1)
 

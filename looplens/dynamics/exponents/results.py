@@ -12,7 +12,9 @@ from looplens.dynamics.exponents.averages import kaplan_yorke, regime_of
 from looplens.dynamics.exponents.blocks import Spectra
 from looplens.dynamics.exponents.trajectories import Trajectory
 from looplens.dynamics.exponents.windows import Windows
+from looplens.dynamics.maps.labelled import labelled, variable
 from looplens.dynamics.maps.recorded import Recorded
+from looplens.dynamics.maps.state_map import StateMap
 
 _RATE = "1/iteration"
 _BY = ("token", "exponent")
@@ -33,6 +35,7 @@ def dataset_of(
     leading: np.ndarray | None,
     names: Sequence[str],
     cut: float,
+    map_: StateMap,
     notes: Sequence[str],
     attrs: dict[str, Any],
 ) -> xr.Dataset:
@@ -54,6 +57,8 @@ def dataset_of(
         Of the sublayers; empty where the stretch is not attributed.
     cut : float
         Of the regimes.
+    map_ : StateMap
+        The map of a token.
     notes : sequence of str
         What else a reader should know.
     attrs : dict
@@ -63,7 +68,7 @@ def dataset_of(
     data: dict[str, xr.Variable] = {}
 
     def put(name: str, dims: tuple[str, ...], values: Any, text: str, units: str = "1") -> None:
-        data[name] = xr.Variable(dims, values, {"long_name": text, "units": units})
+        data[name] = variable(dims, values, text, units)
 
     k = own.exponents.shape[1]
     put("exponents", _BY, own.exponents, "Lyapunov exponents of the tail", _RATE)
@@ -108,27 +113,21 @@ def dataset_of(
             dims = ("token", "sublayer", "exponent")
             values = np.repeat(whole.stretch, len(chosen), 0)
             put("sequence_stretch", dims, values, f"{share} of the sequence", _RATE)
-    coords: dict[str, Any] = {
-        "token": taken.numbers(chosen),
-        "prompt": ("token", np.full(len(chosen), taken.prompt)),
-        "position": ("token", np.array(chosen)),
-        "exponent": np.arange(1, k + 1),
-        "iteration": parted.steps,
-    }
-    if any("sublayer" in variable.dims for variable in data.values()):
+    coords: dict[str, Any] = {"exponent": np.arange(1, k + 1), "iteration": parted.steps}
+    if any("sublayer" in one.dims for one in data.values()):
         coords["sublayer"] = np.array(names, dtype=object)
-    said = {
-        "method": "Benettin: frames carried by products with the Jacobian",
-        "model": taken.step.looped.model_name,
-        "restart": taken.restart,
-        "dtype": str(taken.states.dtype).removeprefix("torch."),
-        "causal": taken.causal,
-        "first_iteration": trajectory.first,
-        "iteration": parted.last,
-        "states_computed": trajectory.computed,
-        "k": k,
-        "cut": cut,
+    return labelled(
+        taken,
+        chosen,
+        data,
+        method="Benettin: frames carried by products with the Jacobian",
+        maps=[map_],
+        coords=coords,
+        notes=[*_NOTES, *notes],
+        first_iteration=trajectory.first,
+        iteration=parted.last,
+        states_computed=trajectory.computed,
+        k=k,
+        cut=cut,
         **attrs,
-        "notes": [*_NOTES, *notes],
-    }
-    return xr.Dataset(data, coords=coords, attrs=said)
+    )

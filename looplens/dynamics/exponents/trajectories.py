@@ -13,7 +13,7 @@ from looplens.dynamics.maps.loop_maps import SequenceMap, TokenMap
 from looplens.dynamics.maps.loop_step import LoopStep
 from looplens.dynamics.maps.recorded import Recorded
 from looplens.dynamics.maps.state_map import Rows
-from looplens.errors import AnalysisError
+from looplens.errors import AnalysisError, InputError
 from looplens.models.inputs import whole_number
 
 _OTHER = 1e-3  # relative difference by which a first pass is another map than the later ones
@@ -65,7 +65,7 @@ def trajectory_of(recorded: Recorded, iterations: int | None = None) -> Trajecto
     Raises
     ------
     InputError
-        If `iterations` is no number of iterations.
+        If `iterations` is no number of iterations, or ends before the first state.
     AnalysisError
         If the states leave the finite numbers.
     """
@@ -74,6 +74,10 @@ def trajectory_of(recorded: Recorded, iterations: int | None = None) -> Trajecto
     if iterations is not None:
         last = whole_number(iterations, "iterations", least=1)
     first = _first(recorded, known)
+    if last < first:
+        raise InputError(
+            f"iterations={last}, but the first state that can be used is that of iteration {first}"
+        )
     states, computed = [known[first]], 0
     for iteration in range(first + 1, last + 1):
         if iteration in known:

@@ -78,8 +78,9 @@ def windows(
 
     The derivative of a token depends on the tokens that it reads, so its transient ends when the
     last of them has settled: all relative steps below 1e-3, or what rounding allows if that is
-    more. Where one of them does not settle, or too late to leave 8 steps, the tail is the last
-    half. The first quarter of a tail (at most 16 steps) turns the frame and does not count.
+    more, or no motion left but rounding. Where one of them does not settle, or too late to leave 8
+    steps, the tail is the last half. The first quarter of a tail (at most 16 steps) turns the frame
+    and does not count.
 
     Parameters
     ----------
@@ -109,9 +110,10 @@ def windows(
     tolerance = max(_TOLERANCE, resting_spread(rounding))
     settled = convergence(paths, tolerance=tolerance).settling_iteration
     signal = geometry(paths, rounding=rounding).signal_end
-    # Never is later than all others.
-    settled = _of_all_read(np.where(np.isnan(settled), np.inf, settled), causal)
-    rest_from = first + _of_all_read(np.nan_to_num(signal, nan=np.inf), causal) + 1
+    resting = np.nan_to_num(signal, nan=np.inf) + 1
+    # Never is later than all others; single steps of coarse rounding can exceed every tolerance.
+    settled = _of_all_read(np.fmin(settled, resting), causal)
+    rest_from = first + _of_all_read(resting, causal)
     end = np.full(len(paths), first + (last - first) // 2)
     if tail is not None:
         start = whole_number(tail, "tail", least=first + 1)
@@ -121,7 +123,7 @@ def windows(
         rule = [GIVEN] * len(end)
     else:
         early = settled - 1 <= last - first - _SHORTEST
-        end[early] = first + settled[early] + 2
+        end[early] = first + settled[early] - 1
         rule = [SETTLED if yes else HALF for yes in early]
     turning = np.minimum((last - end) // _TURNING_SHARE, _TURNING)
     return Windows(

@@ -36,6 +36,8 @@ class Choice:
         The regime of each, by the recording.
     first : frozenset of int
         Tokens of which no earlier one of the prompt moves: what moves the others is among them.
+    numbered : bool
+        Whether they were given by their numbers.
     sentence : str
         What was chosen of what, and why.
     """
@@ -43,11 +45,15 @@ class Choice:
     tokens: tuple[int, ...]
     regimes: tuple[str, ...]
     first: frozenset[int]
+    numbered: bool
     sentence: str
 
     def few(self, most: int | None) -> list[int]:
-        """Return at most so many of the tokens, every regime having its share; None means all."""
-        if most is None or most >= len(self.tokens):
+        """Return at most so many of the tokens, every regime having its share; None means all.
+
+        Tokens that were given by their numbers are all meant.
+        """
+        if most is None or self.numbered or most >= len(self.tokens):
             return list(self.tokens)
         kinds = {
             kind: [t for t, r in zip(self.tokens, self.regimes, strict=True) if r == kind]
@@ -62,7 +68,7 @@ def choose(
     run: StoredRun,
     tokens: str | int | Sequence[int] | None = None,
     *,
-    prompts: Sequence[int] | None = None,
+    prompts: int | Sequence[int] | None = None,
     restart: int = 0,
     max_tokens: int = 64,
 ) -> Choice:
@@ -77,7 +83,7 @@ def choose(
         unresolved, or one of these), ``settled``, ``all``. By default all that move and, with what
         is left of `max_tokens`, tokens that settle. Where there are too many they are evenly
         spaced, after the first one of every prompt that moves: it may be what moves the others.
-    prompts : sequence of int, optional
+    prompts : int or sequence of int, optional
         Only tokens of these.
     restart : int
         Whose regimes count.
@@ -109,7 +115,7 @@ def choose(
                 "over the whole run; leave prompt out, or name tokens of it."
             )
         sentence = f"{len(wanted)} of {run.n_tokens} tokens, by their numbers"
-        return _choice(wanted, regimes, first, sentence)
+        return _choice(wanted, regimes, first, sentence, numbered=True)
     kinds = _kinds(tokens)
     there = {kind: np.flatnonzero(allowed & (regimes == kind)).tolist() for kind in kinds}
     there = {kind: found for kind, found in there.items() if found}
@@ -124,9 +130,21 @@ def choose(
     return _choice(chosen, regimes, first, _sentence(run, taken, there))
 
 
-def _choice(tokens: list[int], regimes: np.ndarray, first: frozenset[int], text: str) -> Choice:
-    kinds = tuple(regimes[tokens].tolist())
-    return Choice(tokens=tuple(tokens), regimes=kinds, first=first, sentence=text)
+def _choice(
+    tokens: list[int],
+    regimes: np.ndarray,
+    first: frozenset[int],
+    sentence: str,
+    *,
+    numbered: bool = False,
+) -> Choice:
+    return Choice(
+        tokens=tuple(tokens),
+        regimes=tuple(regimes[tokens].tolist()),
+        first=first,
+        numbered=numbered,
+        sentence=sentence,
+    )
 
 
 def _kinds(word: str | None) -> tuple[str, ...]:
@@ -200,13 +218,13 @@ def _regimes(run: StoredRun, restart: int) -> np.ndarray:
         return np.full(run.n_tokens, UNKNOWN, object)
 
 
-def _of_prompts(run: StoredRun, prompts: Sequence[int] | None) -> np.ndarray:
+def _of_prompts(run: StoredRun, prompts: int | Sequence[int] | None) -> np.ndarray:
     """Return which tokens are recorded, of the prompts that are asked for."""
     allowed = run.committed_tokens.copy()
     if prompts is None:
         return allowed
     within = np.zeros(run.n_tokens, bool)
-    for prompt in prompts:
+    for prompt in np.atleast_1d(np.asarray(prompts)).tolist():
         within[run.token_range(prompt)] = True
     return allowed & within
 

@@ -9,19 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from looplens.dynamics.laboratory.choosing import Choice, choose
 from looplens.dynamics.laboratory.parts import chosen
 from looplens.dynamics.laboratory.working import Say, Work
 from looplens.dynamics.maps.recorded import recorded
-from looplens.errors import InputError
+from looplens.dynamics.maps.step_checks import check_weights
+from looplens.errors import AnalysisError, InputError
 from looplens.models.native import as_looped
-from looplens.recording.streaming.weights import weights_digest
 from looplens.store import StoredRun
 
 Progress = Callable[[float, int], None]
@@ -67,8 +65,8 @@ def investigate(
 
     Every part is done for one token alone, the latest in its prompt, since a token costs as much
     as those that it sees; this tells how long the rest may take. Then it goes on prompt by prompt.
-    What is done is stored at once, as ``/analysis/dynamics/<part>``, so that an interrupted call is
-    gone on with by the same call, and a later one adds tokens.
+    What is done is stored meanwhile, as ``/analysis/dynamics/<part>``, so that an interrupted call
+    is gone on with by the same call, and a later one adds tokens.
 
     Parameters
     ----------
@@ -77,17 +75,18 @@ def investigate(
     run : StoredRun
         A run with whole states of all tokens.
     parts : str or iterable of str, optional
-        Which experiments; ``"all"``, or by default fixed points, spectra, causes and exponents. The
-        others cost far more a token and are done for a few of the chosen ones, of every regime.
+        Which experiments; ``"all"``, or by default fixed points, spectra, causes and exponents. Of
+        the others those that cost far more a token are done for a few of the chosen ones, of every
+        regime, unless tokens are given by their numbers.
     tokens, prompts, max_tokens
         Which tokens; see :func:`looplens.dynamics.choose`.
     restart : int
         Whose trajectories.
     again : bool
-        Do it anew for tokens that are stored already.
+        Do it anew for tokens that are stored already. It is needed to replace a result that was
+        made with another restart or other options.
     options : mapping of str to mapping, optional
-        Further arguments by part, such as ``{"spectra": {"k": 8}}``. A stored result that was made
-        with others is replaced.
+        Further arguments by part, such as ``{"spectra": {"k": 8}}``.
     progress : callable, optional
         Called with how many experiments on tokens are done (1.5: one and a half), and all of them.
     say : callable, optional
@@ -101,27 +100,67 @@ def investigate(
     Raises
     ------
     InputError
-        If the model is not the one that was recorded, or a choice is out of range.
+        If the model is not the one that was recorded, a choice is out of range, or the run holds a
+        result that was made with another restart or other options.
     AnalysisError
         If the run does not hold what is needed, or no part succeeded for any token.
     """
     say = say or _silent
     wanted = chosen(parts)
-    given = {name: dict(values) for name, values in (options or {}).items()}
-    chosen(given) if given else None  # a misspelt name
-    check_model(model, run)
-    of = None if prompts is None else [int(n) for n in np.atleast_1d(np.asarray(prompts))]
-    choice = choose(run, tokens, prompts=of, restart=restart, max_tokens=max_tokens)
-    # The step, and whether it is that of the recording, before anything long begins.
-    first = int(run.tokens["prompt"].values[choice.tokens[0]])
-    recorded(model, run, prompt=first, restart=restart)
+    given = dict(options or {})
+    unused = set(given) - {part.name for part in wanted}
+    if unused:
+        raise InputError(
+            f"There are options of {', '.join(sorted(unused))}, but the parts are "
+            f"{', '.join(part.name for part in wanted)}."
+        )
+    if not isinstance(run, StoredRun):
+        raise InputError(f"run must be a recorded run (looplens.open_run); got {run!r}.")
+    check_weights(as_looped(model), run)
+    choice = choose(run, tokens, prompts=prompts, restart=restart, max_tokens=max_tokens)
+    _check_step(model, run, choice, restart)
     say(choice.sentence)
     work = [
-        Work(model, run, part, restart, given.get(part.name, {}), choice, again, say)
+        Work(
+            model,
+            run,
+            part,
+            restart=restart,
+            options=given.get(part.name, {}),
+            choice=choice,
+            again=again,
+            say=say,
+        )
         for part in wanted
     ]
-    total = sum(len(one.todo) for one in work)
     _say_what_is_left(work, choice, say)
+    try:
+        _look(work, progress, say)
+    finally:
+        for one in work:
+            one.store()
+    return _found(work, choice)
+
+
+def _check_step(model: Any, run: StoredRun, choice: Choice, restart: int) -> None:
+    """Check that the step is that of the recording, before anything long begins.
+
+    A prompt whose states cannot be used is left to the parts, which say so.
+    """
+    problems = []
+    for prompt in dict.fromkeys(run.tokens["prompt"].values[list(choice.tokens)].tolist()):
+        try:
+            recorded(model, run, prompt=prompt, restart=restart)
+        except AnalysisError as error:
+            problems.append(error)
+        else:
+            return
+    raise problems[0]
+
+
+def _look(work: Sequence[Work], progress: Progress | None, say: Say) -> None:
+    """Do every part for one token, say how long the rest may take, and do the rest."""
+    total = sum(len(one.todo) for one in work)
 
     def tell(underway: float = 0) -> None:
         if progress is not None:
@@ -135,38 +174,18 @@ def investigate(
         longest = sum(one.seconds * len(one.todo) for one in work)
         took = f"one token took {_duration(time.perf_counter() - started)}"
         say(f"{took}; the rest, which runs together, at most about {_duration(longest)}")
-    for one in work:
-        for _, same_prompt in groupby(list(one.todo), key=one.prompt_of):
-            one.look(list(same_prompt), tell)
-    return _found(work, choice)
-
-
-def check_model(model: Any, run: StoredRun) -> None:
-    """Check by its weights that a model is the one that was recorded.
-
-    Raises
-    ------
-    InputError
-        If the weights differ, or there is no run.
-    """
-    if not isinstance(run, StoredRun):
-        raise InputError(f"run must be a recorded run (looplens.open_run); got {run!r}.")
-    looped = as_looped(model)
-    expected, seen = run.model.get("weights_digest"), weights_digest(looped)
-    if None not in (expected, seen) and expected != seen:
-        raise InputError(
-            f"The weights of {looped.model_name} (digest {seen}) are not those that the run "
-            f"{run.path} was recorded with ({run.model_name}, digest {expected}). Pass the model "
-            "that was recorded, in the same dtype."
-        )
+    # Prompt by prompt, since parts share what they work out of one.
+    for prompt in sorted({one.prompt_of(token) for one in work for token in one.todo}):
+        for one in work:
+            one.look([token for token in one.todo if one.prompt_of(token) == prompt], tell)
 
 
 def _say_what_is_left(work: Sequence[Work], choice: Choice, say: Say) -> None:
     for one in work:
         if len(one.asked) < len(choice.tokens):
             say(
-                f"{one.part.name}: {len(one.asked)} of them, since a token costs much: "
-                f"{', '.join(map(str, one.asked))}"
+                f"{one.part.name}: {len(one.asked)} of them, since a token costs much (others by "
+                f"their numbers): {', '.join(map(str, one.asked))}"
             )
         if len(one.todo) < len(one.asked):
             held = len(one.asked) - len(one.todo)
@@ -180,11 +199,11 @@ def _found(work: Sequence[Work], choice: Choice) -> Investigation:
             text = f"{len(tokens)} of {len(one.asked)} tokens have no result. {problem}"
             failed[one.part.name] = f"{failed.get(one.part.name, '')} {text}".strip()
             one.say(f"{one.part.name}: {text}")
-    if not any(one.stored is not None for one in work):
+    if not any(one.found is not None for one in work):
         raise next(error for one in work for error in one.errors)
     return Investigation(
         choice=choice,
-        results={one.part.name: one.stored for one in work if one.stored is not None},
+        results={one.part.name: one.found for one in work if one.found is not None},
         done={one.part.name: sorted(one.done) for one in work},
         failed=failed,
     )

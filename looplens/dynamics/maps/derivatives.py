@@ -39,7 +39,7 @@ MATH = "math (the fused kernel lacks the derivative)"
 REVERSE = "reverse mode twice"
 FORWARD = "forward mode"
 _MOST = 1024  # numbers in a state whose Jacobian is formed where there is no other way
-_TOGETHER = 2**22  # numbers in the directions of one batched product
+_TOGETHER = 2**22  # numbers that one batched product moves
 
 
 @dataclass(slots=True)
@@ -57,7 +57,7 @@ class Ways:
     notes : list of str
         What else a reader should know of how numbers came about.
     is_hidden : bool
-        Whether reverse mode misses a part of the map, or fails at it.
+        Whether J^T u by reverse mode misses a part of the map, or fails at it.
     """
 
     attention: str
@@ -102,10 +102,13 @@ class Linearised:
         The states.
     ways : Ways
         How to differentiate, settled before.
+    breadth : int, optional
+        Numbers that the function moves for a row, where these are more than the state.
     """
 
-    def __init__(self, function: Function, x: Rows, ways: Ways) -> None:
+    def __init__(self, function: Function, x: Rows, ways: Ways, breadth: int | None = None) -> None:
         self.ways = ways
+        self._together = max(1, _TOGETHER // max(1, len(x) * (breadth or x.shape[1])))
         self.x = x.detach().clone().requires_grad_()
         self._function: Function | None = function
 
@@ -138,7 +141,7 @@ class Linearised:
         self.ways.derivatives += len(u)
         if self.ways.is_hidden:
             return torch.einsum("rij,ri->rj", self._dense, u)
-        return _gradient(self._value, self.x, u, materialize_grads=True)
+        return _gradient(self._value, self.x, u, allow_unused=True)
 
     def jvps(self, directions: Float[Tensor, "k row n"]) -> Float[Tensor, "k row n"]:
         """Return J v for several v of every row, together: far cheaper than one after the other."""
@@ -146,18 +149,20 @@ class Linearised:
             return torch.stack([self.jvp(v) for v in directions])
         self.ways.derivatives += directions.shape[0] * directions.shape[1]
         pulled, u = self._graph
-        return _gradients(pulled, u, directions)
+        parts = directions.split(self._together)
+        return torch.cat([_gradients(pulled, u, part) for part in parts])
 
     def jacobian(self) -> Float[Tensor, "row n n"]:
         """Return J itself, entry (i, j) being df_i / ds_j: for states of up to some hundreds."""
         rows, n = self.x.shape
         unit = torch.eye(n, dtype=self.x.dtype, device=self.x.device)
         every = unit[:, None].expand(n, rows, n)
-        if self.is_forward:
+        if self.is_forward or self.ways.is_hidden:
             return self.jvps(every).permute(1, 2, 0)
         self.ways.derivatives += n * rows
-        found = _gradients(self._value, self.x, every, materialize_grads=True)
-        return found.permute(1, 0, 2)
+        parts = every.split(self._together)
+        found = [_gradients(self._value, self.x, part, allow_unused=True) for part in parts]
+        return torch.cat(found).permute(1, 0, 2)
 
     @cached_property
     def _dense(self) -> Float[Tensor, "row n n"]:
@@ -187,21 +192,19 @@ class Linearised:
         """J^T u with its graph, and u."""
         with torch.enable_grad():
             u = torch.zeros_like(self._value, requires_grad=True)
-            options = {"create_graph": True, "materialize_grads": True}
+            options = {"create_graph": True, "allow_unused": True}
             return _gradient(self._value, self.x, u, **options), u
 
 
 def _gradient(value: Tensor, at: Tensor, u: Tensor, **options: bool) -> Tensor:
     if value.grad_fn is None:
         return torch.zeros_like(u)
-    return torch.autograd.grad(value, at, u, retain_graph=True, **options)[0]
+    found = torch.autograd.grad(value, at, u, retain_graph=True, **options)[0]
+    return torch.zeros_like(u) if found is None else found
 
 
 def _gradients(value: Tensor, at: Tensor, us: Float[Tensor, "k row n"], **options: bool) -> Tensor:
     """Return the gradient for several u, by vmap where all operations can be batched."""
-    together = max(1, _TOGETHER // at.numel())
-    if len(us) > together:
-        return torch.cat([_gradients(value, at, part, **options) for part in us.split(together)])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # slow fallbacks of vmap

@@ -24,12 +24,14 @@ STATE = "state units"  # of lengths in the space of states
 def variable(
     dims: str | Sequence[str], values: Any, long_name: str, units: str = "1"
 ) -> xr.Variable:
-    """Return an array with its words and units; texts become objects, as the store keeps them."""
+    """Return an array with its words and units, 1 where there are none.
+
+    Texts become objects, as the store keeps them.
+    """
     array = np.asarray(values)
     array = array.astype(object) if array.dtype.kind == "U" else array
     dims = (dims,) if isinstance(dims, str) else tuple(dims)
-    units = "" if array.dtype.kind == "O" else units
-    return xr.Variable(dims, array, {"long_name": long_name, "units": units})
+    return xr.Variable(dims, array, {"long_name": long_name, "units": units or "1"})
 
 
 def labelled(

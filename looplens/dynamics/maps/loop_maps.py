@@ -114,6 +114,8 @@ class TokenMap(StateMap):
             is_fixed=not step.hooks,
             ways=ways,
         )
+        if held is None:
+            self.breadth = contexts[0].numel()
 
     @property
     def attention(self) -> str:

@@ -1,8 +1,8 @@
 """How a map can be differentiated, found out once, on its first product with the Jacobian.
 
-Reverse mode twice is taken where it gives what forward mode gives. Where it gives something else, a
-part of the map is hidden from it, and forward mode is taken; where an operation has no forward
-derivative, a difference quotient is the judge instead. A product that is zero or not finite says
+Reverse mode twice is taken where it gives what forward mode gives. Where it gives something else
+(a part under ``no_grad``, say), forward mode is taken. Neither sees what a ``detach`` cuts off, so
+the product is held against difference quotients as well. One that is zero or not finite says
 nothing of either way, so another state is asked then.
 """
 
@@ -32,12 +32,22 @@ _SAME = {torch.float64: 1e-4, torch.float32: 2e-3}
 _SAME_IN_HALF = 0.15
 _ROUNDING = 10  # units of rounding of the direction, below which products are noise
 _REPEATED = 100  # units of rounding between two results of the same state
-_NEAR = 0.1  # of a product and its difference quotient
-_LENGTHS = (
-    1 / 3,
-    1 / 2,
-    1 / 5,
-)  # powers of the unit of rounding, times the state: quotients' steps
+_NEAR = 0.05  # of a product and its difference quotient
+_LITTLE = 1e-3  # of the direction: as much of a quotient may be rounding
+_SHARP = 0.02  # of a quotient: rounding in it, or its difference to one of another length
+FITS, DIFFERS, UNCLEAR = "fits", "differs", "unclear"
+_TRANSPOSED = (
+    "reverse mode gives products with the transposed Jacobian that are not finite (a branch of "
+    "torch.where that is not taken is enough): J is formed for them"
+)
+_DIFFERS = (
+    "the derivative of this step differs from its difference quotients: a part of it is hidden "
+    "from autograd (no_grad, detach), has a backward of its own, or is not smooth. Compute the "
+    "step without these."
+)
+_NO_FORWARD = " An operation without forward-mode derivative keeps forward mode from being taken."
+# Powers of the unit of rounding, times the state: the lengths of difference quotients.
+_LENGTHS = (1 / 5, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 4 / 5)
 
 
 def settle(probes: Iterable[tuple[Function, Rows]], v: Rows, ways: Ways) -> None:
@@ -67,7 +77,7 @@ def settle(probes: Iterable[tuple[Function, Rows]], v: Rows, ways: Ways) -> None
         except Exception:
             if not number:
                 raise
-            continue  # a state that nobody asked for need not suit the map
+            continue  # nor need another state suit the map
         product, said = _compared(function, x, v, ways)
         if bool(product.isfinite().all()) and bool(product.any()):
             break
@@ -93,13 +103,19 @@ def _compared(function: Function, x: Rows, v: Rows, ways: Ways) -> tuple[Rows, l
                 "a product with the Jacobian can be had neither by forward mode nor by reverse "
                 f"mode twice, not even with written-out attention: {'; '.join(_unique(failures))}"
             )
-        _check_by_difference(function, x, v, found)
+        if _by_differences(function, x, v, found) != FITS:
+            raise InputError(_DIFFERS + _NO_FORWARD)
         return found, [
             "an operation of the step has no forward-mode derivative: the first product was "
             "checked by a difference quotient"
         ]
+    if _by_differences(function, x, v, reference) == DIFFERS:
+        raise InputError(_DIFFERS)
     if agrees:
-        return reference, []
+        pulled = _pulled(function, x, reference, ways)
+        if bool(reference.isfinite().all()) and (pulled is None or not pulled.isfinite().all()):
+            ways.is_hidden = True
+        return reference, [_TRANSPOSED] if ways.is_hidden else []
     if found is not None:
         ways.is_hidden, why = True, "a part of the step is hidden from autograd (no_grad, detach)"
     elif _is_adjoint(function, x, v, reference, ways):
@@ -109,13 +125,19 @@ def _compared(function: Function, x: Rows, v: Rows, ways: Ways) -> tuple[Rows, l
     return reference, [f"{why}: forward mode is taken"]
 
 
+def _pulled(function: Function, x: Rows, u: Rows, ways: Ways) -> Rows | None:
+    """Return J^T u by reverse mode, where it can be had."""
+    return _attempt(Linearised(function, x, Ways.like(ways)).vjp, u, [])
+
+
 def _is_adjoint(function: Function, x: Rows, v: Rows, product: Rows, ways: Ways) -> bool:
     """Return whether J^T u by reverse mode fits J v: u . J v = J^T u . v, with u = J v."""
-    pulled = _attempt(Linearised(function, x, ways).vjp, product, [])
+    pulled = _pulled(function, x, product, ways)
     if pulled is None:
         return False
     inner, wanted = (pulled * v).sum(), product.square().sum()
-    return bool((inner - wanted).abs() <= _same(x) * wanted)
+    noise = _REPEATED * torch.finfo(x.dtype).eps * v.norm() * product.norm()
+    return bool((inner - wanted).abs() <= _same(x) * wanted + noise)  # not if NaN
 
 
 @torch.no_grad()
@@ -143,11 +165,11 @@ def _attempt(product: Callable[[Rows], Rows], v: Rows, failures: list[str]) -> T
 
 
 def _agree(found: Rows, wanted: Rows, v: Rows) -> bool:
-    """Return whether products are the same, where they are finite and no rounding."""
-    finite = found.isfinite() & wanted.isfinite()
+    """Return whether products are the same, where the wanted one is finite and no rounding."""
+    finite = wanted.isfinite()
     gap = torch.where(finite, found - wanted, 0.0).norm()
     noise = _ROUNDING * torch.finfo(v.dtype).eps * v.norm()
-    return bool(gap <= _same(v) * torch.where(finite, wanted, 0.0).norm() + noise)
+    return bool(gap <= _same(v) * torch.where(finite, wanted, 0.0).norm() + noise)  # not if NaN
 
 
 def _same(x: Rows) -> float:
@@ -155,23 +177,33 @@ def _same(x: Rows) -> float:
 
 
 @torch.no_grad()
-def _check_by_difference(function: Function, x: Rows, v: Rows, found: Rows) -> None:
-    """Hold a product against difference quotients; one of several steps has to agree."""
+def _by_differences(function: Function, x: Rows, v: Rows, product: Rows) -> str:
+    """Hold a product against difference quotients of several lengths."""
     size = x.norm() if bool(x.any()) else v.norm()
-    direction = v / v.norm() * size
+    eps, verdict = torch.finfo(x.dtype).eps, UNCLEAR
+    sharp: list[tuple[Rows, Tensor]] = []  # quotients that are no rounding, the finest last
     for power in _LENGTHS:
-        h = torch.finfo(x.dtype).eps ** power
-        ahead, behind = function(x + h * direction), function(x - h * direction)
-        quotient = (ahead - behind) / (2 * h) * (v.norm() / size)
-        finite = quotient.isfinite() & found.isfinite()
-        gap, wanted = (torch.where(finite, y, 0.0).norm() for y in (quotient - found, quotient))
-        if gap <= _NEAR * wanted:
-            return
-    raise InputError(
-        "the derivative of this step differs from its difference quotient: a part of it is "
-        "hidden from autograd (no_grad, detach), has a backward of its own, or is not smooth, and "
-        "an operation has no forward-mode derivative. Compute the step without these."
-    )
+        h = eps**power * size / v.norm()
+        try:
+            ahead, behind = function(x + h * v), function(x - h * v)
+        except Exception:  # states that nobody asked for need not suit the map
+            continue
+        quotient = (ahead - behind) / (2 * h)
+        finite = quotient.isfinite() & product.isfinite()
+        quotient = torch.where(finite, quotient, 0.0)
+        gap = torch.where(finite, quotient - product, 0.0).norm()
+        rounding = eps * torch.where(finite, ahead.abs() + behind.abs(), 0.0).norm() / h
+        if gap <= _NEAR * quotient.norm() and rounding <= quotient.norm():
+            return FITS
+        if rounding <= _SHARP * quotient.norm():
+            sharp.append((quotient, rounding))
+        elif gap <= torch.minimum(rounding, _LITTLE * v.norm()):
+            verdict = FITS
+    if len(sharp) > 1:
+        (coarse, left), (fine, right) = sharp[-2:]
+        if (fine - coarse).norm() <= _SHARP * fine.norm() + left + right:
+            return DIFFERS
+    return verdict
 
 
 def _unique(texts: list[str]) -> list[str]:

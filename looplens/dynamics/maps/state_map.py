@@ -52,6 +52,8 @@ class StateMap:
     ----------
     size : int
         Numbers in a state, n.
+    breadth : int
+        Numbers that a step moves for a row: more than the state where the state is a part.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class StateMap:
         self.size = self.shape.numel()
         self.dtype, self.device = dtype, torch.device(device)
         self.is_fixed = is_fixed
+        self.breadth = self.size
         self.ways = ways or Ways.new()
         self._last: tuple[Tensor, int, Linearised] | None = None
 
@@ -158,7 +161,7 @@ class StateMap:
             draw = torch.randn(self.size, generator=torch.Generator().manual_seed(0))
             settle(self._probes(x.detach()), draw.to(x)[None], self.ways)
             self._note_ways()
-        return Linearised(self._flat_function, x, self.ways)
+        return Linearised(self._flat_function, x, self.ways, self.breadth)
 
     def _probes(self, x: Rows) -> Iterator[tuple[Function, Rows]]:
         """Yield single rows of the map at some states, and at last one near the first of them."""

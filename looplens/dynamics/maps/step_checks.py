@@ -58,7 +58,7 @@ def step_mismatch(step: LoopStep, states: Tensor, iterations: tuple[int, ...]) -
 
 
 def check_weights(looped: LoopedModel, run: StoredRun) -> None:
-    """Check that a model is that of a run, where its steps cannot tell.
+    """Check that a model is that of a run, by its weights; where it shows none, they may be.
 
     Raises
     ------
@@ -68,8 +68,9 @@ def check_weights(looped: LoopedModel, run: StoredRun) -> None:
     seen, recorded_of = weights_digest(looped), run.model.get("weights_digest")
     if None not in (seen, recorded_of) and seen != recorded_of:
         raise InputError(
-            f"{looped.model_name} has other weights than the model of {run.path} (digest {seen}, "
-            f"recorded {recorded_of}). Pass the model that was recorded."
+            f"The weights of {looped.model_name} (digest {seen}) are not those that {run.path} was "
+            f"recorded with ({run.model_name}, digest {recorded_of}). Pass the model that was "
+            f"recorded (--model), in the dtype that it ran in ({run.source_dtype})."
         )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from looplens.analysis.algebra.inputs import real_number
 from looplens.dynamics.maps.labelled import Progress, labelled
 from looplens.dynamics.maps.recorded import recorded
 from looplens.dynamics.planes import ends, sources
@@ -19,7 +20,7 @@ from looplens.dynamics.planes.slices import Slice, slice_of
 from looplens.errors import InputError
 from looplens.models.inputs import whole_number
 
-_CHUNK_NUMBERS = 2**24  # numbers in the trajectories that are kept at once
+_CHUNK_NUMBERS, _CHUNK_ROWS = 2**24, 2**10  # most numbers and trajectories that are kept at once
 _PLANES = ("limits", "starts")
 _SHORTEST = 16  # states that a regime needs
 CODES = {
@@ -123,7 +124,7 @@ def basin_map(
             "iteration= and context= say where the others are held, and with scope='sequence' they "
             "move: leave them out"
         )
-    if isinstance(tolerance, bool) or not 0 < float(tolerance) < 1:
+    if not 0 < real_number(tolerance, "tolerance") < 1:
         raise InputError(f"tolerance must lie between 0 and 1, got {tolerance!r}")
     rec = recorded(model, source, prompt=prompt, restart=restart, dtype=dtype)
     positions = rec.positions(tokens)
@@ -187,7 +188,7 @@ def _slice(
         chosen, _ = through_limits(seen.limit, seen.tails, seen.after_start)
         width = float(np.linalg.norm(seen.limit))
     else:
-        chosen = spanned(seen.limit, np.asarray(plane))
+        chosen = spanned(seen.limit, plane)
         width = float(np.linalg.norm(seen.limit))
     return chosen, Window.about(middle, half or width or 1.0, size)
 
@@ -205,7 +206,7 @@ def _of_token(
     cells = np.concatenate([plane.states(window.points), starts])
     found = ends.Ends(given=given, tolerance=tolerance)
     steps, per_row = 0, (iterations + 1) * given.whole.size
-    at_once = max(1, min(given.at_once, _CHUNK_NUMBERS // per_row))
+    at_once = max(1, min(given.at_once, _CHUNK_NUMBERS // per_row, _CHUNK_ROWS))
     end, arrival, phase = [], [], []
     for begin in range(0, len(cells), at_once):
         x = given.rows(torch.as_tensor(cells[begin : begin + at_once]))

@@ -233,7 +233,7 @@ def _plane(alone: Slice, origin: Floats, seen: sources.Seen, plane: Any) -> tupl
     if isinstance(plane, str):
         x = alone.rows(torch.as_tensor(origin[None]))
         return spanned(origin, leading_directions(alone.whole, x)), seen.moves
-    return spanned(origin, np.asarray(plane)), seen.moves
+    return spanned(origin, plane), seen.moves
 
 
 def _variables(parts: list[dict[str, Any]]) -> dict[str, xr.Variable]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -87,7 +88,7 @@ class Window:
         )
 
 
-def spanned(origin: Floats, directions: Floats) -> Plane:
+def spanned(origin: Floats, directions: Any) -> Plane:
     """Return the plane of two directions through a point.
 
     The second direction is made orthogonal to the first.
@@ -97,12 +98,16 @@ def spanned(origin: Floats, directions: Floats) -> Plane:
     InputError
         If there are not two finite directions of the right length, or they are parallel.
     """
-    given = np.asarray(directions, np.float64)
-    if given.shape != (2, len(origin)):
+    try:
+        given = np.asarray(directions)
+    except ValueError as error:
+        raise InputError(f"the directions of the plane are no array: {error}") from None
+    if given.shape != (2, len(origin)) or given.dtype.kind not in "fiu":
         raise InputError(
-            f"two directions of {len(origin)} numbers span the plane; got shape {given.shape}. Of "
-            "a complex eigenvector, pass its real and its imaginary part"
+            f"two directions of {len(origin)} real numbers span the plane; got {given.dtype} of "
+            f"shape {given.shape}. Of a complex eigenvector, pass its real and its imaginary part"
         )
+    given = given.astype(np.float64)
     sizes = np.linalg.norm(given, axis=1)
     if not np.isfinite(given).all() or not (sizes > 0).all():
         raise InputError("the directions of the plane must be finite and not zero")
@@ -162,11 +167,11 @@ def through_limits(
     if n < 2:
         raise InputError(f"a plane needs states of at least 2 numbers, got {n}")
     limit = standstill(origin, paths)
-    least_size = 1e-9 * max(float(np.linalg.norm(origin)), _way(origin, paths))
+    size = max(float(np.linalg.norm(origin)), _way(origin, paths)) or 1.0
     found: list[Floats] = []
     from_tails = 0
     random = np.random.default_rng(seed).standard_normal((2, n))
-    for number, sample in enumerate((tails, paths, origin + (least_size or 1.0) * random)):
+    for number, sample in enumerate((tails, paths, origin + size * random)):
         away = sample.reshape(-1, n).astype(np.float64) - origin
         away = away[np.isfinite(away).all(1)]
         for direction in found:
@@ -175,7 +180,7 @@ def through_limits(
             continue
         _, sizes, axes = np.linalg.svd(away, full_matrices=False)
         spread = sizes / np.sqrt(len(away))
-        least = limit if number == 0 else least_size
+        least = limit if number == 0 else 1e-9 * size
         wanted = [axis for axis, size in zip(axes, spread, strict=True) if size > least]
         found += wanted[: 2 - len(found)]
         from_tails = len(found) if number == 0 else from_tails

@@ -152,7 +152,8 @@ def context_of(rec: Recorded, iteration: int | None, context: Any) -> Float[Tens
     if iteration is not None:
         raise InputError("pass iteration= or context=, not both: each says where the others are")
     try:
-        held = torch.as_tensor(context).to(rec.states)
+        given = context if isinstance(context, Tensor) else torch.as_tensor(np.asarray(context))
+        held = given.to(rec.states)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"context must be an array of states [pos, d_model]: {error}") from None
     if held.shape != rec.states.shape[1:] or not bool(held.isfinite().all()):

@@ -64,7 +64,8 @@ def damage_cone(
     site : str
         What is replaced; by default the state of the loop.
     iteration : int, optional
-        At which pass, by default the first that can be: the cone is a matter of the transient.
+        At which pass, by default the first recorded one that can be: the cone is a matter of the
+        transient.
     hold : bool
         Clamp the token to the donor in every later pass too; a stored donor must be long enough.
     iterations : int
@@ -109,9 +110,8 @@ def damage_cone(
     found = recorded(model, source, prompt=prompt, restart=restart, dtype=dtype)
     positions = found.positions(tokens)
     loop = Loop(found.step)
-    at = pass_of(
-        found, max(loop.first, found.iterations[0] + 1) if iteration is None else iteration
-    )
+    kept = [t for t in found.iterations[1:] if t >= loop.first]
+    at = pass_of(found, kept[0] if kept and iteration is None else iteration)
     end = at + passes
     change, said = donated(model, found, donor, site, at, end if hold else at, positions)
     variants = [(replace(change, tokens=p, donor_tokens=p),) for p in positions]

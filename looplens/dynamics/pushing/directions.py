@@ -45,7 +45,7 @@ def directions_of(
     -------
     directions : Float[Tensor, "token direction d_model"]
         As long as the state is; towards a restart, the whole way there. NaN where another restart
-        is at the same place.
+        is at the same place, and where the state is 0.
     names : list of str
         One a direction.
     away : Float[Tensor, "token direction"]
@@ -61,6 +61,7 @@ def directions_of(
     state = found.at(iteration)[list(positions)]
     count, width = state.shape
     norm = state.norm(dim=-1)[:, None, None]  # token 1 1
+    norm = norm.masked_fill(norm == 0, torch.nan)  # sizes in norms of nothing are none
     nothing = torch.full((count, 1), torch.nan, dtype=state.dtype, device=state.device)
     if isinstance(wanted, str) and wanted == RESTARTS:
         others, names = _others(found, iteration, positions)

@@ -65,7 +65,7 @@ def donated(
     else:
         ids = found.step.looped.to_tokens(donor)
         _check_length(ids.shape[1], positions)
-        traced = trace(found.step.looped, ids, until)
+        traced = trace(found.step.looped, ids, until, initial_state=_start(found))
         change = Intervention.clamp(address, traced)
     return change, change.describe()["donor"]
 
@@ -108,9 +108,19 @@ def other_sample(
         raise InputError(
             f"expected the number of a prompt of the run, or a prompt, got a {type(other).__name__}"
         )
-    seeds = None if found.run is None else found.run.restart_seeds[found.restart]
     _check_same(found.step.looped.to_tokens(other).shape[1], found)
-    return recorded(model, other, iterations=found.iterations[-1], initial_state=seeds, dtype=dtype)
+    last, start = found.iterations[-1], _start(found)
+    return recorded(model, other, iterations=last, initial_state=start, dtype=dtype)
+
+
+def number_of(sample: Recorded) -> int:
+    """Return the number of a sample among the prompts of the run; -1 where it was run for this."""
+    return -1 if sample.run is None else sample.prompt
+
+
+def _start(found: Recorded) -> int | None:
+    """Return the seed that the trajectory began with, for a prompt that is run beside it."""
+    return None if found.run is None else found.run.restart_seeds[found.restart]
 
 
 def _next(found: Recorded, fits: Callable[[int], bool], answer: int | None = None) -> int:

@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 
 from looplens.dynamics.maps.recorded import Recorded, recorded
-from looplens.dynamics.pushing.donating import DonatedBy, other_sample
+from looplens.dynamics.pushing.donating import DonatedBy, number_of, other_sample
 from looplens.dynamics.pushing.patching import MODES, Grid, Judge
 from looplens.dynamics.pushing.results import Progress, dataset, variable
 from looplens.dynamics.pushing.variants import Loop, batch_rows
@@ -88,7 +88,8 @@ def causal_effect(
         first pass): ``recovered``, ``logit_difference``, ``kl`` (nat, of the patched readout from
         the clean one). Over ``token``, the same for all tokens of the prompt:
         ``clean_difference``, ``corrupt_difference``, ``corrupt_kl``, ``clean_answer``,
-        ``corrupt_answer`` (token ids).
+        ``corrupt_answer`` (token ids), ``answer_position``, ``corrupt_prompt`` (-1 for one that was
+        run for this).
         ``recovered`` is NaN where both prompts have the same answer.
 
     Raises
@@ -129,33 +130,36 @@ def causal_effect(
     donor, chosen = grid.donor()
     rows = [(t, v) for t, v in grid.variants(where, donor, chosen)]
     judge = Judge(clean, bad, judged, last, answers)
-    found = np.zeros((len(rows), 2))
+    loop, found = Loop(bad.step), np.zeros((len(rows), 2))
     # Late patches together: each batch begins where its first one does.
     order = sorted(range(len(rows)), key=lambda row: rows[row][0])
     size = batch_rows(bad.at())
     for first in range(0, len(order), size):
         part = order[first : first + size]
         begin = rows[part[0]][0] - 1
-        states = bad.at(begin).expand(len(part), -1, -1)
-        for _, after in Loop(bad.step).passes(states, begin, last, [rows[row][1] for row in part]):
+        states = loop.reached(bad, begin).expand(len(part), -1, -1)
+        for _, after in loop.passes(states, begin, last, [rows[row][1] for row in part]):
             states = after
         found[part] = judge(states)
         if progress is not None:
             progress(first + len(part), len(order))
     shape = (len(where), len(MODES), len(grid.layers), len(grid.patched))
     return _dataset(
-        clean, [judged] if together else positions, grid, judge, found.reshape(*shape, 2)
+        clean, bad, [judged] if together else positions, grid, judge, found.reshape(*shape, 2)
     ).assign_attrs(
         site=site,
-        answer=judged,
         iterations=last,
         patched_tokens=positions if together else "one at a time",
-        corrupt=bad.prompt if bad.run is not None else "a prompt run now",
     )
 
 
 def _dataset(
-    clean: Recorded, positions: list[int], grid: Grid, judge: Judge, found: np.ndarray
+    clean: Recorded,
+    bad: Recorded,
+    positions: list[int],
+    grid: Grid,
+    judge: Judge,
+    found: np.ndarray,
 ) -> xr.Dataset:
     cell, number = ("token", "mode", "layer", "patched"), ("token",)
     whole = judge.clean_difference - judge.corrupt_difference
@@ -168,6 +172,8 @@ def _dataset(
         "corrupt_kl": (judge.corrupt_kl, "KL of the corrupt readout from the clean one"),
         "clean_answer": (judge.right, "token id of the clean answer"),
         "corrupt_answer": (judge.wrong, "token id of the corrupt answer"),
+        "answer_position": (judge.position, "position whose readout is judged"),
+        "corrupt_prompt": (number_of(bad), "prompt of the run that is corrupt; -1: run for this"),
     }
     data = {
         "recovered": variable(cell, recovered, "share of the difference of logits recovered"),

@@ -56,7 +56,7 @@ def frontier_speed(
     full = int(frontier.argmax())
     if full + 1 < FEWEST:
         passes = "in the same pass" if full == 0 else "after one pass"
-        return FrontierSpeed(note=f"the damage is everywhere it gets to {passes}")
+        return FrontierSpeed(note=f"the farthest token it gets to is damaged {passes}")
     time, far = np.arange(full + 1.0), frontier[: full + 1]
     centred = time - time.mean()
     slope = float(centred @ far / (centred @ centred))

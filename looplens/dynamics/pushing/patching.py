@@ -40,8 +40,9 @@ class Grid:
         self.layers = list(range(count)) if layers is None else [int(layer) for layer in layers]
         if not self.layers or not all(0 <= layer < count for layer in self.layers):
             raise InputError(f"layers={layers!r}, but the loop has the layers 0 to {count - 1}")
-        first = Loop(bad.step).first
-        can = [t for t in range(first, last + 1) if t - 1 in bad.iterations]
+        starts = (clean.iterations[0], bad.iterations[0])
+        first = max(Loop(bad.step).first, max(starts) + 1)
+        can = range(first, last + 1)
         if patched is None:
             # Densest at both ends, where what a patch does changes from pass to pass.
             powers = [0, *(2**i - 1 for i in range(1, len(can).bit_length()))]
@@ -52,8 +53,7 @@ class Grid:
         outside = [t for t in self.patched if t not in can]
         if outside or not self.patched:
             raise InputError(
-                f"patched={patched!r}: passes of {first} to {last} can be patched whose state "
-                "before was recorded"
+                f"patched={patched!r}: the passes that can be patched are {first} to {last}"
             )
 
     def donor(self) -> tuple[DonorLike, dict[str, Any]]:
@@ -61,15 +61,15 @@ class Grid:
         run = self.clean.run
         if run is not None and self.site in run.site_names and _keeps_all(run, self.layers):
             return run, {"prompt": self.clean.prompt, "restart": self.clean.restart}
-        cache, loop = LoopCache(), Loop(self.clean.step)
+        cache, loop, begin = LoopCache(), Loop(self.clean.step), self.patched[0] - 1
+        start = loop.reached(self.clean, begin)
         names = [core_hook_name(self.site, layer) for layer in self.layers]
 
         def keep(value: Tensor, hook: Any) -> None:
             cache.keep(hook.name, loop.clock.iteration, value.clone())
 
         loop.step = self.clean.step.with_hooks([(name, keep) for name in names])
-        begin = self.patched[0] - 1
-        for _ in loop.passes(self.clean.at(begin)[None], begin, self.last):
+        for _ in loop.passes(start[None], begin, self.last):
             pass
         return cache, {}
 

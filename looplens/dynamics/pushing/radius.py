@@ -11,9 +11,9 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from looplens.dynamics.maps.labelled import Progress, labelled, variable
 from looplens.dynamics.maps.recorded import Recorded, recorded
 from looplens.dynamics.pushing.directions import RESTARTS, DirectionsLike, directions_of
-from looplens.dynamics.pushing.results import Progress, dataset, variable
 from looplens.dynamics.pushing.returning import floor_of
 from looplens.dynamics.pushing.searching import Returning, Scope, Search
 from looplens.errors import InputError
@@ -82,13 +82,12 @@ def basin_radius(
     Returns
     -------
     Dataset
-        Over ``token`` and ``direction`` (its names): ``radius`` (geometric mean of the two next; NaN
-        where all sizes come back),
-        ``returns_up_to`` (largest size below the first that does not come back; 0 where not even
-        the smallest one did, down to 1e-4 or 100 times rounding) and ``leaves_at`` (that first one;
-        NaN where all sizes come back), ``ends`` (outcome at ``leaves_at``), ``reenters``
-        (whether a larger size of the scan comes back again), ``apart`` (distance of the restart
-        that the direction points to) and ``share`` (radius over it). Over ``token``:
+        Over ``token`` and ``direction`` (its names): ``returns_up_to`` (largest size below the
+        first that does not come back; 0 where not even the smallest one did, down to 1e-4 or 100
+        times rounding), ``leaves_at`` (that first one; NaN where all sizes come back), ``radius``
+        (geometric mean of the two), ``ends`` (outcome at ``leaves_at``), ``reenters`` (whether a
+        larger size of the scan comes back again), ``apart`` (distance of the restart that the
+        direction points to) and ``share`` (radius over it). Over ``token``:
         ``least_radius`` over the directions, ``context_step`` (largest last step of another token:
         in the scope ``token`` these are held still).
 
@@ -182,11 +181,11 @@ def _dataset(
             "largest step of a token held still",
         ),
     }
-    return dataset(
+    return labelled(
         found,
         positions,
         data,
-        {"direction": np.array(names, dtype=object)},
+        coords={"direction": np.array(names, dtype=object)},
         method="scan over sizes, then bisection",
         scope=scope,
         iteration=iteration,

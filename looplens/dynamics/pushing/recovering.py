@@ -10,10 +10,11 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from looplens.dynamics.maps.labelled import Progress, labelled, variable
 from looplens.dynamics.maps.recorded import Recorded, recorded
 from looplens.dynamics.pushing.pushes import for_tokens, passes_of, placed
 from looplens.dynamics.pushing.reading import logits_at
-from looplens.dynamics.pushing.results import Progress, dataset, relative, variable
+from looplens.dynamics.pushing.results import relative
 from looplens.dynamics.pushing.returning import (
     OUTCOMES,
     floor_of,
@@ -206,11 +207,11 @@ def _dataset(
         data["answer_changes"] = variable(
             number, curves.changes[:, -1], "whether the best token after the last pass is another"
         )
-    return dataset(
+    return labelled(
         found,
         positions,
         data,
-        {"iteration": np.arange(begin + 1, end + 1)},
+        coords={"iteration": np.arange(begin + 1, end + 1)},
         method="every token pushed alone, beside an unpushed row of the same batch",
         push=push.describe(),
         iteration=begin + 1,

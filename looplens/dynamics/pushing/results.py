@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import numpy as np
 import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
+from looplens.dynamics.maps.labelled import Progress, labelled, variable
 from looplens.dynamics.maps.recorded import Recorded
 
-Progress: TypeAlias = "Callable[[int, int], None] | None"
-
-
-def variable(dims: Sequence[str], values: Any, long_name: str, units: str = "1") -> xr.Variable:
-    """Return an array with its words; strings become objects, as the store keeps them."""
-    array = np.asarray(values)
-    array = array.astype(object) if array.dtype.kind == "U" else array
-    return xr.Variable(tuple(dims), array, {"long_name": long_name, "units": units})
-
+__all__ = ["Progress", "dataset", "relative", "variable"]
 
 def relative(
     gap: Float[Tensor, "*rows d_model"], base: Float[Tensor, "*rows d_model"]
@@ -39,33 +30,5 @@ def dataset(
     coords: Mapping[str, Any],
     **attrs: Any,
 ) -> xr.Dataset:
-    """Return a result over tokens.
-
-    Parameters
-    ----------
-    found : Recorded
-        Of what.
-    positions : sequence of int
-        The tokens, as positions of the prompt.
-    data, coords : mapping
-        Variables and further coordinates.
-    **attrs
-        Method and parameters, in values that JSON can hold.
-    """
-    step = found.step
-    where = {
-        "token": found.numbers(positions),
-        "prompt": ("token", np.full(len(positions), found.prompt)),
-        "position": ("token", np.asarray(positions)),
-    }
-    said = {
-        "model": step.looped.model_name,
-        "restart": found.restart,
-        "dtype": str(step.looped.dtype).removeprefix("torch."),
-        "attention": "as in the forward",
-        "causal": found.causal,
-        **attrs,
-    }
-    return xr.Dataset(
-        dict(data), coords={**where, **coords}, attrs=json.loads(json.dumps(said, default=str))
-    )
+    """Return a result over tokens: :func:`labelled` with coordinates by position."""
+    return labelled(found, positions, data, coords=coords, **attrs)

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from looplens.dynamics.maps.labelled import Progress
 from looplens.dynamics.maps.loop_maps import SequenceMap, TokenMap
 from looplens.dynamics.maps.recorded import Recorded
-from looplens.dynamics.pushing.results import Progress
 from looplens.dynamics.pushing.returning import COMES_BACK, outcomes, reference, window
 from looplens.dynamics.pushing.variants import batch_rows
 

@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 
 from looplens.dynamics.maps.recorded import Recorded, recorded
-from looplens.dynamics.pushing.donating import DonatedBy, other_sample
+from looplens.dynamics.pushing.donating import DonatedBy, number_of, other_sample
 from looplens.dynamics.pushing.pushes import pass_of
 from looplens.dynamics.pushing.results import Progress, dataset, variable
 from looplens.dynamics.pushing.returning import floor_of
@@ -82,7 +82,8 @@ def swap_states(
         Over ``token`` and ``swapped_at``: ``ends`` (see :data:`ENDS`), ``final_distance``,
         ``final_cosine`` with the own end, and with a readout ``kl_own``, ``kl_other`` (nat; from
         the own and the other readout at the end) and ``says`` (``own``, ``other``, ``both`` or
-        ``neither`` best token).
+        ``neither`` best token). Over ``token``: ``other_prompt`` (-1 for one that was run for
+        this).
 
     Raises
     ------
@@ -155,6 +156,11 @@ def _dataset(
         ),
         "final_distance": variable(number, distance[..., -1], "distance after the last pass"),
         "final_cosine": variable(number, measured["cosine"], "cosine with the own end"),
+        "other_prompt": variable(
+            ("token",),
+            np.full(len(positions), number_of(theirs)),
+            "prompt of the run that states are taken from; -1: run for this",
+        ),
     }
     if "kl_own" in measured:
         for name, words in (("own", "prompt's own"), ("other", "other")):
@@ -179,7 +185,6 @@ def _dataset(
         data,
         coords,
         method="states of another prompt put in, the input left alone",
-        other=theirs.prompt if theirs.run is not None else "a prompt run now",
         iterations=passes,
         floor=floor_of(found.states.dtype),
         ends=ENDS,

@@ -42,11 +42,6 @@ class Candidates:
     kind: list[str]
 
     @classmethod
-    def of(cls, system: Sequence[int], best: Best, method: Sequence[str], kind: str) -> Candidates:
-        """Return what one kind of search came to."""
-        return cls(best, list(system), list(method), [kind] * len(system))
-
-    @classmethod
     def all(cls, parts: Sequence[Candidates]) -> Candidates:
         """Return those of several."""
         best = Best(

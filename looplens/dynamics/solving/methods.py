@@ -177,11 +177,15 @@ def newton_step(
     aim: float | Float[Tensor, " row"] = _EXACT,
 ) -> tuple[Rows, Float[Tensor, " row"]]:
     """Return (I - J)^-1 r, and the share of r that it leaves unexplained."""
-    space = begin(r)
-    most = min(krylov, map_.size)
+    space, most = begin(r), min(krylov, map_.size)
+    step, left = torch.zeros_like(x), torch.full_like(size, torch.inf)
     while True:
         extend(space, lambda v: map_.jvp(x, v), min(_CHUNK, most - space.steps))
-        step, left = solve_shifted(space, size)
+        found, share = solve_shifted(space, size)
+        # A row keeps the step that was good enough for it: it does not depend on the others.
+        waiting = left >= aim
+        step = torch.where(waiting[:, None], found, step)
+        left = torch.where(waiting, share, left)
         if space.steps >= most or bool((left < aim).all()):
             return step, left
 

@@ -125,28 +125,32 @@ def search(
     rows, each = given.shape[:2]
     parts = []
 
-    def look(starts: Tensor, system: list[int], method: Method, kind: str, most: int) -> Best:
+    def look(
+        starts: Tensor, system: list[int], method: Method, most: int, kinds: list[str] | None = None
+    ) -> Best:
         part = map_.rows(torch.tensor(system, device=given.device))
         best, names = approach(part, starts, method=method, max_iterations=most, krylov=krylov)
-        parts.append(Candidates.of(system, best, names, kind))
+        kinds = kinds or ["search"] * len(system)
+        parts.append(Candidates(best, system, list(names), kinds))
         return best
 
-    look(given.flatten(0, 1), _owners(rows, each), method, "search", _GIVEN)
-    roads = [(given[:, 0], list(range(rows)), "first walk")]
+    look(given.flatten(0, 1), _owners(rows, each), method, _GIVEN)
+    walkers, system, kinds = given[:, 0], list(range(rows)), ["first walk"] * rows
     if drawn is not None and drawn.shape[1]:
         owners = _owners(rows, drawn.shape[1])
-        roads.append((drawn.flatten(0, 1), owners, "walk"))
-        look(drawn.flatten(0, 1), owners, "newton", "search", _NEWTON)
-    for starts, system, kind in roads:
-        best = look(starts, system, "iteration", kind, walk)
-        going = (~best.solved() & best.residual.isfinite()).nonzero()[:, 0]
-        if len(going):
-            owners = [system[number] for number in going.tolist()]
-            middle = _mean_of_motion(map_.rows(torch.tensor(owners)), best.state[going], walk)
-            finite = middle.isfinite().all(-1)
-            owners = [o for o, is_finite in zip(owners, finite.tolist(), strict=True) if is_finite]
-            if owners:
-                look(middle[finite], owners, "newton", "search", _NEWTON)
+        look(drawn.flatten(0, 1), owners, "newton", _NEWTON)
+        walkers = torch.cat([walkers, drawn.flatten(0, 1)])
+        system, kinds = system + owners, kinds + ["walk"] * len(owners)
+    best = look(walkers, system, "iteration", walk, kinds)
+    going = (~best.solved() & best.residual.isfinite()).nonzero()[:, 0]
+    if len(going):
+        owners = [system[number] for number in going.tolist()]
+        part = map_.rows(torch.tensor(owners, device=given.device))
+        middle = _mean_of_motion(part, best.state[going], walk)
+        finite = middle.isfinite().all(-1)
+        owners = [o for o, is_finite in zip(owners, finite.tolist(), strict=True) if is_finite]
+        if owners:
+            look(middle[finite], owners, "newton", _NEWTON)
     found = Candidates.all(parts)
     limit = torch.full((rows,), torch.inf) if reach is None else reach.cpu()
     groups = grouped(map_, found, krylov)

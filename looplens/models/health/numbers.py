@@ -13,6 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from looplens.models.norms import at_least_float32
+
 States: TypeAlias = Float[Tensor, "*axes pos d_model"]
 
 
@@ -25,7 +27,7 @@ def token_correlation(state: States) -> Float[Tensor, "*axes"]:
     ----------
     Geiping et al., arXiv:2502.05171, section 4.3: it went to 1 in a failed run.
     """
-    direction = F.normalize(_wide(state), dim=-1)  # [..., pos, d_model]
+    direction = F.normalize(at_least_float32(state), dim=-1)  # [..., pos, d_model]
     positions = state.shape[-2]
     # The squared length of the sum of unit vectors is n plus the sum of all pairwise cosines.
     squared = direction.sum(dim=-2).square().sum(dim=-1)
@@ -35,7 +37,7 @@ def token_correlation(state: States) -> Float[Tensor, "*axes"]:
 
 def relative_step(state: States, previous: States) -> Float[Tensor, "*axes pos"]:
     """Return the length of a step over the length of the state that it leads to."""
-    return _wide(state - previous).norm(dim=-1) / _wide(state).norm(dim=-1)
+    return at_least_float32(state - previous).norm(dim=-1) / at_least_float32(state).norm(dim=-1)
 
 
 def radial_share(state: States, previous: States) -> Float[Tensor, "*axes pos"]:
@@ -51,9 +53,9 @@ def radial_share(state: States, previous: States) -> Float[Tensor, "*axes pos"]:
     Sharma and Vu, arXiv:2606.24898: a readout that divides by the norm does not see the radial
     part, and a state that grows seems to settle.
     """
-    step = _wide(state - previous)
-    along = (step * _wide(previous)).sum(-1).square()
-    return along / (step.square().sum(-1) * _wide(previous).square().sum(-1))
+    step = at_least_float32(state - previous)
+    along = (step * at_least_float32(previous)).sum(-1).square()
+    return along / (step.square().sum(-1) * at_least_float32(previous).square().sum(-1))
 
 
 def masked_loss(
@@ -78,10 +80,5 @@ def mean_kl(
     logits: Float[Tensor, "batch pos d_vocab"], other: Float[Tensor, "batch pos d_vocab"]
 ) -> Tensor:
     """Return KL(p || q) in nats, mean over positions, of ``p`` from ``logits`` and ``q``."""
-    p, q = _wide(logits).log_softmax(-1), _wide(other).log_softmax(-1)
+    p, q = at_least_float32(logits).log_softmax(-1), at_least_float32(other).log_softmax(-1)
     return (p.exp() * (p - q)).sum(-1).mean()
-
-
-def _wide(x: Tensor) -> Tensor:
-    """Return the tensor in float32 at least."""
-    return x if x.dtype == torch.float64 else x.float()

@@ -92,9 +92,8 @@ def basin_map_figure(
     u, v = found["u_coordinate"].values, found["v_coordinate"].values
     _add_ends(made, found, attrs["codes"], u, v, colours)
     _add_arrival(made, found, u, v, colours)
-    _add_points(made, found, colours)
+    _add_points(made, found, attrs["codes"], colours)
     plane_layout(made, u, v, columns=2)
-    made.update_yaxes(matches="y", showticklabels=False, col=2)
     made.update_annotations(font={"size": 13})
     return made
 
@@ -204,7 +203,7 @@ def _add_arrival(
     )
     if not known:
         made.add_annotation(
-            text="no run arrives anywhere",
+            text="no run arrives anywhere:<br>take more iterations=",
             x=float(u.mean()),
             y=float(v.mean()),
             showarrow=False,
@@ -214,7 +213,9 @@ def _add_arrival(
         )
 
 
-def _add_points(made: _theme.Figure, found: xr.Dataset, colours: _theme.Palette) -> None:
+def _add_points(
+    made: _theme.Figure, found: xr.Dataset, codes: dict[str, int], colours: _theme.Palette
+) -> None:
     """Mark ends by their numbers, with how far off the plane they are, and initial states."""
     uv, away = found["end_uv"].values, found["end_distance"].values
     kinds = [str(kind) for kind in found["end_kind"].values]
@@ -244,15 +245,19 @@ def _add_points(made: _theme.Figure, found: xr.Dataset, colours: _theme.Palette)
             size=13,
         )
     uv, away = found["start_uv"].values, found["start_distance"].values
+    chosen = np.isfinite(uv).all(-1)
+    names = {code: name for name, code in codes.items()}
     hover = [
-        f"restart {restart} starts here, {_labels.number(gap)} from the plane<br>it ends in {end}"
-        for restart, gap, end in zip(
-            found["restart"].values, away, found["start_end"].values, strict=True
+        f"restart {restart} starts here, {_labels.number(gap)} from the plane<br>"
+        f"it ends: {_name(int(end), found, names)}"
+        if known
+        else ""
+        for restart, gap, end, known in zip(
+            found["restart"].values, away, found["start_end"].values, chosen, strict=True
         )
     ]
     on_plane = not any(off_plane(found, away))
     name = "initial states of restarts" + ("" if on_plane else ", off the plane")
-    chosen = np.isfinite(uv).all(-1)
     add_marks(made, found, colours, name, uv, chosen, symbol="circle-open", hover=hover, size=12)
 
 

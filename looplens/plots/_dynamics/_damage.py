@@ -94,7 +94,7 @@ def damage_cone_figure(
         f"{_labels.escape(str(attrs['site']))} of position {int(one['position'])} replaced at pass "
         f"{attrs['iteration']}{held}"
     )
-    lines = [subtitle, what, f"{moving} · damaged: distance above {threshold}"]
+    lines = [subtitle, what, moving, f"damaged: distance above {threshold}"]
     lines = [line for line in lines if line]
     made = _heatmap.log_heatmap(
         one["distance"].transpose("affected", "iteration").values,

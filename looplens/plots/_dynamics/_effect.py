@@ -82,7 +82,7 @@ def causal_effect_figure(
     known = cells.values[np.isfinite(cells.values)]
     low, high = (0.0, 1.0) if value == "recovered" else _range(known)
     layers, passes = cells["layer"].values, cells["patched"].values
-    lines = [line for line in (subtitle, _words(one, result.attrs, value)) if line]
+    lines = [line for line in (subtitle, *_words(one, result.attrs, value)) if line]
     made = _theme.figure(
         title=f"Causal effect of {_labels.escape(str(result.attrs['site']))}",
         subtitle="<br>".join(lines),
@@ -144,7 +144,7 @@ def _range(known: np.ndarray) -> tuple[float, float]:
     return low, high if high > low else low + 1
 
 
-def _words(one: xr.Dataset, attrs: dict[str, Any], value: str) -> str:
+def _words(one: xr.Dataset, attrs: dict[str, Any], value: str) -> tuple[str, str]:
     together = attrs.get("patched_tokens") != "one at a time"
     which = "all chosen tokens together" if together else f"position {int(one['position'])}"
     start, goal = float(one["corrupt_difference"]), float(one["clean_difference"])
@@ -153,4 +153,4 @@ def _words(one: xr.Dataset, attrs: dict[str, Any], value: str) -> str:
         if value == "recovered"
         else f"corrupt prompt: KL {_labels.number(float(one['corrupt_kl']))} nat"
     )
-    return f"{which}, read at position {attrs['answer']} · {scale}"
+    return f"{which}, read at position {int(one['answer_position'])}", scale

@@ -17,13 +17,15 @@ from looplens.plots import _labels, _theme
 from looplens.plots._dynamics import _stored
 
 _KINDS = {  # by the place of the point and its stability: symbol, and which of the categories
-    (True, True): ("nearest to the mean, stable", "circle", 0),
-    (True, False): ("nearest to the mean, unstable", "diamond", 1),
+    (True, True): ("{first}, stable", "circle", 0),
+    (True, False): ("{first}, unstable", "diamond", 1),
     (False, True): ("another, stable", "circle-open", 0),
     (False, False): ("another, unstable", "diamond-open", 1),
 }
+_MEAN, _SEEN = "nearest to the mean", "held there for later tokens"
 _NONE = "no verified fixed point"
 _TICKS = [0.001, 0.01, 0.1, 0.2, 0.5, 1, 2, 5, 10, 100]  # of the spectral radius
+_CLOSE_TICKS = [0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.3, 1.5, 1.7, 2, 2.5]
 _WIDTH = 620  # pixels that the tokens share
 _WHY = {
     "degenerate": "at rounding, but a root near by does not follow",
@@ -50,7 +52,8 @@ def fixed_points(run: Any, token: int | None = None, *, theme: str = "light") ->
     Figure
         Above, the spectral radius of each point, on a logarithmic axis: iteration comes back to a
         point below 1 and leaves one above. Filled is the point nearest to the mean of the
-        trajectory. Below, the distance of the recorded state from it, in units of its norm.
+        trajectory; where the whole sequence was solved from left to right, the one at which later
+        tokens see it. Below, the distance of the recorded state from it, in units of its norm.
 
     Raises
     ------
@@ -107,9 +110,12 @@ def fixed_points_figure(
     hover = _hover(result, names)
     radius = np.maximum(radius, 1e-4)  # zero has no logarithm; NaN stays
     first = np.arange(radius.shape[1]) == 0
+    in_order = result.attrs["scope"] == "sequence" and result.attrs["causal"]
+    words = _SEEN if in_order else _MEAN
     low = _drawn_low(distance)
     for (is_first, is_stable), (name, symbol, category) in _KINDS.items():
         here = np.isfinite(radius) & (first == is_first) & ((radius < 1) == is_stable)
+        name = name.format(first=words)
         rows, places = np.nonzero(here)
         if not len(rows):
             continue
@@ -135,9 +141,22 @@ def fixed_points_figure(
                 col=1,
             )
     lacking = np.flatnonzero(~np.isfinite(radius[:, 0]))
+    axis = _radius_axis(radius)
     if len(lacking):
-        edge = 0.8 * float(np.nanmin(radius, initial=1.0))
+        bottom, top = axis["range"]
+        edge = 10 ** (bottom + 0.06 * (top - bottom))
         made.add_trace(_missing(result, names, lacking, edge, colours), row=1, col=1)
+    if len(lacking) == len(names):  # axes are drawn where there is a trace
+        made.add_trace(go.Scatter(x=[None], y=[None], showlegend=False), row=2, col=1)
+        made.add_annotation(
+            text=f"{_NONE}: nothing to measure a distance from",
+            x=0.5,
+            y=0.5,
+            xref="x2 domain",
+            yref="y2 domain",
+            showarrow=False,
+            font={"color": colours.muted},
+        )
     made.add_hline(y=1, line={"color": colours.muted, "dash": "dash", "width": 1.5}, row=1, col=1)
     if token is not None and token in numbers:
         made.add_vline(
@@ -147,14 +166,7 @@ def fixed_points_figure(
     made.update_xaxes(range=[-0.7, len(names) - 0.3], tickvals=positions, ticktext=shown)
     made.update_xaxes(title="token", tickangle=-45, row=2, col=1)
     made.update_xaxes(showticklabels=False, row=1, col=1)
-    made.update_yaxes(
-        title="spectral radius",
-        type="log",
-        tickvals=_TICKS,
-        ticktext=[_labels.number(tick) for tick in _TICKS],
-        row=1,
-        col=1,
-    )
+    made.update_yaxes(title="spectral radius", **axis, row=1, col=1)
     made.update_yaxes(
         title="distance / norm", **_labels.decade_axis(np.maximum(distance, low)), row=2, col=1
     )
@@ -162,6 +174,19 @@ def fixed_points_figure(
         legend={"orientation": "h", "x": 0, "y": -0.24, "yanchor": "top"}, margin={"b": 120}
     )
     return made
+
+
+def _radius_axis(radius: np.ndarray) -> dict[str, Any]:
+    """Return settings of the axis of the spectral radius, which has 1 on it."""
+    known = np.append(radius[np.isfinite(radius)], 1.0)
+    low, high = 0.75 * known.min(), 1.3 * known.max()
+    ticks = _TICKS if high > 5 * low else _CLOSE_TICKS
+    return {
+        "type": "log",
+        "range": [float(np.log10(low)), float(np.log10(high))],
+        "tickvals": ticks,
+        "ticktext": [_labels.number(tick) for tick in ticks],
+    }
 
 
 def _drawn_low(distance: np.ndarray) -> float:
@@ -186,6 +211,7 @@ def _missing(
         y=np.full(len(rows), edge),
         mode="markers",
         name=_NONE,
+        showlegend=True,
         text=text,
         marker={
             "symbol": "x-thin-open",

@@ -65,7 +65,7 @@ def plane_layout(made: _theme.Figure, u: np.ndarray, v: np.ndarray, columns: int
     """Set axes of one scale, no longer than the window, and a legend below."""
     half_u, half_v = (float(axis[1] - axis[0]) / 2 for axis in (u, v))
     for column in range(1, columns + 1):
-        number = "" if column == 1 else str(column)
+        number, first = ("", True) if column == 1 else (str(column), False)
         made.update_layout(
             {
                 f"xaxis{number}": {
@@ -73,13 +73,16 @@ def plane_layout(made: _theme.Figure, u: np.ndarray, v: np.ndarray, columns: int
                     "range": [float(u[0]) - half_u, float(u[-1]) + half_u],
                     "constrain": "domain",
                     "showgrid": False,
+                    "matches": None if first else "x",
                 },
                 f"yaxis{number}": {
-                    "title": "v, state units" if column == 1 else None,
+                    "title": "v, state units" if first else None,
                     "range": [float(v[0]) - half_v, float(v[-1]) + half_v],
                     "scaleanchor": f"x{number}",
                     "constrain": "domain",
                     "showgrid": False,
+                    "matches": None if first else "y",
+                    "showticklabels": first,
                 },
             }
         )

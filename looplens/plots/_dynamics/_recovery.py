@@ -76,7 +76,7 @@ def recovery_figure(
         height=470,
     )
     has_readout = "kl" in one and bool(np.isfinite(one["kl"].values).any())
-    made.set_subplots(rows=1, cols=1 + has_readout, horizontal_spacing=0.14)
+    made.set_subplots(rows=1, cols=1 + has_readout, horizontal_spacing=0.19)
     floor = float(one["floor"])
     drawn = [
         ("distance", "the pushed token", colours.categories[0], "circle", "solid"),

@@ -38,10 +38,11 @@ def spectra(run: Any, token: int | None = None, *, theme: str = "light") -> _the
     Returns
     -------
     Figure
-        Left, the upper half of the complex plane with the unit circle: leading eigenvalues filled,
-        others small, Floquet multipliers of cycles as open squares. Right, the predicted rate
-        against the measured one (filled) and that of the recording (open), with a band of 5 %; of
-        what turns, the predicted period against the detected one.
+        Above, the upper half of the complex plane with the unit circle: leading eigenvalues filled,
+        others small, Floquet multipliers of cycles as open squares. Below, the predicted rate
+        against the measured one (filled), that of the motion run again (open diamonds) and that of
+        the recording (open circles), with a band of 5 %; of what turns, the predicted period
+        against the detected one.
 
     Raises
     ------
@@ -223,10 +224,13 @@ def _add_rates(
     predicted = part["predicted_rate"].values
     kinds = (
         ("rate in the recording", "recorded_rate", "circle-open", colours.muted, 6),
-        ("measured rate", "measured_rate", "triangle-up", style.colour, 10),
+        ("measured rate", "measured_rate", "triangle-up", style.colour, 9),
+        ("rate when run again", "replayed_rate", "diamond-open", colours.text, 10),
     )
     drawn = []
     for name, variable, symbol, colour, size in kinds:
+        if variable not in part:  # a result of an earlier version
+            continue
         values = part[variable].values
         known = np.isfinite(predicted) & np.isfinite(values) & (predicted > 0) & (values > 0)
         if not known.any():

@@ -30,7 +30,7 @@ def stored(run: Any, name: str, token: int | None = None) -> tuple[xr.Dataset, i
         If the run has no such token.
     """
     tokens = "" if token is None else f" --tokens {token}"
-    make = f"`looplens dynamics {run.path}{tokens}` (which needs the model)"
+    make = f"`looplens dynamics {run.path}{tokens} --parts {name}` (which needs the model)"
     found = run.analysis(f"dynamics/{name}")
     if found is None:
         raise AnalysisError(f"This run does not hold dynamics/{name}: make it with {make}.")

@@ -150,7 +150,7 @@ class _FromRun:
         self.tokens = run.token_range(self.prompt)
         if not 0 <= restart < run.restarts:
             raise InputError(f"the donor run has restarts 0..{run.restarts - 1}, not {restart}")
-        self._read: dict[str, Tensor] = {}
+        self._read: dict[str, dict[int, Tensor]] = {}
 
     def at(self, site: str, iteration: int | None) -> Tensor:
         if iteration is None:
@@ -158,9 +158,16 @@ class _FromRun:
         if site not in self._read:
             self._read[site] = self._load(site)
         passes = self._read[site]
-        return passes[_row(iteration, len(passes), "the donor run")]
+        if iteration not in passes:
+            _row(iteration, self.run.iterations, "the donor run")
+            raise InputError(
+                f"the donor run did not keep pass {iteration} but {len(passes)} others of its "
+                f"{self.run.iterations}: name kept passes in the address, or record a donor with "
+                "keep_iterations='all'"
+            )
+        return passes[iteration]
 
-    def _load(self, site: str) -> Tensor:
+    def _load(self, site: str) -> dict[int, Tensor]:
         layer, family = _place(site)
         run, restart, tokens = self.run, self.restart, self.tokens
         if family == "state":
@@ -173,7 +180,9 @@ class _FromRun:
             held = ", ".join(("hook_state", *run.site_names))
             raise InputError(f"the donor run does not hold {site!r} but {held}")
         rest = [dim for dim in array.dims if dim != "iteration"]
-        return torch.from_numpy(array.transpose("iteration", *rest).values)
+        values = torch.from_numpy(array.transpose("iteration", *rest).values)
+        numbers = array["iteration"].values.tolist()
+        return {int(number): value for number, value in zip(numbers, values, strict=True)}
 
     def describe(self) -> dict[str, Any]:
         return {

@@ -5,24 +5,18 @@ The numbers are those of :mod:`looplens.analysis.dynamics`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
 from looplens import plots
-from looplens.analysis.dynamics import RATE_TOLERANCE, TITLE, by_regime, rates_agree
+from looplens.analysis.dynamics import TITLE, WORDS, by_regime
 from looplens.errors import AnalysisError
-from looplens.plots._labels import number, percent
+from looplens.plots._labels import number
 from looplens.reports._material import Material
-from looplens.reports._report import Fact, Picture, Section, Table
-
-Results = Mapping[str, xr.Dataset]
-
-# Words of the results that stand in a column of their own.
-_POINTS = ("stable", "unstable")
-_CAUSES = ("own", "driven", "both", "together", "comes to rest", "unexplained")
+from looplens.reports._report import Picture, Section, Table
+from looplens.reports._sections.dynamics_facts import POINTS, Results, facts
 
 
 def dynamics(material: Material) -> Section | None:
@@ -54,8 +48,8 @@ def regime_table(results: Results) -> Table | None:
         return None
     seen = {key for row in found.values() for key in row}
     counted = [
-        *(("fixed point " + word, word) for word in _POINTS if word in seen),
-        *((word, word) for word in _CAUSES if word in seen),
+        *(("fixed point " + word, word) for word in POINTS if word in seen),
+        *((word, word) for word in WORDS["causes", "cause"] if word in seen),
     ]
     measured = [("median spectral radius", "radius")]
     measured += [("median exponent", "exponent")] if "exponent" in seen else []
@@ -70,66 +64,6 @@ def regime_table(results: Results) -> Table | None:
     )
     columns = ("regime", "tokens", *(title for title, _ in (*counted, *measured)))
     return Table(caption="Tokens by the regime of the recording", columns=columns, rows=rows)
-
-
-def facts(results: Results) -> list[Fact]:
-    """Return the findings of the experiments that were done, a number each."""
-    found = []
-    if "fixed_points" in results:
-        status = results["fixed_points"]["status"].values
-        held = results["fixed_points"].attrs.get("scope") == "token"
-        found.append(
-            Fact(
-                label="Verified fixed points",
-                value=f"{int(np.isin(status, _POINTS).sum())} of {len(status)} tokens",
-                note=f"{int((status == 'unstable').sum())} of them unstable"
-                + ("; the other tokens of the prompt held still" if held else ""),
-            )
-        )
-    if "spectra" in results and len(agree := rates_agree(results["spectra"])):
-        found.append(
-            Fact(
-                label="Predicted rates",
-                value=percent(float(agree.mean())),
-                note=f"of {len(agree)} settled tokens close in on their limit at the rate of the "
-                f"eigenvalues, within {percent(RATE_TOLERANCE)}",
-            )
-        )
-    if "causes" in results:
-        found.append(_moving(results["causes"]))
-    if "lyapunov" in results:
-        exponents = results["lyapunov"]
-        drift = exponents["token"].values[exponents["regime"].values == "drift"].tolist()
-        found.append(
-            Fact(
-                label="Neighbours part",
-                value=f"{len(drift)} of {exponents.sizes['token']} tokens",
-                note="whose leading exponent is positive" + _named(drift),
-            )
-        )
-    return found
-
-
-def _moving(causes: xr.Dataset) -> Fact:
-    words = causes["cause"].values
-    moving = words != "comes to rest"
-    alone = causes["token"].values[np.isin(words, ("own", "both"))].tolist()
-    driven = int((words == "driven").sum())
-    return Fact(
-        label="Tokens that move",
-        value=f"{int(moving.sum())} of {len(words)}",
-        note=f"{len(alone)} by themselves{_named(alone)}; {driven} driven by another; "
-        f"{int((words == 'unexplained').sum())} unexplained",
-    )
-
-
-def _named(tokens: list[int], most: int = 8) -> str:
-    """Name some tokens, in parentheses."""
-    if not tokens:
-        return ""
-    shown = ", ".join(map(str, tokens[:most]))
-    more = f" and {len(tokens) - most} more" if len(tokens) > most else ""
-    return f" (token {shown}{more})"
 
 
 def _pictures(run: Any, results: Results) -> list[Picture]:
@@ -147,6 +81,10 @@ def _pictures(run: Any, results: Results) -> list[Picture]:
         "landscape": (
             plots.landscape,
             "How long the step from a state is, on a plane through the end of the trajectory.",
+        ),
+        "continuation": (
+            plots.continuation,
+            "The fixed point as a part of the loop is turned up or down, and where runs end then.",
         ),
     }
     found = []

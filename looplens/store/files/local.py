@@ -153,23 +153,30 @@ class LocalFiles:
             shutil.rmtree(self.path / key)
 
     def move_tree(self, key: str, target: str) -> None:
-        """Put a directory in the place of another one, which is removed.
+        """Put a directory in the place of another one, which is removed when the new one is there.
 
         Of several processes that do so at once, the last one wins.
         """
         final = self.path / target
-        old = final.with_name(f".{final.name}{_mine()}")
-        for attempt in range(10):
-            with contextlib.suppress(FileNotFoundError):
-                final.rename(old)
-                shutil.rmtree(old)
-            try:
-                (self.path / key).rename(final)
-            except OSError as error:  # another one was faster, between the two
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or attempt == 9:
-                    raise
-            else:
-                return
+        replaced: list[Path] = []
+        try:
+            for attempt in range(10):
+                replaced.append(final.with_name(f".{final.name}{_mine()}"))
+                with contextlib.suppress(FileNotFoundError):
+                    final.rename(replaced[-1])
+                try:
+                    (self.path / key).rename(final)
+                except OSError as error:  # another one was faster, between the two
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or attempt == 9:
+                        raise
+                else:
+                    return
+        finally:
+            there = [old for old in replaced if old.exists()]
+            if there and not final.exists():  # interrupted, between the two
+                there.pop().rename(final)
+            for old in there:
+                shutil.rmtree(old, ignore_errors=True)
 
     def file_names(self, prefix: str = "") -> list[str]:
         """Return the names of the files directly under a directory, sorted; no partial ones."""
