@@ -1,8 +1,10 @@
 """Experiments on the live model that a stored run cannot answer; needs torch.
 
 Each room holds one kind: `maps` the loop as a map with derivatives, `solving` fixed points, `eigen`
-spectra, `exponents` Lyapunov exponents, `readouts` lenses and certificates, `restarts` searches for
-initial states, `pushing` interventions and what becomes of them. What can be computed from a
+spectra and causes, `exponents` Lyapunov exponents, `branches` fixed points followed as a gain
+changes, `pushing` interventions and what becomes of them, `planes` landscapes and basins on a
+plane, `readouts` lenses and certificates, `restarts` searches for initial states, and `laboratory`
+the command that does several of these over the tokens of a run. What can be computed from a
 recording alone is in :mod:`looplens.analysis`.
 """
 

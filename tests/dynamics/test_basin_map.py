@@ -68,6 +68,9 @@ def test_scale_does_not_count():
         found, told = run(lambda s, m=middle: m + 0.5 * (s - m), small, dtype=torch.float32)
         assert told.end.tolist() == [0] * 3
         assert found.found[0].kind == FIXED_POINT
+    # Halved ten times, a distance of 1 is below 0.1 % of the norm, and not before.
+    _, told = run(lambda s: 1 + 0.5 * (s - 1), [[2.0], [1.0], [1.5]])
+    assert told.arrival.tolist() == [10, 0, 9]
     # Towards zero the way that is left is no other place, however small the norm is by then.
     found, told = run(lambda s: 0.3 * s, starts, 200, dtype=torch.float32)
     assert told.end.tolist() == [0] * 3

@@ -73,6 +73,8 @@ def test_starts_and_maps_of_other_kinds():
         found = fixed_point(lambda s: 0.5 * s + 1, torch.zeros(shape, dtype=DOUBLE))
         assert found.state.shape == shape
         np.testing.assert_allclose(found.state, 2)
+    halved = fixed_point(lambda s: 0.5 * s, torch.ones(3), method="iteration", max_iterations=60)
+    assert halved.verified  # a root at zero has no size of its own
     assert fixed_point(lambda s: torch.full_like(s, 3.0), torch.zeros(2)).verified  # J = 0
     assert fixed_point(lambda s: s.clone(), torch.ones(2)).degenerate  # J = 1
 

@@ -154,6 +154,14 @@ def test_an_orbit_longer_than_the_window_has_phases():
     by_turns = (-0.9) ** t[..., None] * torch.ones(2)
     assert outcomes(by_turns, 1e-3 * torch.ones(64, 1, 2), 1e-6, 16) != ["other_phase"]
     assert outcomes(1 + by_turns, torch.ones(64, 1, 2), 1e-6, 16) == ["returning"]
+    # A slow return to a flip, from which every other state is farther off.
+    off = 0.01 * 0.98**t * (1 + 0.08 * (-1) ** t)
+    slowly = (-1) ** t[..., None] * torch.tensor([1.0, 0.0]) + off[..., None]
+    turns = (-1) ** t[..., None] * torch.tensor([1.0, 0.0])
+    assert outcomes(slowly, turns, 1e-6, 16) == ["returning"]
+    noise = torch.randn(64, 200, 2, generator=torch.Generator().manual_seed(0))
+    drawn = outcomes(5 + noise, torch.zeros(64, 200, 2), 1e-6, 16)
+    assert drawn.count("away") >= 195  # what falls by chance is seldom a return
 
 
 def test_the_basin_ends_at_the_unstable_fixed_point():

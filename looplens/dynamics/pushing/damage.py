@@ -10,11 +10,12 @@ import numpy as np
 import torch
 import xarray as xr
 
+from looplens.dynamics.maps.labelled import Progress, labelled, variable
 from looplens.dynamics.maps.recorded import Recorded, recorded
+from looplens.dynamics.pushing.distance import relative
 from looplens.dynamics.pushing.donating import DonatedBy, donated
 from looplens.dynamics.pushing.frontier import frontier_speed
 from looplens.dynamics.pushing.pushes import pass_of
-from looplens.dynamics.pushing.results import Progress, dataset, relative, variable
 from looplens.dynamics.pushing.variants import STATE, Loop, side_by_side
 from looplens.errors import InputError
 from looplens.models.inputs import whole_number
@@ -179,11 +180,11 @@ def _dataset(
             "share of the other tokens that could see it and were damaged",
         ),
     }
-    return dataset(
+    return labelled(
         found,
         positions,
         data,
-        {"affected": np.arange(found.n_pos), "iteration": passes},
+        coords={"affected": np.arange(found.n_pos), "iteration": passes},
         method="every token replaced alone, beside an undamaged row of the same batch",
         iteration=at,
         threshold=threshold,

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 import xarray as xr
 
+from looplens.dynamics.maps.labelled import Progress, labelled, variable
 from looplens.dynamics.maps.recorded import Recorded, recorded
 from looplens.dynamics.pushing.donating import DonatedBy, number_of, other_sample
 from looplens.dynamics.pushing.patching import MODES, Grid, Judge
-from looplens.dynamics.pushing.results import Progress, dataset, variable
 from looplens.dynamics.pushing.variants import Loop, batch_rows
 from looplens.errors import AnalysisError, InputError
 from looplens.models.inputs import whole_number
@@ -196,6 +196,6 @@ def _dataset(
         "layer": np.array(grid.layers),
         "patched": np.array(grid.patched),
     }
-    return dataset(
-        clean, positions, data, coords, method="clean values clamped into the corrupt run"
+    return labelled(
+        clean, positions, data, coords=coords, method="clean values clamped into the corrupt run"
     )

@@ -56,7 +56,7 @@ def placed(push: Intervention, iteration: int | None, hold: bool, found: Recorde
             raise InputError(f"{push.address!r} means none of the recorded passes 1 to {last}")
         # Negative passes count back from the recorded end, not from where the pushed run ends.
         numbers = [
-            str(last + 2 + int(text)) if text.startswith("-") else text
+            str(last + 1 + int(text)) if text.startswith("-") else text
             for text in address.iterations.split(":")
         ]
         return replace(push, address=f"{address.site}@{':'.join(numbers)}")

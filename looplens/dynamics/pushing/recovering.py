@@ -12,9 +12,9 @@ from torch import Tensor
 
 from looplens.dynamics.maps.labelled import Progress, labelled, variable
 from looplens.dynamics.maps.recorded import Recorded, recorded
+from looplens.dynamics.pushing.distance import relative
 from looplens.dynamics.pushing.pushes import for_tokens, passes_of, placed
 from looplens.dynamics.pushing.reading import logits_at
-from looplens.dynamics.pushing.results import relative
 from looplens.dynamics.pushing.returning import (
     OUTCOMES,
     floor_of,

@@ -75,8 +75,8 @@ def outcomes(pushed: Late, unpushed: Late, floor: float, kept: int | None = None
     allowed. An orbit must have been seen once around, so its period is at most half the passes.
 
     ``returning``: the largest distance from the path falls from third to third of the judged
-    passes, by 10 % in all, and a straight line explains half the variance of its logarithm: around
-    a cycle distances fall by turns.
+    passes, by 10 % in all, and a straight line explains half the variance of its logarithm, or of
+    that of the maxima of two neighbours: around a cycle distances fall by turns.
     """
     pushed, unpushed = pushed.double(), unpushed.double()
     kept = len(pushed) if kept is None else min(kept, len(pushed))
@@ -153,12 +153,18 @@ def _distances(a: Tensor, b: Tensor) -> Matrix:
 def _nearing(distance: np.ndarray) -> np.ndarray:
     """Whether distances (time, row) fall exponentially, if by turns."""
     first, middle, last = (part.max(0) for part in np.array_split(distance, 3))
+    # Around a flip every other distance is larger, whatever the trend: their maxima tell it.
+    straight = np.maximum(_straight(distance), _straight(np.maximum(distance[1:], distance[:-1])))
+    return (last < middle) & (middle < first) & (last <= _FALL * first) & (straight >= _STRAIGHT)
+
+
+def _straight(distance: np.ndarray) -> np.ndarray:
+    """Return the share of the variance of the logarithms (time, row) on a straight line."""
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(distance)
         time = np.arange(len(logs)) - (len(logs) - 1) / 2
         off = logs - logs.mean(0)
-        straight = (time @ off) ** 2 / (time @ time) / (off**2).sum(0)
-    return (last < middle) & (middle < first) & (last <= _FALL * first) & (straight >= _STRAIGHT)
+        return (time @ off) ** 2 / (time @ time) / (off**2).sum(0)
 
 
 def return_rate(distance: np.ndarray, floor: np.ndarray) -> GapDecay:

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 import xarray as xr
 
+from looplens.dynamics.maps.labelled import Progress, labelled, variable
 from looplens.dynamics.maps.recorded import Recorded, recorded
 from looplens.dynamics.pushing.donating import DonatedBy, number_of, other_sample
 from looplens.dynamics.pushing.pushes import pass_of
-from looplens.dynamics.pushing.results import Progress, dataset, variable
 from looplens.dynamics.pushing.returning import floor_of
 from looplens.dynamics.pushing.two_prompts import Pair
 from looplens.dynamics.pushing.variants import Loop
@@ -179,11 +179,11 @@ def _dataset(
         "swapped_at": ("swapped_at", np.array(at), {"long_name": "pass of the swap"}),
         "after": ("after", np.arange(passes + 1), {"long_name": "passes since the swap"}),
     }
-    return dataset(
+    return labelled(
         found,
         positions,
         data,
-        coords,
+        coords=coords,
         method="states of another prompt put in, the input left alone",
         iterations=passes,
         floor=floor_of(found.states.dtype),

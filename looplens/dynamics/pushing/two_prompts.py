@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from looplens.dynamics.maps.recorded import Recorded
+from looplens.dynamics.pushing.distance import relative
 from looplens.dynamics.pushing.reading import logits_at
-from looplens.dynamics.pushing.results import relative
 from looplens.dynamics.pushing.returning import COMES_BACK, floor_of, outcomes, reference, window
 from looplens.dynamics.pushing.variants import STATE, Loop, side_by_side
 from looplens.recording.changing.interventions import Intervention
