@@ -1,6 +1,7 @@
 """Take the pictures of the README from a recorded run: ``make docs`` (after ``make demo``).
 
-The report and the dashboard are opened in headless Chromium and photographed as they are.
+The report and the dashboard are opened in headless Chromium and photographed as they are. Figures
+of the dynamics lab are drawn from the run that the README makes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from playwright.sync_api import Browser, sync_playwright
 import looplens
 
 RUN = Path("runs/demo")
+ORBIT = Path("runs/orbit")
 IMAGES = Path(__file__).parent / "images"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
@@ -46,11 +48,29 @@ def photograph_dashboard(browser: Browser, run: looplens.Run) -> None:
     server.shutdown()
 
 
+def draw_dynamics() -> None:
+    """Draw what the dynamics lab finds of a token that orbits, as the README does."""
+    model = looplens.load_model("phop-huginn-mini")
+    run = looplens.record(
+        model, ["6cbaabdbd"], out=ORBIT, iterations=64, restarts=3, overwrite=True
+    )
+    looplens.dynamics.investigate(model, run, tokens="all")
+    looplens.dynamics.investigate(model, run, "landscape", tokens=6)
+    for name, draw in (
+        ("spectra", looplens.plots.spectra),
+        ("landscape", looplens.plots.landscape),
+    ):
+        figure = draw(run, 6)
+        height = figure.layout.height
+        figure.write_image(IMAGES / f"{name}.png", width=900, height=height, scale=1.5)
+
+
 def main() -> None:
     """Take all pictures."""
     found = [path for name in BROWSERS if (path := shutil.which(name))]
     executable = os.environ.get("LOOPLENS_CHROMIUM") or next(iter(found), None)
     IMAGES.mkdir(exist_ok=True)
+    draw_dynamics()
     run = looplens.open_run(RUN)
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=executable, args=FLAGS)

@@ -153,7 +153,9 @@ def print_findings(run: Run, console: Console) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
     found = regime_table(results)
     if found is not None:
-        table = Table(*found.columns, title=found.caption, title_justify="left")
+        table = Table(title=found.caption, title_justify="left", box=None)
+        for place, title in enumerate(found.columns):
+            table.add_column(title, no_wrap=not place)
         for row in found.rows:
             table.add_row(*row)
         console.print(table)

@@ -69,6 +69,7 @@ def demo(
             f"Path independence over {run.restarts} restarts (AA score, 1 is independent): "
             f"[bold]{score:.4f}[/]"
         )
+    console.print(f"\nThe dynamics lab, on {LAB_TOKENS} tokens of the first prompt:")
     print_findings(run, console)
     console.print(f"\nRecorded and analysed in {time.perf_counter() - started:.0f} s")
     console.print(f"  run        {out}", highlight=False)

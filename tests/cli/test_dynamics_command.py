@@ -42,7 +42,7 @@ def test_tokens_are_added_to_what_is_stored(cli, run_path):
     assert "3 of 9 tokens, by their numbers" in err
     assert "spectra: 2 of 3 tokens are stored already" in err
     assert "Tokens that move: 2 of 4 (1 by themselves (token 6); 1 driven by another" in out
-    assert "fixed point unstable" in out
+    assert "unstable point" in out
     assert f"next: looplens app {run_path}" in out
     run = open_run(run_path)
     assert run.analysis("dynamics/spectra")["token"].values.tolist() == [4, 5, 6, 7]

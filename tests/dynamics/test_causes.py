@@ -45,8 +45,15 @@ class Tokens(LoopStep):
         return flipped + torch.einsum("ij,rjd->rid", self.sees, s)
 
 
-def of_toy(monkeypatch, slope, sees, *, causal=True, **more):
-    step = Tokens(slope, sees)
+class Sliding(Tokens):
+    """The last token goes on and on, whatever the others do."""
+
+    def __call__(self, s):
+        return torch.cat([super().__call__(s)[:, :-1], s[:, -1:] + 0.1], dim=1)
+
+
+def of_toy(monkeypatch, slope, sees, *, causal=True, kind=Tokens, **more):
+    step = kind(slope, sees)
     draw = torch.Generator().manual_seed(1)
     states = torch.randn(40, *step.shape, generator=draw, dtype=torch.float64)
     for t in range(1, 40):
@@ -90,6 +97,14 @@ def test_what_settles_says_so_and_nothing_moves_gives_no_tokens(monkeypatch):
     asked = of_toy(monkeypatch, [0.5, 0.4], [[0.0, 0.0], [0.3, 0.0]], tokens=[1])
     assert asked["cause"].values.tolist() == ["comes to rest"]
     assert plots.causes_figure(found).layout.annotations[0].text == "no token moves"
+
+
+def test_what_slides_on_is_not_pushed_by_its_own_residual(monkeypatch):
+    found = of_toy(monkeypatch, [-1.3, 0.0], np.zeros((2, 2)).tolist(), kind=Sliding)
+    assert found["cause"].values.tolist() == ["own", "unexplained"]
+    assert float(found["drive"][1]) == pytest.approx(0, abs=1e-9)
+    assert "no fixed point was found" in str(found["why"].values[1])
+    assert "pushes" not in str(found["why"].values[1])
 
 
 def test_two_tokens_that_only_move_together(monkeypatch):

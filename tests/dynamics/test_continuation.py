@@ -223,6 +223,21 @@ def test_a_token_does_not_depend_on_which_others_are_asked_for(model, natural):
     assert "run_gain" not in found
 
 
+def test_a_fold_of_a_later_token_does_not_turn_the_branch(model):
+    options = {"iterations": 64, "gains": (0.95, 1.15), "runs": 0, "k": 2}
+    both = continuation(model, PROMPT, tokens=[1, 4], **options)
+    later = both.sel(token=4)
+    folds = later["bifurcation_kind"].values == "fold"
+    assert later["bifurcation_token"].values[folds].tolist() == [3, 3]
+    early = both.sel(token=1).dropna("point", subset=["gain"])
+    assert not (early["bifurcation_kind"].values == "fold").any()
+    assert (np.diff(early["gain"]) > 0).all()
+    np.testing.assert_allclose(early["gain"][[0, -1]], [0.95, 1.15], rtol=1e-5)
+    alone = continuation(model, PROMPT, tokens=1, **options).isel(token=0, point=[0, -1])
+    edges = early.isel(point=[0, -1])
+    np.testing.assert_allclose(edges["spectral_radius"], alone["spectral_radius"], rtol=1e-3)
+
+
 def test_one_token_with_the_others_held(model):
     found = continuation(
         model,

@@ -13,6 +13,7 @@ from looplens.dynamics import cycle_points, fixed_points
 from looplens.dynamics.eigen.resting import resting
 from looplens.dynamics.maps.recorded import recorded
 from looplens.dynamics.solving import model_points
+from looplens.dynamics.solving.starting import starts_of
 from looplens.errors import AnalysisError, InputError
 from looplens.models import LoopedConfig, LoopedTransformer
 from looplens.models.wrapping import wrap
@@ -78,6 +79,26 @@ def test_settled_tokens_lie_at_their_point(affine, scope):
     assert one["basin"].values[0, 0] == 0
 
 
+def test_where_searches_begin(affine):
+    model, run = affine
+    found, other = (recorded(model, run, prompt=prompt) for prompt in (1, 0))
+    begin = starts_of(found, None, 3, seed=5)
+    torch.testing.assert_close(begin.centre, found.states[21:].mean(0))
+    earlier = starts_of(found, -11, 3, seed=5)
+    torch.testing.assert_close(earlier.centre, found.states[16:31].mean(0))
+    torch.testing.assert_close(earlier.here, found.states[30])
+
+    def ways(starts):
+        away = starts.drawn - starts.centre[:, None]
+        assert (away.norm(dim=-1) <= 1.001 * starts.size[:, None]).all()
+        return torch.nn.functional.normalize(away, dim=-1)
+
+    # Every token has starts of its own, whatever else is asked for.
+    torch.testing.assert_close(ways(begin), ways(earlier), atol=1e-4, rtol=1e-4)
+    assert (ways(begin)[0] * ways(starts_of(other, None, 3, seed=5))[0]).sum(-1).abs().max() < 0.9
+    assert (ways(begin) * ways(starts_of(found, None, 3, seed=6))).sum(-1).abs().max() < 0.9
+
+
 def test_the_point_under_a_natural_orbit(phop):
     model, found = phop
     for scope in SCOPES:
@@ -134,6 +155,12 @@ def test_a_token_that_never_settles_has_an_unstable_point():
     nearest = np.nanargmin(np.abs(values - (1.0034 + 0.1246j)))
     assert abs(values[0, nearest] - (1.0034 + 0.1246j)) < 1e-3  # it grows and turns slowly
     assert found["n_points"].item() >= 1
+    # In a sequence, the point that later tokens see comes first, nearest to the mean or not.
+    whole = fixed_points(model, [1], scope="sequence")
+    seen = recorded(model, [1])
+    rest = resting(seen.step, seen.at(), causal=True)
+    assert rest.verified.all()
+    np.testing.assert_allclose(whole["fixed_point"].values[0, 0], rest.states[0], atol=1e-3)
 
 
 def drifting(norm):

@@ -70,6 +70,7 @@ def resting(
     upto: int | None = None,
     starts: int = 64,
     seed: int = 0,
+    stop: bool = False,
     progress: Progress = None,
 ) -> Rest:
     """Find the fixed point of every token.
@@ -90,6 +91,9 @@ def resting(
         Random starts of a token for which the state and the mean of its motion lead nowhere.
     seed : int
         Of these.
+    stop : bool
+        End at the first token of a causal model that has no fixed point; later ones stay
+        unverified.
     progress : callable, optional
         Called with tokens done and in all.
     """
@@ -114,6 +118,8 @@ def resting(
         place = mover + 1
         if progress:
             progress(min(place, last + 1), last + 1)
+        if stop and not work.verified[: min(place, last + 1)].all():
+            break
     return work.result()
 
 

@@ -154,7 +154,7 @@ def _nearing(distance: np.ndarray) -> np.ndarray:
     """Whether distances (time, row) fall exponentially, if by turns."""
     first, middle, last = (part.max(0) for part in np.array_split(distance, 3))
     # Around a flip every other distance is larger, whatever the trend: their maxima tell it.
-    straight = np.maximum(_straight(distance), _straight(np.maximum(distance[1:], distance[:-1])))
+    straight = np.fmax(_straight(distance), _straight(np.maximum(distance[1:], distance[:-1])))
     return (last < middle) & (middle < first) & (last <= _FALL * first) & (straight >= _STRAIGHT)
 
 

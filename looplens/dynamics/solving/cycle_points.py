@@ -70,7 +70,9 @@ def cycle_points(
     here = found.at(iteration)
     hooks = _places(found.step.looped)
     going, _ = _pass(found.step, here, list(hooks))
-    rest = resting(found.step, here, causal=found.causal, upto=max(chosen), progress=progress)
+    rest = resting(
+        found.step, here, causal=found.causal, upto=max(chosen), stop=True, progress=progress
+    )
     seen = np.logical_and.accumulate(rest.verified) if found.causal else rest.verified
     points, again = _pass(found.step, rest.states, list(hooks))
     places = list(hooks.values())

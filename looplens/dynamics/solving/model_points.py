@@ -176,7 +176,15 @@ def _in_order(
     """
     states, solved = begin.here, 0
     while True:
-        rest = resting(found.step, states, causal=True, solved=solved, upto=last, progress=tell.at)
+        rest = resting(
+            found.step,
+            states,
+            causal=True,
+            solved=solved,
+            upto=last,
+            stop=True,
+            progress=tell.at,
+        )
         states = rest.states
         lacking = np.flatnonzero(~rest.verified[: last + 1])
         if not len(lacking):

@@ -48,10 +48,10 @@ def regime_table(results: Results) -> Table | None:
         return None
     seen = {key for row in found.values() for key in row}
     counted = [
-        *(("fixed point " + word, word) for word in POINTS if word in seen),
+        *((f"{word} point", word) for word in POINTS if word in seen),
         *((word, word) for word in WORDS["causes", "cause"] if word in seen),
     ]
-    measured = [("median spectral radius", "radius")]
+    measured = [("median radius", "radius")]
     measured += [("median exponent", "exponent")] if "exponent" in seen else []
     rows = tuple(
         (
@@ -63,7 +63,8 @@ def regime_table(results: Results) -> Table | None:
         for regime, row in found.items()
     )
     columns = ("regime", "tokens", *(title for title, _ in (*counted, *measured)))
-    return Table(caption="Tokens by the regime of the recording", columns=columns, rows=rows)
+    caption = "Tokens by the regime of the recording; radius: of their own block"
+    return Table(caption=caption, columns=columns, rows=rows)
 
 
 def _pictures(run: Any, results: Results) -> list[Picture]:
