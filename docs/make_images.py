@@ -62,7 +62,7 @@ def draw_dynamics() -> None:
     ):
         figure = draw(run, 6)
         height = figure.layout.height
-        figure.write_image(IMAGES / f"{name}.png", width=900, height=height, scale=1.5)
+        figure.write_image(IMAGES / f"{name}.png", width=900, height=height, scale=1.2)
 
 
 def main() -> None:

@@ -233,7 +233,12 @@ def test_the_points_of_a_cycle_are_the_limits_of_the_layers(affine):
     assert found["verified"].all()
     assert (found["limit_distance"] < 1e-5).all()
     assert (found["closure"] < 1e-5).all()
-    assert (found["separation"] > 0.1).all()
+    points, apart = found["cycle_point"].values, found["separation"].values
+    for place in range(3):  # from the place before; of the first, from the last
+        gap = np.linalg.norm(points[:, place] - points[:, place - 1], axis=-1)
+        size = np.linalg.norm(points[:, place], axis=-1)
+        np.testing.assert_allclose(apart[:, place], gap / size, rtol=1e-4)
+    assert (apart > 0.1).all()
     for layer in (0, 1):
         stored = run.site(restart=0, layer=layer, tokens=slice(3, 10)).values[:, -1]
         points = found["cycle_point"].sel(place=f"layer {layer}").values
