@@ -51,7 +51,7 @@ def test_every_page_and_part_of_the_dynamics_lab_is_in_the_list() -> None:
     for part in parts.values():
         assert f"`{part.name}`" in index, part.name
         assert hasattr(looplens.dynamics, part.function), part.function
-        assert part.most is None or f"| {part.most} of them |" in index, part.name
+        assert part.most is None or f"at most {part.most} |" in index, part.name
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("**/*.md")), ids=lambda page: page.stem)

@@ -153,7 +153,8 @@ def print_findings(run: Run, console: Console) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
     found = regime_table(results)
     if found is not None:
-        table = Table(title=found.caption, title_justify="left", box=None)
+        console.print(f"{found.caption}:", highlight=False, soft_wrap=True)
+        table = Table(box=None, pad_edge=False, collapse_padding=True)
         for place, title in enumerate(found.columns):
             table.add_column(title, no_wrap=not place)
         for row in found.rows:

@@ -51,8 +51,11 @@ def test_the_demo_shows_what_it_found(cli, tmp_path):
     assert "fixed_point" in text
     assert "settling" in text
     assert "Path independence over 2 restarts" in text
+    assert "Verified fixed points: 4 of 4 tokens" in text
     assert f"looplens app {out}" in text
-    assert "<html" in out.with_suffix(".html").read_text()[:200].lower()
+    page = out.with_suffix(".html").read_text()
+    assert "<html" in page[:200].lower()
+    assert 'id="figure-dynamics-landscape"' in page
 
 
 def test_record_then_analyze_then_info(cli, tmp_path):

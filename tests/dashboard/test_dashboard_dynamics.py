@@ -34,7 +34,7 @@ def test_stored_results_are_drawn_and_others_name_the_command(lab_path: Path) ->
 def test_numbers_of_the_lab_are_listed(lab_path: Path) -> None:
     client = Client(lab_path)
     shown = json.dumps(client.panel("numbers", "table.children", "?token=6"))
-    assert "Dynamics lab: causes" in shown
+    assert "Dynamics lab: causes of restart 0" in shown
     assert '"own"' in shown
     assert "Dynamics lab" not in json.dumps(client.panel("numbers", "table.children", "?token=1"))
 

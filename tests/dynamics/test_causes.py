@@ -28,10 +28,12 @@ class Tokens(LoopStep):
     The fixed point has the slope a where nothing pushes: beyond -1 it is unstable, a flip.
     """
 
+    width = 1
+
     def __init__(self, slope, sees):
         toy = SimpleNamespace(
             model_name="toy",
-            d_model=1,
+            d_model=self.width,
             dtype=torch.float64,
             device=torch.device("cpu"),
             spec=SimpleNamespace(step=lambda module, state, ids: state),
@@ -45,6 +47,19 @@ class Tokens(LoopStep):
         return flipped + torch.einsum("ij,rjd->rid", self.sees, s)
 
 
+class Turning(Tokens):
+    """Positions of two numbers that turn by a part of the circle: slopes are (size, parts)."""
+
+    width = 2
+
+    def __call__(self, s):
+        size, parts = self.slope[:, 0].T
+        angle = 2 * torch.pi / parts
+        x, y = (s * (size / (1 + s.square().sum(-1)).sqrt())[..., None]).unbind(-1)
+        turned = (x * angle.cos() - y * angle.sin(), x * angle.sin() + y * angle.cos())
+        return torch.stack(turned, -1) + torch.einsum("ij,rjd->rid", self.sees, s)
+
+
 class Sliding(Tokens):
     """The last token goes on and on, whatever the others do."""
 
@@ -52,7 +67,7 @@ class Sliding(Tokens):
         return torch.cat([super().__call__(s)[:, :-1], s[:, -1:] + 0.1], dim=1)
 
 
-def of_toy(monkeypatch, slope, sees, *, causal=True, kind=Tokens, **more):
+def of_toy(monkeypatch, slope, sees, *, causal=True, kind=Tokens, ask=causes, **more):
     step = kind(slope, sees)
     draw = torch.Generator().manual_seed(1)
     states = torch.randn(40, *step.shape, generator=draw, dtype=torch.float64)
@@ -71,7 +86,7 @@ def of_toy(monkeypatch, slope, sees, *, causal=True, kind=Tokens, **more):
     )
     monkeypatch.setattr(looking, "recorded", lambda *_, **__: found)
     monkeypatch.setattr(looking, "_module", lambda _: None)
-    return causes(None, None, dtype=torch.float64, **more)
+    return ask(None, None, dtype=torch.float64, **more)
 
 
 def test_a_flip_is_own_and_what_it_moves_is_driven(monkeypatch):
@@ -97,6 +112,23 @@ def test_what_settles_says_so_and_nothing_moves_gives_no_tokens(monkeypatch):
     asked = of_toy(monkeypatch, [0.5, 0.4], [[0.0, 0.0], [0.3, 0.0]], tokens=[1])
     assert asked["cause"].values.tolist() == ["comes to rest"]
     assert plots.causes_figure(found).layout.annotations[0].text == "no token moves"
+
+
+def test_rate_and_multiplier_of_a_flip_are_those_of_its_formula(monkeypatch):
+    found = of_toy(monkeypatch, [0.2, -1.3], np.zeros((2, 2)).tolist(), ask=spectra)
+    # On the cycle x^2 = a^2 - 1, where the slope is a / (1 + x^2)^(3/2) = -1 / a^2.
+    assert np.allclose(found["predicted_rate"], [0.2, 1 / 1.69], rtol=1e-6)
+    assert np.allclose(found["measured_rate"], [0.2, 1 / 1.69], rtol=1e-3)
+    assert found["multiplier_real"].values[1, 0] == pytest.approx(1.3**-4, rel=1e-6)
+    assert found["slowest_token"].values.tolist() == [10, 11]
+
+
+def test_the_first_unstable_point_sets_the_period(monkeypatch):
+    slope = [(0.9, 12.0), (1.2, 8.0), (1.5, 5.0)]
+    sees = [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.3, 0.0]]
+    found = of_toy(monkeypatch, slope, sees, kind=Turning, ask=spectra)
+    assert np.allclose(found["radius"], [0.9, 1.2, 1.5], rtol=1e-6)
+    assert np.allclose(found["predicted_period"], [12, 8, 8], rtol=1e-6)
 
 
 def test_what_slides_on_is_not_pushed_by_its_own_residual(monkeypatch):

@@ -70,6 +70,35 @@ def test_the_branch_goes_round_a_fold():
     assert short.ended == ("end of the range", "max_folds=0")
 
 
+def test_what_lies_at_the_start_or_at_an_edge_is_found():
+    at_start = follow(logistic, start(2 / 3), 3.0, gains=(2.5, 3.5))
+    assert kinds(at_start) == [("flip", 3.0)]
+    assert abs(at_start.bifurcations[0].eigenvalue + 1) < 1e-6
+    edge = follow(lambda x, g: -g * x, start(0.0), 0.5, gains=(0, 1))
+    assert kinds(edge) == [("flip", 1.0)]
+
+
+def test_what_stays_on_the_circle_crosses_nothing():
+    def turned(x, g):  # by an angle that the gain tells
+        cos, sin = torch.cos(0.5 + 0.3 * g), torch.sin(0.5 + 0.3 * g)
+        return torch.stack([cos * x[0] - sin * x[1] + 1, sin * x[0] + cos * x[1]])
+
+    branch = follow(turned, start(0, 0))
+    assert branch.ended == ("end of the range", "end of the range")
+    np.testing.assert_allclose(branch.spectral_radius, 1, atol=1e-12)
+    assert not branch.bifurcations
+
+
+@pytest.mark.parametrize("middle", [2.5, 2002.5])
+def test_a_range_that_rounding_is_seen_in_ends_at_its_edges(middle):
+    low, high = middle - 2e-5 * middle, middle + 2e-5 * middle
+    first = start(0.6, dtype=torch.float32)
+    branch = follow(lambda x, g: logistic(x, g - middle + 2.5), first, middle, gains=(low, high))
+    assert branch.ended == ("end of the range", "end of the range")
+    np.testing.assert_allclose(branch.gain[[0, -1]], [low, high], rtol=1e-6)
+    assert len(branch.gain) < 50
+
+
 def test_a_turn_is_born_with_its_period():
     branch = follow(delayed_logistic, start(0.4, 0.4), 1.7, gains=(1.2, 2.5))
     (turn,) = branch.bifurcations
@@ -110,6 +139,8 @@ def test_a_map_too_large_for_its_whole_jacobian():
 def test_bad_starts_and_ranges():
     with pytest.raises(AnalysisError, match="no fixed point was found at gain0=0: the best resid"):
         follow(lambda x, g: x * x + 1 + g, start(0.1), 0.0, gains=(-0.5, 1))
+    with pytest.raises(AnalysisError, match="gain0=1 is degenerate, with an eigenvalue at 1"):
+        follow(lambda x, g: x * 1, start(0.1))
     with pytest.raises(InputError, match="must be a range, low first, that the gain at the start"):
         follow(logistic, start(0.6), 5.0, gains=(1, 3))
     with pytest.raises(InputError, match=r"gains must be a pair \(low, high\)"):
@@ -185,7 +216,9 @@ def test_blocks_of_tokens_have_the_eigenvalues_of_the_whole(taken, part):
 
 @pytest.fixture(scope="module")
 def natural(model):
-    return continuation(model, PROMPT, iterations=64, gains=(0.5, 1.0), runs=6, k=2)
+    return continuation(
+        model, PROMPT, iterations=64, gains=(0.5, 1.0), runs=6, k=2, run_iterations=200
+    )
 
 
 def test_the_natural_orbit_is_born_by_a_flip(natural):
@@ -216,7 +249,8 @@ def test_the_natural_orbit_is_born_by_a_flip(natural):
 
 
 def test_a_token_does_not_depend_on_which_others_are_asked_for(model, natural):
-    found = continuation(model, PROMPT, iterations=64, tokens=[6], gains=(0.5, 1.0), runs=0, k=2)
+    options = {"gains": (0.5, 1.0), "runs": 0, "k": 2, "max_step": 0.1}
+    found = continuation(model, PROMPT, iterations=64, tokens=[6], **options)
     np.testing.assert_allclose(
         found["onset_below"], natural.sel(token=[6])["onset_below"], rtol=1e-3
     )
@@ -224,7 +258,7 @@ def test_a_token_does_not_depend_on_which_others_are_asked_for(model, natural):
 
 
 def test_a_fold_of_a_later_token_does_not_turn_the_branch(model):
-    options = {"iterations": 64, "gains": (0.95, 1.15), "runs": 0, "k": 2}
+    options = {"iterations": 64, "gains": (0.95, 1.15), "runs": 0, "k": 2, "max_step": 0.05}
     both = continuation(model, PROMPT, tokens=[1, 4], **options)
     later = both.sel(token=4)
     folds = later["bifurcation_kind"].values == "fold"
@@ -233,9 +267,22 @@ def test_a_fold_of_a_later_token_does_not_turn_the_branch(model):
     assert not (early["bifurcation_kind"].values == "fold").any()
     assert (np.diff(early["gain"]) > 0).all()
     np.testing.assert_allclose(early["gain"][[0, -1]], [0.95, 1.15], rtol=1e-5)
-    alone = continuation(model, PROMPT, tokens=1, **options).isel(token=0, point=[0, -1])
+    alone = continuation(model, PROMPT, tokens=1, **options).isel(token=0)
     edges = early.isel(point=[0, -1])
+    alone = alone.isel(point=[0, -1])
     np.testing.assert_allclose(edges["spectral_radius"], alone["spectral_radius"], rtol=1e-3)
+
+
+def test_a_knob_on_later_tokens_leaves_the_branch_of_those_before_as_it_is(model):
+    late = Gain(tokens=[3, 4])
+    options = {"iterations": 64, "runs": 0, "k": 2, "gains": (1, 1.15), "max_step": 0.05}
+    found = continuation(model, PROMPT[:5], tokens=[1, 4], gain=late, **options)
+    assert "fold" in found.sel(token=4)["bifurcation_kind"]
+    early = found.sel(token=1).dropna("point", subset=["gain"])
+    assert float(early["gain"].max()) == pytest.approx(1.15)
+    np.testing.assert_allclose(early["place"], float(early["place"][0]), atol=1e-4)
+    with pytest.raises(InputError, match="none of them is among the first 2 tokens"):
+        continuation(model, PROMPT, tokens=1, gain=late, **options)
 
 
 def test_one_token_with_the_others_held(model):
@@ -287,6 +334,8 @@ def test_a_token_without_a_fixed_point_ends_what_can_be_followed(model, monkeypa
 class Mean(nn.Module):
     """A causal loop that is not ours: each token looks at the mean up to it."""
 
+    bounded = staticmethod(torch.tanh)
+
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
@@ -297,15 +346,26 @@ class Mean(nn.Module):
         h = self.embed(ids)
         for _ in range(self.steps):
             mean = h.cumsum(1) / torch.arange(1, h.shape[1] + 1)[:, None]
-            h = self.out(torch.tanh(1.2 * self.layer(mean)))
+            h = self.out(self.bounded(1.2 * self.layer(mean)))
         return h
 
 
+SPEC = LoopSpec(
+    loop=Loop("step", 40), layers=["layer"], state="out", start="embed", iterations="steps"
+)
+
+
+def test_nothing_is_drawn_of_runs_that_leave_and_tokens_without_a_fixed_point(monkeypatch):
+    monkeypatch.setattr(Mean, "bounded", staticmethod(lambda x: 3 * x))
+    wrapped = wrap(Mean(), SPEC, d_vocab=9, d_model=6)
+    found = continuation(wrapped, [1, 2], iterations=9, gains=(0.9, 30), runs=2, k=2)
+    assert found["status"].values.tolist() == ["no fixed point", "no context"]
+    assert found["run_regime"].values.tolist() == [["unresolved"] * 2] * 2
+    assert np.isnan(found["run_place"]).all()
+
+
 def test_a_wrapped_model_has_the_state_as_a_knob():
-    spec = LoopSpec(
-        loop=Loop("step", 40), layers=["layer"], state="out", start="embed", iterations="steps"
-    )
-    wrapped = wrap(Mean(), spec, d_vocab=9, d_model=6)
+    wrapped = wrap(Mean(), SPEC, d_vocab=9, d_model=6)
     found = continuation(wrapped, [1, 2, 3], gains=(0.2, 4), runs=3, run_iterations=64, late=32)
     assert (found["status"] == "followed").all()
     assert np.isfinite(found["first_above"]).all()

@@ -13,7 +13,7 @@ import xarray as xr
 
 import looplens as ll
 from looplens import dynamics
-from looplens.dynamics.laboratory import investigating, parts
+from looplens.dynamics.laboratory import investigating, parts, working
 from looplens.dynamics.laboratory.choosing import choose
 from looplens.dynamics.laboratory.joining import join
 from looplens.dynamics.laboratory.parts import Part
@@ -164,6 +164,45 @@ def test_an_interruption_loses_only_what_was_running(model, run, toy, monkeypatc
     assert dynamics.investigate(model, run, "toy", tokens="all").done["toy"] == list(range(8, 13))
 
 
+def test_a_kill_loses_what_was_not_written_yet(model, run, toy, monkeypatch):
+    def stored():
+        found = ll.open_run(run.path).analysis("dynamics/toy")
+        return [] if found is None else found["token"].values.tolist()
+
+    def seen(done, total):
+        written.append(stored())
+
+    written = []
+    dynamics.investigate(model, run, "toy", tokens=[0, 6, 9], progress=seen)
+    assert not any(written)  # it took no time, and is written at the end
+    assert stored() == [0, 6, 9]
+    monkeypatch.setattr(working, "_SECONDS", 0.0)
+    monkeypatch.setattr(working, "_WRITES", 0)
+    dynamics.investigate(model, run, "toy", tokens=[1, 7, 10], progress=seen)
+    assert [len(tokens) for tokens in written[-2:]] == [5, 6]
+
+
+def test_parts_go_on_together_and_share_a_prompt(model, run, toy, monkeypatch):
+    monkeypatch.setattr(dynamics, "other", toy, raising=False)
+    part = Part(name="other", function="other", question="the same")
+    monkeypatch.setitem(parts.PARTS, "other", part)
+    dynamics.investigate(model, run, ["other", "toy"], tokens=[4, 6, 9])
+    assert toy.asked == [(0, [4])] * 2 + [(1, [1])] * 2 + [(2, [1])] * 2
+
+
+def test_a_prompt_without_finite_states_is_left_out(model, run, toy, monkeypatch):
+    def of(model, run, *, prompt, **kwargs):
+        if prompt in broken:
+            raise AnalysisError(f"prompt {prompt} is not finite")
+
+    monkeypatch.setattr(investigating, "recorded", of)
+    broken = {0}
+    assert dynamics.investigate(model, run, "toy", tokens=[0, 6]).done == {"toy": [0, 6]}
+    broken = {0, 1}
+    with pytest.raises(AnalysisError, match="prompt 0 is not finite"):
+        dynamics.investigate(model, run, "toy", tokens=[0, 6])
+
+
 def test_costly_parts_take_a_few_of_every_regime(tmp_path):
     run = ll.open_run(synthetic_run(tmp_path / "run"))
     choice = choose(run, "all")
@@ -207,6 +246,7 @@ def test_what_moves_is_chosen_before_what_settles(tmp_path):
         ({"restart": 5}, "restarts 0 to 1"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"prompts": [7]}, "prompt"),
+        ({"prompts": []}, "prompts is empty"),
     ],
 )
 def test_choices_that_cannot_be_made(synthetic_run_path, arguments, message):

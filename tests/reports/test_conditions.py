@@ -38,6 +38,9 @@ def test_a_name_that_only_one_analysis_reports_may_stand_alone():
     assert check(["aa_score<0.95"], SUMMARY)[0].key == "path_independence.aa_score"
     with pytest.raises(InputError, match=r"several values: classify\.share, path_independence\.sh"):
         check(["share > 0"], SUMMARY)
+    with_lab = SUMMARY | {"dynamics": {"causes": {"aa_score": 0.1, "own_share": 0.5}}}
+    assert check(["aa_score<0.95"], with_lab)[0].key == "path_independence.aa_score"
+    assert check(["own_share>0"], with_lab)[0].key == "dynamics.causes.own_share"
 
 
 @pytest.mark.parametrize("key", ["path_independence.median_final_gap", "readout.final_accuracy"])

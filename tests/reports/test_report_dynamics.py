@@ -6,9 +6,17 @@ import shutil
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from looplens import analysis, reports
-from looplens.analysis.dynamics import by_regime, dynamics_results, dynamics_summary, rates_agree
+from looplens.analysis.dynamics import (
+    WORDS,
+    by_regime,
+    dynamics_results,
+    dynamics_summary,
+    rates_agree,
+)
+from looplens.reports._sections.dynamics_facts import COMES_BACK, facts
 from looplens.run import open_run
 
 
@@ -42,6 +50,58 @@ def test_the_summary_has_numbers_of_every_result(lab_run):
     assert found["causes"]["radius_max"] > 1
     assert found["spectra"]["rate_agreement_share"] == 1.0
     assert not [key for key in found["causes"] if key.startswith("driver")]
+    assert found["causes"]["cause_unexplained_share"] == 0
+    assert found["lyapunov"]["leading_exponent_max"] < 0
+    assert "arrives_median" not in found["fixed_points"]  # the number of a point
+
+
+def test_words_are_those_of_the_experiments():
+    from looplens.dynamics.eigen import causes
+    from looplens.dynamics.exponents import averages
+    from looplens.dynamics.pushing import returning, swapping
+
+    of_causes = (
+        *(causes.OWN, causes.DRIVEN, causes.BOTH, causes.TOGETHER),
+        *(causes.RESTS, causes.UNEXPLAINED),
+    )
+    assert WORDS["causes", "cause"] == of_causes
+    assert WORDS["lyapunov", "regime"] == averages.REGIMES
+    assert WORDS["recovery", "outcome"] == tuple(returning.OUTCOMES)
+    assert set(COMES_BACK) == set(returning.COMES_BACK)
+    assert WORDS["swap_states", "ends"] == tuple(swapping.ENDS)
+
+
+def test_findings_of_pushes_and_gains_are_one_line_each():
+    def of(**variables):
+        return xr.Dataset(
+            {name: (dims, np.array(values)) for name, (dims, values) in variables.items()},
+            coords={"token": [3, 8]},
+        )
+
+    nan, token = np.nan, ("token",)
+    kinds = np.array(["flip", ""], object), np.array(["fold", "neimark_sacker"], object)
+    continuation = of(
+        onset_below=(token, [0.5, nan]),
+        onset_above=(token, [1.2, 1.5]),
+        onset_below_kind=(token, kinds[0]),
+        onset_above_kind=(token, kinds[1]),
+    ).assign_attrs(knob_part="state")
+    recovery = of(outcome=(token, np.array(["back", "away"], object)))
+    results = {
+        "continuation": continuation,
+        "recovery": recovery.assign_attrs(push={"size": 0.1}),
+        "basin_radius": of(least_radius=(token, [0.25, nan])),
+        "damage_cone": of(affected_share=(token, [0.5, nan])),
+        "swap_states": of(ends=(("token", "swapped_at"), np.array([["own", "other"]] * 2, object))),
+    }
+    said = {fact.label: f"{fact.value} {fact.note}" for fact in facts(results)}
+    assert said["Stability changes"] == (
+        "2 of 2 tokens with a gain on state; token 3: fold at 1.2, token 8: neimark_sacker at 1.5"
+    )
+    assert said["Pushed states come back"].startswith("1 of 2 tokens after a push of 0.1")
+    assert said["Basin radius"].startswith("0.25 of the norm, median over 1 tokens")
+    assert said["Tokens that notice"].startswith("50")
+    assert said["Foreign states are forgotten"].startswith("50")
 
 
 def test_rates_agree_counts_settled_tokens_with_both_rates(lab_run):

@@ -133,7 +133,8 @@ class View:
                 found[analyzer.title] = rows
         for name, whole in dynamics_results(self.run).items():
             if token in whole["token"].values and (rows := _rows(whole.sel(token=token), whole)):
-                found[f"{TITLE}: {name.replace('_', ' ')}"] = rows
+                of = f" of restart {whole.attrs['restart']}" if "restart" in whole.attrs else ""
+                found[f"{TITLE}: {name.replace('_', ' ')}{of}"] = rows
         return found
 
     def token_text(self, token: int) -> str:

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 
 from looplens.dynamics.branches.families import WithGain
-from looplens.dynamics.branches.locating import Bracket, Search
+from looplens.dynamics.branches.locating import Bracket, Search, near_enough
 from looplens.dynamics.branches.tracing import Settings, Traced, eigenvalues_of
 
 Kind = Literal["fold", "branch_point", "flip", "neimark_sacker"]
@@ -76,7 +76,7 @@ def crossings(map_: WithGain, branches: list[Traced | None], settings: Settings)
         bracket
         for row, branch in enumerate(branches)
         if branch is not None
-        for bracket in _brackets(row, branch)
+        for bracket in _brackets(row, branch, near_enough(map_.dtype))
     ]
     if not brackets:
         return []
@@ -90,7 +90,8 @@ def crossings(map_: WithGain, branches: list[Traced | None], settings: Settings)
     return sorted(kept, key=lambda crossing: (crossing.row, crossing.point))
 
 
-def _brackets(row: int, branch: Traced) -> list[Bracket]:
+def _brackets(row: int, branch: Traced, near: float) -> list[Bracket]:
+    """Return the steps in which something passes; not what stays within `near` of the circle."""
     found = []
     for point in range(len(branch.z) - 1):
         turns = [float(branch.tangent[p][-1]) for p in (point, point + 1)]
@@ -99,7 +100,8 @@ def _brackets(row: int, branch: Traced) -> list[Bracket]:
         pair = branch.eigenvalues[point], branch.eigenvalues[point + 1]
         for block, (before, after) in enumerate(zip(*pair, strict=True)):
             for a, b in matched(before, after):
-                if (abs(a) - 1) * (abs(b) - 1) < 0 and b.imag >= 0:
+                away = max(abs(abs(a) - 1), abs(abs(b) - 1)) > near
+                if away and (abs(a) < 1) != (abs(b) < 1) and b.imag >= 0:
                     found.append(Bracket(row, point, block, (a, b)))
     return found
 

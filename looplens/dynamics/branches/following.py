@@ -183,6 +183,11 @@ def follow(
     gain = torch.full((1,), gain0).to(s0)
     at_start = AtGain(family, gain)
     solution = solve(at_start, at_start.flat(s0), krylov=krylov)
+    if bool(solution.verdict.degenerate[0]):
+        raise AnalysisError(
+            f"the fixed point at gain0={gain0:g} is degenerate, with an eigenvalue at 1: the map "
+            "has a line of them there, or a fold or branch point. Start at another gain."
+        )
     if not bool(solution.verdict.verified[0]):
         raise AnalysisError(
             f"no fixed point was found at gain0={gain0:g}: the best residual is "

@@ -136,15 +136,18 @@ class Knob:
             factor = factor * self._factor(gains, (1, *self.step.shape), Axes(pos=1))[0, :, 0]
         return self._turned(gains), factor
 
-    def before(self, stop: int) -> Knob:
-        """Return the knob on the loop of the first tokens of the prompt only."""
+    def before(self, stop: int, *, must_act: bool = True) -> Knob:
+        """Return the knob on the loop of the first tokens of the prompt only.
+
+        Where it acts on later tokens only, that is refused, or is a knob that changes nothing.
+        """
         if stop == self.step.shape[0]:
             return self
         tokens = self.gain.tokens
         if tokens is not None:
             kept = [t for t in chosen(tokens, self.step.shape[0], "token") if t < stop]
-            tokens = kept or None
-            if not kept:
+            tokens = kept or slice(0, 0)
+            if not kept and must_act:
                 raise InputError(
                     f"the gain acts on tokens {self.gain.tokens!r} only, and none of them is among "
                     f"the first {stop} tokens, whose fixed point was found"

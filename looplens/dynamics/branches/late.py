@@ -52,7 +52,7 @@ def run_sequence(
     for first in range(0, len(gains), most):
         some = torch.as_tensor(gains[first : first + most]).to(start)
         x = start.expand(len(some), -1, -1)
-        parts.append(_late(knob, x, some, iterations, keep)[:, :, tokens])
+        parts.append(_late(knob, x, some, iterations, keep, tokens))
     states = torch.cat(parts, dim=1)  # late run token d_model
     return _judged(states.permute(2, 1, 0, 3))
 
@@ -79,14 +79,19 @@ def run_tokens(
 
 @torch.no_grad()
 def _late(
-    moving: Knob | Family, x: Tensor, gains: Tensor, iterations: int, keep: int
+    moving: Knob | Family,
+    x: Tensor,
+    gains: Tensor,
+    iterations: int,
+    keep: int,
+    tokens: list[int] | None = None,
 ) -> Float[Tensor, "late run ..."]:
     move = moving.move if isinstance(moving, Family) else moving
     kept = []
     for left in range(iterations, 0, -1):
         x = move(x, gains)
         if left <= keep:
-            kept.append(x)
+            kept.append(x if tokens is None else x[:, tokens])
     return torch.stack(kept)
 
 

@@ -33,6 +33,11 @@ class Bracket:
     ends: tuple[complex, complex]  # the eigenvalue, or the turn, at both ends
 
 
+def near_enough(dtype: torch.dtype) -> float:
+    """Return how near to its mark a test function has to come."""
+    return max(_NEAR, _ROUNDING * torch.finfo(dtype).eps)
+
+
 class Search:
     """Closing in on all brackets, each by false position in the share of its step."""
 
@@ -55,9 +60,9 @@ class Search:
         self.at = [self.begin.clone(), end.clone()]
         self.test = np.where(self.is_fold[:, None], self.ends.real, np.abs(self.ends) - 1)
         self.weight = np.ones((count, 2))
-        self.value = self.ends[:, 0].copy()
+        self.value = self.ends[np.arange(count), np.abs(self.test).argmin(1)]
         self.last = np.full(count, -1)  # which side was moved last
-        self.enough = max(_NEAR, _ROUNDING * torch.finfo(map_.dtype).eps)
+        self.enough = near_enough(map_.dtype)
         self.failed = np.zeros(count, dtype=int)
         self.avoided = np.full(count, np.nan)
 

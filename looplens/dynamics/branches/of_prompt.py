@@ -47,7 +47,8 @@ def of_sequence(
     known_of: dict[int, Followed] = {}
     attention, begun = "", None
     while inside:
-        family = OfSequence(knob.before(stop), causal=found.causal)
+        part = knob.before(stop, must_act=begun is None)
+        family = OfSequence(part, causal=found.causal)
         if begun is None:
             start = rest.states[None, :stop]
             map_, (branch,), marks = branches_of(family, start, _gains(1, here), settings)

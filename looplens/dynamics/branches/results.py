@@ -189,8 +189,10 @@ def _direction(
         last = runs[np.isfinite(runs).all((1, 2)), -_LAST:]
         away = (last - last.mean(1, keepdims=True)).reshape(-1, runs.shape[-1])
         least = _MOVES * np.abs(spreads[0]).max(initial=0) if spreads else 0.0
-        if np.abs(away).max(initial=0) > least:
+        if np.abs(away).max(initial=0) > least or not spreads:
             spreads = [away]
+    if not spreads[0].size:  # no branch, and no run stays finite: there is nothing to draw
+        return np.full(spreads[0].shape[-1], np.nan)
     way = np.linalg.svd(spreads[0].astype(np.float64), full_matrices=False)[2][0]
     return way * np.sign(way[np.abs(way).argmax()])
 

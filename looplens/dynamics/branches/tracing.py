@@ -173,7 +173,8 @@ def _go(
         outward = tangent[row, -1] * (1 if float(z[row, -1]) >= high else -1)
         if not low < float(z[row, -1]) < high and float(outward) > 0:
             ended[row] = "end of the range"
-    limit, edge = (settings.max_points - 1) * len(z), 1e-6 * (high - low)
+    limit = (settings.max_points - 1) * len(z)
+    edge = max(1e-6 * (high - low), 8 * torch.finfo(z.dtype).eps * max(abs(low), abs(high)))
     while True:
         rows = torch.tensor([row for row, why in enumerate(ended) if not why], device=z.device)
         if not len(rows):
@@ -222,8 +223,6 @@ def _within(z: Rows, ahead: Rows, tangent: Rows, low: float, high: float) -> tup
     """Return guesses and planes; where a guess leaves the range, the plane of its last gain."""
     guess, across = z + ahead, tangent.clone()
     for edge, out in ((low, guess[:, -1] < low), (high, guess[:, -1] > high)):
-        if not bool(out.any()):
-            continue
         share = ((edge - z[:, -1]) / ahead[:, -1]).clamp(0, 1)[:, None]
         at_edge = z + share * ahead
         at_edge[:, -1] = edge
@@ -235,7 +234,7 @@ def _within(z: Rows, ahead: Rows, tangent: Rows, low: float, high: float) -> tup
 
 
 def _joined(down: Traced, up: Traced, ended: list[str]) -> Traced:
-    """Put the two halves of a branch in one order; a closed one is whole in one of them."""
+    """Put two halves in one order; a closed branch is whole in one of them."""
     if ended[1].startswith("closed"):
         return Traced(up.z, up.tangent, up.eigenvalues, up.residual, 0, (ended[1], ended[1]))
     return Traced(

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from looplens.dynamics.maps.loop_step import LoopStep
+from looplens.dynamics.maps.state_map import length
 
 _PARTS = 4  # of the record, whose scatter gives the error
 _BYTES = 2**28  # of the gaps that are followed together
@@ -78,7 +79,11 @@ def _growth(
     seen = (here <= torch.tensor(rows, device=start.device)[:, None])[..., None].to(start)
     draw = torch.Generator().manual_seed(seed)
     gap = torch.randn(start.shape, generator=draw).to(start) * seen
-    size = torch.finfo(start.dtype).eps ** (1 / 3) * (start * seen).flatten(1).norm(dim=-1)
+    numbers = torch.finfo(start.dtype)
+    near = length((start * seen).flatten(1))
+    for other in (length(start.flatten()), torch.tensor(1.0)):  # what rests at zero has no size
+        near = torch.where(near > numbers.tiny / numbers.eps, near, other.to(near))
+    size = numbers.eps ** (1 / 3) * near
     x, logs, skipped = start[None], [], round(iterations * _SKIPPED)
     for iteration in range(iterations):
         gap = gap * (size / _norm(gap))[:, None, None]
@@ -90,4 +95,4 @@ def _growth(
 
 
 def _norm(gap: Tensor) -> Tensor:
-    return gap.flatten(1).norm(dim=-1).clamp(min=torch.finfo(gap.dtype).tiny)
+    return length(gap.flatten(1)).clamp(min=torch.finfo(gap.dtype).tiny)

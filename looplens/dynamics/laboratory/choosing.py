@@ -111,7 +111,7 @@ def choose(
         outside = [token for token in wanted if not allowed[token]]
         if outside:
             raise InputError(
-                f"The tokens {_listed(outside)} are not of the chosen prompts. Tokens are counted "
+                f"The tokens {listed(outside)} are not of the chosen prompts. Tokens are counted "
                 "over the whole run; leave prompt out, or name tokens of it."
             )
         sentence = f"{len(wanted)} of {run.n_tokens} tokens, by their numbers"
@@ -223,6 +223,8 @@ def _of_prompts(run: StoredRun, prompts: int | Sequence[int] | None) -> np.ndarr
     allowed = run.committed_tokens.copy()
     if prompts is None:
         return allowed
+    if not np.size(prompts):
+        raise InputError("prompts is empty: name some, or leave it out.")
     within = np.zeros(run.n_tokens, bool)
     for prompt in np.atleast_1d(np.asarray(prompts)).tolist():
         within[run.token_range(prompt)] = True
@@ -240,11 +242,12 @@ def _numbers(run: StoredRun, tokens: int | Sequence[int]) -> list[int]:
     outside = wanted[(wanted < 0) | (wanted >= run.n_tokens)].tolist()
     if outside:
         raise InputError(
-            f"tokens: {_listed(outside)} is not in this run, which holds 0 to {run.n_tokens - 1}."
+            f"tokens: {listed(outside)} is not in this run, which holds 0 to {run.n_tokens - 1}."
         )
     return sorted(set(wanted.tolist()))
 
 
-def _listed(numbers: Sequence[int], most: int = 8) -> str:
+def listed(numbers: Sequence[int], most: int = 8) -> str:
+    """Write numbers in a sentence, the first few of many."""
     shown = ", ".join(map(str, numbers[:most]))
     return shown + (f" and {len(numbers) - most} more" if len(numbers) > most else "")

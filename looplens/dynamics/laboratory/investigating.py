@@ -13,7 +13,7 @@ from typing import Any
 
 import xarray as xr
 
-from looplens.dynamics.laboratory.choosing import Choice, choose
+from looplens.dynamics.laboratory.choosing import Choice, choose, listed
 from looplens.dynamics.laboratory.parts import chosen
 from looplens.dynamics.laboratory.working import Say, Work
 from looplens.dynamics.maps.recorded import recorded
@@ -185,7 +185,7 @@ def _say_what_is_left(work: Sequence[Work], choice: Choice, say: Say) -> None:
         if len(one.asked) < len(choice.tokens):
             say(
                 f"{one.part.name}: {len(one.asked)} of them, since a token costs much (others by "
-                f"their numbers): {', '.join(map(str, one.asked))}"
+                f"their numbers): {listed(one.asked)}"
             )
         if len(one.todo) < len(one.asked):
             held = len(one.asked) - len(one.todo)

@@ -14,7 +14,7 @@ from looplens.reports._report import Fact
 Results = Mapping[str, xr.Dataset]
 
 POINTS = ("stable", "unstable")
-_COMES_BACK = ("back", "other_phase", "returning")
+COMES_BACK = ("back", "other_phase", "returning")
 
 
 def facts(results: Results) -> list[Fact]:
@@ -68,8 +68,7 @@ def _lyapunov(result: xr.Dataset) -> Fact:
     return Fact(
         label="Neighbours part",
         value=f"{len(drift)} of {result.sizes['token']} tokens",
-        note=f"whose leading exponent is above {number(result.attrs.get('cut', 0))}"
-        f"{_named(drift)}",
+        note=f"whose leading exponent is above {number(result.attrs.get('cut', 0))}{_named(drift)}",
     )
 
 
@@ -102,7 +101,7 @@ def _recovery(result: xr.Dataset) -> Fact:
     how = "" if size is None else f" of {number(size)} of the norm"
     return Fact(
         label="Pushed states come back",
-        value=f"{int(np.isin(words, _COMES_BACK).sum())} of {len(words)} tokens",
+        value=f"{int(np.isin(words, COMES_BACK).sum())} of {len(words)} tokens",
         note=f"after a push{how}; {int((words == 'other_phase').sum())} at another time of the "
         "same path",
     )
@@ -111,9 +110,12 @@ def _recovery(result: xr.Dataset) -> Fact:
 def _basin_radius(result: xr.Dataset) -> Fact:
     least = result["least_radius"].values
     known = least[np.isfinite(least)]
+    if not known.size:
+        note = f"all {len(least)} tokens come back from every push"
+        return Fact(label="Basin radius", value="none found", note=note)
     return Fact(
         label="Basin radius",
-        value=number(float(np.median(known))) if known.size else "none found",
+        value=number(float(np.median(known))),
         note=f"of the norm, median over {known.size} tokens: a larger push does not come back; "
         f"{len(least) - known.size} came back from all",
     )
