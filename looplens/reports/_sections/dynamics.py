@@ -63,7 +63,10 @@ def regime_table(results: Results) -> Table | None:
         for regime, row in found.items()
     )
     columns = ("regime", "tokens", *(title for title, _ in (*counted, *measured)))
-    caption = "Tokens by the regime of the recording; radius: of their own block"
+    caption = (
+        "Tokens by the regime of the recording (points: with the other tokens held as recorded; "
+        "radius: of the own block, with the others at their fixed points)"
+    )
     return Table(caption=caption, columns=columns, rows=rows)
 
 
