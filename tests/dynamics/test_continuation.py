@@ -396,7 +396,7 @@ def test_knobs_that_do_not_exist_are_refused(model):
         continuation(ll.load_model("phop-ouro-mini"), [3, 2, 1], gain="injection")
     with pytest.raises(InputError, match="gain must be a Gain or the name of a part"):
         continuation(model, PROMPT, gain=2.0)
-    with pytest.raises(InputError, match="scope must be 'sequence' or 'token'"):
+    with pytest.raises(InputError, match="scope must be 'token' or 'sequence'"):
         continuation(model, PROMPT, scope="all")
     with pytest.raises(InputError, match="the gain at the start, 1, lies in"):
         continuation(model, PROMPT, gains=(2, 3))

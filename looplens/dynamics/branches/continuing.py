@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +15,10 @@ from looplens.dynamics.branches.late import Late, run_sequence, run_tokens
 from looplens.dynamics.branches.of_prompt import OWN, alone, of_sequence, of_tokens
 from looplens.dynamics.branches.results import Followed, variables_of
 from looplens.dynamics.maps.labelled import Progress, labelled
+from looplens.dynamics.maps.loop_maps import Scope, check_scope
 from looplens.dynamics.maps.recorded import recorded
 from looplens.errors import InputError
 from looplens.models.inputs import whole_number
-
-Scope = Literal["sequence", "token"]
 
 
 def continuation(
@@ -116,8 +115,7 @@ def continuation(
     Keller 1977 (pseudo-arclength). Kim 2026, arXiv:2608.26556, for looped transformers: folds and
     Neimark-Sacker bifurcations of resting states, found by continuation in the size of an input.
     """
-    if scope not in get_args(Scope):
-        raise InputError(f"scope must be 'sequence' or 'token'; got {scope!r}")
+    check_scope(scope)
     knob_of = Gain.of(gain)
     settings = settings_of(gains, OWN, k, max_step, max_points, max_folds, krylov)
     count = whole_number(runs, "runs", least=0)

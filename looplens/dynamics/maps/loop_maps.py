@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +17,22 @@ from looplens.dynamics.maps.state_map import StateMap
 from looplens.errors import InputError
 
 OWN_QUERY = "written out (the query of the token against held keys)"
+
+
+Scope = Literal["token", "sequence"]
+"""Whether a question is asked of tokens with the others held still, or of all together."""
+
+
+def check_scope(scope: object) -> None:
+    """Check what a caller says of the scope.
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
+    if scope not in get_args(Scope):
+        raise InputError(f"scope must be 'token' or 'sequence'; got {scope!r}")
 
 
 class SequenceMap(StateMap):

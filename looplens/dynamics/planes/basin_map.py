@@ -11,6 +11,7 @@ import xarray as xr
 
 from looplens.analysis.algebra.inputs import real_number
 from looplens.dynamics.maps.labelled import Progress, labelled
+from looplens.dynamics.maps.loop_maps import check_scope
 from looplens.dynamics.maps.recorded import recorded
 from looplens.dynamics.planes import ends, sources
 from looplens.dynamics.planes.labels import filled, stacked
@@ -113,7 +114,7 @@ def basin_map(
     >>> int((found["end"] == 0).sum()), str(found["end_kind"].values[0, 0])
     (25, 'fixed point')
     """
-    sources.check_scope(scope)
+    check_scope(scope)
     sources.check_size(size)
     sources.check_half(half)
     iterations = whole_number(iterations, "iterations", least=_SHORTEST)

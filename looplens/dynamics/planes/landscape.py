@@ -10,6 +10,7 @@ import torch
 import xarray as xr
 
 from looplens.dynamics.maps.labelled import Progress, labelled
+from looplens.dynamics.maps.loop_maps import check_scope
 from looplens.dynamics.maps.recorded import recorded
 from looplens.dynamics.maps.state_map import Rows
 from looplens.dynamics.planes import sources
@@ -119,7 +120,7 @@ def landscape(
     >>> found["residual"].shape
     (1, 9, 9)
     """
-    sources.check_scope(scope)
+    check_scope(scope)
     sources.check_size(size)
     sources.check_half(half)
     if isinstance(plane, str) and plane not in _PLANES:

@@ -16,8 +16,6 @@ from looplens.dynamics.maps.recorded import Recorded
 from looplens.dynamics.planes.plane import Floats, standstill
 from looplens.errors import InputError
 
-SCOPES = ("token", "sequence")
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Seen:
@@ -97,18 +95,6 @@ def regimes_of(rec: Recorded, position: int, paths: Floats) -> np.ndarray:
         return np.full(len(paths), "", dtype=object)
     dtype = "float32" if rec.run is None else rec.run.source_dtype
     return classify(paths, source_dtype=dtype).regime.astype(object)
-
-
-def check_scope(scope: str) -> None:
-    """Check what moves.
-
-    Raises
-    ------
-    InputError
-        If it is neither one token nor the sequence.
-    """
-    if scope not in SCOPES:
-        raise InputError(f"scope must be 'token' or 'sequence', got {scope!r}")
 
 
 def check_size(size: int) -> None:

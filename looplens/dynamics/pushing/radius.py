@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +12,11 @@ import xarray as xr
 from torch import Tensor
 
 from looplens.dynamics.maps.labelled import Progress, labelled, variable
+from looplens.dynamics.maps.loop_maps import Scope, check_scope
 from looplens.dynamics.maps.recorded import Recorded, recorded
 from looplens.dynamics.pushing.directions import RESTARTS, DirectionsLike, directions_of
 from looplens.dynamics.pushing.returning import floor_of
-from looplens.dynamics.pushing.searching import Returning, Scope, Search
+from looplens.dynamics.pushing.searching import Returning, Search
 from looplens.errors import InputError
 from looplens.models.inputs import whole_number
 
@@ -105,8 +106,7 @@ def basin_radius(
     unseen, and ``reenters`` says where one was seen.
     """
     passes = whole_number(iterations, "iterations", least=8)
-    if scope not in get_args(Scope):
-        raise InputError(f"scope must be 'token' or 'sequence', got {scope!r}")
+    check_scope(scope)
     most = _most(directions) if most is None else most
     if not 0 < least < most < 1e6 or not 1e-6 <= accuracy < 1:
         raise InputError(

@@ -6,7 +6,6 @@ All tokens and directions are searched side by side, in batches of bounded size.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,12 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from looplens.dynamics.maps.labelled import Progress
-from looplens.dynamics.maps.loop_maps import SequenceMap, TokenMap
+from looplens.dynamics.maps.loop_maps import Scope, SequenceMap, TokenMap
 from looplens.dynamics.maps.recorded import Recorded
 from looplens.dynamics.pushing.returning import COMES_BACK, outcomes, reference, window
 from looplens.dynamics.pushing.variants import batch_rows
 
-Scope = Literal["token", "sequence"]
 SMALLEST = 1e-4  # size that is tried
 _DOWN, _ABOVE = 4.0, 100.0  # smaller by this factor each time, and so far above rounding
 _LATE = 2**23  # numbers in the late states of a batch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -13,17 +13,15 @@ from torch import Tensor
 
 from looplens.dynamics.eigen.resting import resting
 from looplens.dynamics.maps.labelled import Progress
-from looplens.dynamics.maps.loop_maps import SequenceMap, TokenMap
+from looplens.dynamics.maps.loop_maps import Scope, SequenceMap, TokenMap, check_scope
 from looplens.dynamics.maps.recorded import Recorded, recorded
 from looplens.dynamics.maps.state_map import StateMap
 from looplens.dynamics.solving.fixed_point import Method
 from looplens.dynamics.solving.results import dataset_of
 from looplens.dynamics.solving.searching import Points, search
 from looplens.dynamics.solving.starting import REACH, Starts, starts_of
-from looplens.errors import InputError
 from looplens.models.inputs import whole_number
 
-Scope = Literal["token", "sequence"]
 _Search: TypeAlias = Callable[[StateMap, Starts, list[int]], list[Points]]
 _NUMBERS = 2**24  # of all states of all rows of a call together, which bounds its memory
 
@@ -103,8 +101,7 @@ def fixed_points(
     Sussillo and Barak, Neural Computation 25 (2013), for fixed points, unstable ones too, as the
     explanation of a recurrent network's motion (from memory, text not read).
     """
-    if scope not in get_args(Scope):
-        raise InputError(f"scope must be 'token' or 'sequence'; got {scope!r}")
+    check_scope(scope)
     count = whole_number(starts, "starts", least=0)
     walk = whole_number(walk, "walk", least=1)
     seed = whole_number(seed, "seed", least=0)
