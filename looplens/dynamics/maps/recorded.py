@@ -14,6 +14,7 @@ from torch import Tensor
 from looplens.dynamics.maps.loop_step import LoopStep, loop_step
 from looplens.dynamics.maps.step_checks import (
     FAR,
+    check_sizes,
     check_weights,
     is_causal,
     largest_mismatch,
@@ -126,6 +127,22 @@ class Recorded:
         """Return the token numbers in the run of positions of the prompt."""
         return [self.tokens.start + position for position in positions]
 
+    @torch.no_grad()
+    def steps_of_others(
+        self, context: Float[Tensor, "pos d_model"], positions: Sequence[int]
+    ) -> Float[np.ndarray, " token"]:
+        """Return, for every token, the largest step of another that it sees, over that one's norm.
+
+        It is what holding the others still leaves out.
+        """
+        steps = (self.step(context[None])[0] - context).norm(dim=-1)
+        steps = (steps / context.norm(dim=-1).clamp(min=1e-30)).double().cpu().numpy()
+        seen = [
+            [other for other in range(self.n_pos) if other < p or (other > p and not self.causal)]
+            for p in positions
+        ]
+        return np.array([steps[others].max(initial=0.0) for others in seen])
+
 
 def recorded(
     model: Any,
@@ -194,13 +211,7 @@ def _from_run(
             f"{run.width} components of them. Record without reduce=."
         )
     looped = as_looped(model)
-    for what in ("d_model", "n_layers"):
-        seen, expected = getattr(looped, what), getattr(run, what)
-        if seen != expected:
-            raise InputError(
-                f"{looped.model_name} has {what}={seen}, and the run {run.path} was recorded of "
-                f"{run.model_name} with {what}={expected}. Pass the model that was recorded."
-            )
+    check_sizes(looped, run)
     prompt = _one(prompt, run.n_prompts, "prompt")
     restart = _one(restart, run.restarts, "restart")
     tokens = run.token_range(prompt)

@@ -21,6 +21,23 @@ _MOVED = 6  # positions that are moved to see whether earlier ones notice
 FAR = 16  # steps over which another model can be told from rounding that has grown
 
 
+def check_sizes(looped: LoopedModel, run: StoredRun) -> None:
+    """Check that a model has the width and the layers of the one that was recorded.
+
+    Raises
+    ------
+    InputError
+        If it has not.
+    """
+    for what in ("d_model", "n_layers"):
+        seen, expected = getattr(looped, what), getattr(run, what)
+        if seen != expected:
+            raise InputError(
+                f"{looped.model_name} has {what}={seen}, and the run {run.path} was recorded of "
+                f"{run.model_name} with {what}={expected}. Pass the model that was recorded."
+            )
+
+
 def steps_between(iterations: tuple[int, ...]) -> int:
     """Return the fewest steps from one kept state to the next."""
     return min((b - a for a, b in itertools.pairwise(iterations)), default=FAR + 1)

@@ -128,7 +128,7 @@ def landscape(
     rec = recorded(model, source, prompt=prompt, restart=restart, dtype=dtype)
     positions = rec.positions(tokens)
     held = sources.context_of(rec, iteration, context)
-    others = sources.steps_of_others(rec, held, positions)
+    others = rec.steps_of_others(held, positions)
     seen_of_all = sources.seen_of(rec, positions, restart)
     parts, maps = [], []
     for number, (position, seen) in enumerate(zip(positions, seen_of_all, strict=True)):

@@ -149,20 +149,3 @@ def context_of(rec: Recorded, iteration: int | None, context: Any) -> Float[Tens
             + (" with numbers that are not finite" if held.shape == rec.states.shape[1:] else "")
         )
     return held
-
-
-@torch.no_grad()
-def steps_of_others(
-    rec: Recorded, context: Float[Tensor, "pos d_model"], positions: Sequence[int]
-) -> Float[np.ndarray, " token"]:
-    """Return, for every token, the largest step of another that it sees, over that one's norm.
-
-    It is what holding the others still leaves out.
-    """
-    steps = (rec.step(context[None])[0] - context).norm(dim=-1)
-    steps = (steps / context.norm(dim=-1).clamp(min=1e-30)).double().cpu().numpy()
-    seen = [
-        [other for other in range(rec.n_pos) if other < p or (other > p and not rec.causal)]
-        for p in positions
-    ]
-    return np.array([steps[others].max(initial=0.0) for others in seen])

@@ -177,7 +177,7 @@ def _dataset(
         ),
         "context_step": variable(
             number,
-            _context_steps(found, positions, iteration),
+            found.steps_of_others(found.at(iteration), positions),
             "largest step of a token held still",
         ),
     }
@@ -191,19 +191,3 @@ def _dataset(
         iteration=iteration,
         floor=floor,
     )
-
-
-def _context_steps(found: Recorded, positions: Sequence[int], iteration: int) -> np.ndarray:
-    """Return the largest relative step that a token seen by each one takes next."""
-    now = found.at(iteration)
-    step = (found.step(now[None])[0] - now).norm(dim=-1) / now.norm(dim=-1)
-    steps = step.double().cpu().numpy()
-    seen = [
-        [
-            other
-            for other in range(found.n_pos)
-            if other != own and (other < own or not found.causal)
-        ]
-        for own in positions
-    ]
-    return np.array([steps[others].max() if others else 0.0 for others in seen])

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from looplens.dynamics.maps.step_checks import check_sizes
 from looplens.errors import AnalysisError, InputError
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def chosen_states(
     AnalysisError
         If the run does not hold what is needed.
     """
-    _check_model(model, run)
+    check_sizes(model, run)
     tokens = run.token_range(prompt)
     length = int(run.prompts["length"].values[prompt])
     whole = tokens.stop - tokens.start == length
@@ -124,16 +125,6 @@ def chosen_states(
         last_stream=last_stream,
         final_state=tensor(state.values)[None],
     )
-
-
-def _check_model(model: Any, run: StoredRun) -> None:
-    for what in ("d_model", "n_layers"):
-        seen, expected = getattr(model, what), getattr(run, what)
-        if seen != expected:
-            raise InputError(
-                f"{model.model_name} has {what}={seen}, and the run {run.path} was recorded of "
-                f"{run.model_name} with {what}={expected}. Pass the model that was recorded."
-            )
 
 
 def _check_run(model: Any, run: StoredRun, whole: bool) -> None:

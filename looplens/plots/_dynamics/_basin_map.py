@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 
 from looplens.plots import _labels, _theme
 from looplens.plots._dynamics import _stored
-from looplens.plots._dynamics._plane import add_marks, of_token, off_plane, plane_layout
+from looplens.plots._dynamics._plane import add_marks, off_plane, plane_layout
 
 _SYMBOLS = 11  # along a side, to tell areas without their colour
 _PIXELS = 560
@@ -70,7 +70,8 @@ def basin_map_figure(
         cycle with a shift. Right, the iterations until it is there for good. Stars are ends that
         lie in the window, rings the initial states of the restarts.
     """
-    found, named = of_token(result, token)
+    found = _stored.of_token(result, token)
+    named = _stored.name_of(found)
     colours = _theme.palette(theme)
     attrs = result.attrs
     moves = "others held still" if attrs["scope"] == "token" else "others move along"

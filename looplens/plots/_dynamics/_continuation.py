@@ -73,8 +73,7 @@ def continuation_figure(
         Words and template.
     """
     colours = _theme.palette(theme)
-    token = int(result["token"].values[0]) if token is None else token
-    one = result.sel(token=token)
+    one = _stored.of_token(result, token)
     lines = [line for line in (subtitle, _knob(result.attrs), _onset(one)) if line]
     made = _theme.figure(
         title="Fixed point of a token as a gain changes",

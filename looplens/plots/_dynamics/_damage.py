@@ -74,9 +74,8 @@ def damage_cone_figure(
     subtitle, theme : str
         Words and template.
     """
-    token = int(result["token"].values[0]) if token is None else token
     # Prompts of other lengths are in the result too.
-    one = result.sel(token=token).dropna("affected", how="all", subset=["distance"])
+    one = _stored.of_token(result, token).dropna("affected", how="all", subset=["distance"])
     one = one.dropna("iteration", how="all", subset=["distance"])
     rows = [int(place) for place in one["affected"].values]
     named = [str(row) for row in rows] if labels is None else [labels[row] for row in rows]

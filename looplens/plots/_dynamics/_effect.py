@@ -74,8 +74,7 @@ def causal_effect_figure(
         Words and template.
     """
     colours = _theme.palette(theme)
-    token = int(result["token"].values[0]) if token is None else token
-    one = result.sel(token=token)
+    one = _stored.of_token(result, token)
     if value == "recovered" and not np.isfinite(one["recovered"].values).any():
         value = "kl"
     cells = one[value].transpose("mode", "layer", "patched")

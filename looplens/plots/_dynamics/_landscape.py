@@ -16,7 +16,6 @@ from looplens.plots._dynamics import _stored
 from looplens.plots._dynamics._plane import (
     add_marks,
     colour_bar,
-    of_token,
     off_plane,
     plane_layout,
     shares_of_steps,
@@ -77,7 +76,8 @@ def landscape_figure(
         and dotted those of one start with the others held still. Filled stars are stable fixed
         points, open ones unstable.
     """
-    found, named = of_token(result, token)
+    found = _stored.of_token(result, token)
+    named = _stored.name_of(found)
     colours = _theme.palette(theme)
     made = _theme.figure(
         title="Landscape of the loop",

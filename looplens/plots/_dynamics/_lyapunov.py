@@ -65,8 +65,7 @@ def lyapunov_figure(
         Words and template.
     """
     colours = _theme.palette(theme)
-    token = int(result["token"].values[0]) if token is None else token
-    one = result.sel(token=token)
+    one = _stored.of_token(result, token)
     parts = one["sublayer"].size if "stretch" in one else 0
     lines = [line for line in (subtitle, *_words(one)) if line]
     made = _theme.figure(

@@ -9,29 +9,9 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from looplens.errors import InputError
 from looplens.plots import _labels, _theme
 
 _ON_PLANE = 0.02  # of the window: a point closer to the plane than this lies on it
-
-
-def of_token(result: xr.Dataset, token: int | None) -> tuple[xr.Dataset, str]:
-    """Return the part of a result that belongs to one token, and a name for it.
-
-    Raises
-    ------
-    InputError
-        If the result does not hold that token.
-    """
-    held = result["token"].values
-    if token is None:
-        token = int(held[0])
-    if not np.isin(token, held):
-        raise InputError(
-            f"token={token}, but this result holds {', '.join(map(str, held[:12].tolist()))}"
-            + (", ..." if len(held) > 12 else "")
-        )
-    return result.sel(token=token), f"{result.attrs.get('model', '')} · token {token}"
 
 
 def shares_of_steps(found: xr.Dataset) -> list[str]:

@@ -60,8 +60,7 @@ def basin_radius_figure(
         Words and template.
     """
     colours = _theme.palette(theme)
-    token = int(result["token"].values[0]) if token is None else token
-    one = result.sel(token=token)
+    one = _stored.of_token(result, token)
     names = [_labels.escape(str(name)) for name in one["direction"].values]
     low, high, apart = (
         one[name].values.astype(np.float64) for name in ("returns_up_to", "leaves_at", "apart")

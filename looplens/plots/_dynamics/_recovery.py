@@ -66,8 +66,7 @@ def recovery_figure(
         Words and template.
     """
     colours = _theme.palette(theme)
-    token = int(result["token"].values[0]) if token is None else token
-    one = result.sel(token=token)
+    one = _stored.of_token(result, token)
     lines = [line for line in (subtitle, push_words(result.attrs), _verdict(one)) if line]
     made = _theme.figure(
         title=f"Recovery of token {int(one['position'])}",

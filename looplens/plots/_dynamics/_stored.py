@@ -44,3 +44,27 @@ def stored(run: Any, name: str, token: int | None = None) -> tuple[xr.Dataset, i
             f"dynamics/{name} of this run does not hold token {token}: make it with {make}."
         )
     return found, int(token)
+
+
+def of_token(result: xr.Dataset, token: int | None) -> xr.Dataset:
+    """Return the part of a result that belongs to one token, by default its first.
+
+    Raises
+    ------
+    InputError
+        If the result does not hold that token.
+    """
+    held = result["token"].values
+    if token is None:
+        token = int(held[0])
+    if not np.isin(token, held):
+        raise InputError(
+            f"token={token}, but this result holds {', '.join(map(str, held[:12].tolist()))}"
+            + (", ..." if len(held) > 12 else "")
+        )
+    return result.sel(token=token)
+
+
+def name_of(one: xr.Dataset) -> str:
+    """Return the name of the model and the token of a part that belongs to one token."""
+    return f"{one.attrs.get('model', '')} · token {int(one['token'])}"

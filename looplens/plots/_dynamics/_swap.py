@@ -63,8 +63,7 @@ def swap_states_figure(
         Words and template.
     """
     colours = _theme.palette(theme)
-    token = int(result["token"].values[0]) if token is None else token
-    one = result.sel(token=token).dropna("swapped_at", how="all", subset=["distance"])
+    one = _stored.of_token(result, token).dropna("swapped_at", how="all", subset=["distance"])
     number = int(one["other_prompt"])
     which = "another prompt" if number < 0 else f"prompt {number}"
     rounding = f"dotted: may be rounding ({_labels.number(float(result.attrs['floor']), digits=2)})"
