@@ -73,18 +73,24 @@ class Run(StoredRun):
         # Reports are a layer above this one, so they are imported by name and when called.
         return importlib.import_module("looplens.reports").write_report(self, out, format)
 
-    def app(self, port: int = 8050, **options: Any) -> Any:
-        """Serve the dashboard of this run on a local port; see `looplens_dashboard.serve`."""
-        return importlib.import_module("looplens_dashboard").serve(self, port=port, **options)
+    def app(self, port: int | None = None, **options: Any) -> Any:
+        """Open the dashboard on this run: below a cell of a notebook, else on a local port.
+
+        See `looplens_dashboard.launch`. In a notebook it returns what runs, with ``url`` and
+        ``stop()``; elsewhere it returns when it is interrupted.
+        """
+        return importlib.import_module("looplens_dashboard").launch(self, port=port, **options)
 
 
-def open_run(path: str | os.PathLike[str]) -> Run:
+def open_run(path: str | os.PathLike[str], *, lazy: bool = False) -> Run:
     """Open a recorded run.
 
     Parameters
     ----------
     path : str or path
         The directory that was recorded to.
+    lazy : bool
+        Leave the numbers of stored analyses on disk until they are indexed; see `StoredRun`.
 
     Raises
     ------
@@ -95,4 +101,4 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     CorruptRunError
         If the run is damaged.
     """
-    return Run(path)
+    return Run(path, lazy=lazy)

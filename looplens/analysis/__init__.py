@@ -78,12 +78,25 @@ from looplens.analysis.regimes.classifying import (
 )
 
 if TYPE_CHECKING:
+    from looplens.analysis.attention_maps import attention_difference as attention_difference
+    from looplens.analysis.attention_maps import attention_maps as attention_maps
     from looplens.analysis.comparing.compare import compare as compare
     from looplens.analysis.comparing.comparison import Comparison as Comparison
     from looplens.analysis.feed_forward import compare_stages as compare_stages
     from looplens.analysis.grouped import group_by as group_by
+    from looplens.analysis.per_token.catalogue import token_statistics as token_statistics
+    from looplens.analysis.per_token.known import TokenStatistic as TokenStatistic
+    from looplens.analysis.per_token.matching import matches as matches
+    from looplens.analysis.per_token.matching import next_match as next_match
+    from looplens.analysis.per_token.readouts import candidates as candidates
+    from looplens.analysis.per_token.readouts import prediction_changes as prediction_changes
+    from looplens.analysis.per_token.readouts import token_readout as token_readout
+    from looplens.analysis.per_token.values import token_values as token_values
+    from looplens.analysis.per_token.values import value_range as value_range
+    from looplens.analysis.projecting import projection as projection
     from looplens.analysis.registry import ANALYZERS as ANALYZERS
     from looplens.analysis.registry import Analyzer as Analyzer
+    from looplens.analysis.restart_overview import restart_overview as restart_overview
     from looplens.analysis.selecting import select as select
     from looplens.analysis.suite import analyze as analyze
     from looplens.analysis.suite import get as get
@@ -91,11 +104,24 @@ if TYPE_CHECKING:
 
 # The labelled layer needs xarray; arrays alone do not wait for it.
 _LABELLED = {
+    "attention_difference": "attention_maps",
+    "attention_maps": "attention_maps",
     "ANALYZERS": "registry",
     "Analyzer": "registry",
     "Comparison": "comparing.comparison",
+    "TokenStatistic": "per_token.known",
+    "candidates": "per_token.readouts",
+    "matches": "per_token.matching",
+    "next_match": "per_token.matching",
+    "prediction_changes": "per_token.readouts",
+    "token_readout": "per_token.readouts",
+    "token_statistics": "per_token.catalogue",
+    "token_values": "per_token.values",
+    "value_range": "per_token.values",
     "compare": "comparing.compare",
     "group_by": "grouped",
+    "projection": "projecting",
+    "restart_overview": "restart_overview",
     "select": "selecting",
     "compare_stages": "feed_forward",
     "analyze": "suite",
@@ -131,16 +157,20 @@ __all__ = [
     "RegimeThresholds",
     "Regimes",
     "TokenCollapse",
+    "TokenStatistic",
     "agreement_matrix",
     "analyze",
     "angular_distance",
     "attention_bound",
     "attention_change",
+    "attention_difference",
     "attention_distance",
+    "attention_maps",
     "attention_settling",
     "attention_stages",
     "band_contrast",
     "basins",
+    "candidates",
     "carried",
     "change_points",
     "choose_loop_span",
@@ -161,23 +191,32 @@ __all__ = [
     "input_dependence",
     "kneedle",
     "last_right",
+    "matches",
     "matrix_entropy",
+    "next_match",
     "overthinking",
     "pareto_front",
     "path_independence",
     "pca",
     "power_of",
+    "prediction_changes",
     "prediction_flips",
     "prediction_settling",
+    "projection",
     "readout_signals",
     "recurrence",
     "recurrence_matrix",
+    "restart_overview",
     "select",
     "sink_rate",
     "state_signals",
     "summary",
     "token_collapse",
+    "token_readout",
+    "token_statistics",
+    "token_values",
     "two_scale_ratio",
+    "value_range",
 ]
 
 

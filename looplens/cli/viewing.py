@@ -235,20 +235,30 @@ def report(
 
 
 def app(
-    run: RunPath,
+    paths: Annotated[
+        list[str], typer.Argument(help="Runs, and folders of runs.", show_default=False)
+    ],
     host: Annotated[str, typer.Option(help="Address to bind to.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8050,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8050,
     open_browser: Annotated[
         bool, typer.Option("--open", help="Open the page in a browser.")
     ] = False,
+    access: Annotated[
+        str | None,
+        typer.Option(
+            envvar="LOOPLENS_ACCESS",
+            show_envvar=True,
+            help="Token that a reader has to know; made when the host is not this machine's own.",
+        ),
+    ] = None,
 ) -> None:
-    """Open the dashboard on a run.
+    """Open the dashboard on runs.
 
-    Example: `looplens app runs/demo --port 8051`
+    Example: `looplens app runs --port 8051`
     """
     from looplens_dashboard import serve
 
-    serve(run, host=host, port=port, open_browser=open_browser)
+    serve(paths, host=host, port=port, access=access, open_browser=open_browser)
 
 
 def _formats(asked: str | None, known: Iterable[str]) -> list[str]:

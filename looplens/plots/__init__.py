@@ -21,8 +21,14 @@ from looplens.plots._answers import (
     target_ranks,
     target_ranks_figure,
 )
-from looplens.plots._attention import attention, attention_change, attention_figure
+from looplens.plots._attention import attention, attention_figure
 from looplens.plots._attention_bound import attention_bound, attention_bound_figure
+from looplens.plots._attention_change import attention_change
+from looplens.plots._attention_difference import (
+    attention_difference,
+    attention_difference_figure,
+)
+from looplens.plots._attention_heads import attention_heads, attention_heads_figure
 from looplens.plots._basins import basins, basins_figure
 from looplens.plots._certificate import certificate_figure
 from looplens.plots._collapse import token_collapse, token_collapse_figure
@@ -71,6 +77,7 @@ from looplens.plots._stages import (
     stages,
     stages_figure,
 )
+from looplens.plots._steps import steps, steps_figure
 from looplens.plots._theme import CONFIG, PALETTES, REGIMES, Figure, Palette, RegimeStyle, palette
 from looplens.plots._trajectory import trajectory, trajectory_figure
 from looplens.plots._verdict import verdict, verdict_figure
@@ -83,11 +90,14 @@ FIGURES: dict[str, Callable[..., Any]] = {
     "dmd": dmd,
     "token_collapse": token_collapse,
     "trajectory": trajectory,
+    "steps": steps,
     "restarts": restarts,
     "basins": basins,
     "input_dependence": input_dependence,
     "cycle": cycle,
     "attention": attention,
+    "attention_heads": attention_heads,
+    "attention_difference": attention_difference,
     "attention_change": attention_change,
     "attention_bound": attention_bound,
     "similarity": similarity,
@@ -131,7 +141,11 @@ __all__ = [
     "attention_bound",
     "attention_bound_figure",
     "attention_change",
+    "attention_difference",
+    "attention_difference_figure",
     "attention_figure",
+    "attention_heads",
+    "attention_heads_figure",
     "basin_map",
     "basin_map_figure",
     "basin_radius",
@@ -204,6 +218,8 @@ __all__ = [
     "stages_figure",
     "step_cosines",
     "step_cosines_figure",
+    "steps",
+    "steps_figure",
     "swap_states",
     "swap_states_figure",
     "target_ranks",

@@ -1,11 +1,12 @@
-"""Attention: the map at one iteration, and how far the maps still change from one to the next.
+"""The attention map of a prompt at one iteration.
 
-The map is what was recorded (the mean over heads is the only arithmetic here); the change between
-iterations, and when a head settles, are the analysis ``attention_change``.
+The map is that of :func:`looplens.analysis.attention_maps`. Cells lie at the positions of their
+tokens; where a long prompt is joined into fewer cells, the caption says so.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,14 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from looplens import analysis
-from looplens.errors import AnalysisError
-from looplens.plots import _heatmap, _labels, _select, _theme
+from looplens.plots import _labels, _marks, _select, _theme
+
+MOST_CELLS = 256
+"""Cells along an axis of a map that has a figure to itself."""
 
 _CELL = 22
-_LEAST, _MOST = 300, 760
-_MOST_LABELLED = 160
+_LEAST, _MOST = 240, 400
+_MOST_NAMED = 10_000  # cells whose hover text names both tokens; a text a cell is dear
 
 
 def attention(
@@ -29,6 +32,7 @@ def attention(
     head: int | None = None,
     restart: int = 0,
     *,
+    token: int | None = None,
     theme: str = "light",
 ) -> _theme.Figure:
     """Show the attention map of a prompt at one iteration.
@@ -47,14 +51,16 @@ def attention(
         Head, or None for the mean over heads.
     restart : int
         Which draw of the initial state.
+    token : int or None
+        Global number of the token whose row is framed.
     theme : {"light", "dark"}
         Template.
 
     Returns
     -------
     Figure
-        Query by key; the colour scale is that of the whole recording of this layer, so that
-        iterations can be compared. Keys after the query are left empty.
+        Query by key; keys after the query are left empty. Colours go from a weight of 0 to 1 with
+        the square root of the weight, so that iterations can be compared and weak ones are seen.
 
     Raises
     ------
@@ -63,38 +69,33 @@ def attention(
     AnalysisError
         If the attention of this prompt was not recorded.
     """
-    prompt = _select.prompt(run, prompt)
-    iteration = _select.iteration(run, iteration)
+    prompt, restart = _select.prompt(run, prompt), _select.restart(run, restart)
     layer = _select.kept_layer(run, run.recorded_layers[0] if layer is None else layer)
-    restart = _select.restart(run, restart)
-    patterns = run.attention(prompt, restart=restart, layer=layer)
-    if head is None:
-        named = f"mean of {patterns.sizes['head']} heads"
-        patterns = patterns.mean("head", keep_attrs=True)
-    else:
-        head = _select.index("head", head, patterns.sizes["head"])
-        patterns, named = patterns.isel(head=head), f"head {head}"
+    iteration = _select.iteration(run, iteration)
+    maps = analysis.attention_maps(
+        run,
+        prompt,
+        iteration,
+        layer=layer,
+        head="mean" if head is None else head,
+        restart=restart,
+        cells=MOST_CELLS,
+    )
     return attention_figure(
-        patterns.sel(iteration=iteration),
+        maps["weight"],
         labels=_labels.prompt_labels(run, prompt),
-        strongest=float(np.nanmax(_causal(patterns.values))),
         subtitle=_labels.subtitle(
-            run, f"prompt {prompt}", f"restart {restart}", f"layer {layer}", named
+            run,
+            f"prompt {prompt}",
+            f"restart {restart}",
+            f"layer {layer}",
+            named_head(run, head),
+            joined_note(maps),
         ),
         title=f"Attention at iteration {iteration} of {run.iterations}",
+        framed=framed_row(run, prompt, token),
         theme=theme,
     )
-
-
-def _causal(patterns: np.ndarray) -> np.ndarray:
-    """Blank the keys that come after the query, if the maps are causal.
-
-    A map with weight above the diagonal is not causal and is shown whole.
-    """
-    above = np.triu(np.ones(patterns.shape[-2:], dtype=bool), k=1)
-    if np.nanmax(np.where(above, np.abs(patterns), 0.0), initial=0.0) > 0:
-        return patterns
-    return np.where(above, np.nan, patterns)
 
 
 def attention_figure(
@@ -102,8 +103,8 @@ def attention_figure(
     *,
     labels: list[str],
     title: str,
-    strongest: float | None = None,
     subtitle: str = "",
+    framed: tuple[slice, int | None] | None = None,
     theme: str = "light",
 ) -> _theme.Figure:
     """Draw one attention map.
@@ -111,134 +112,133 @@ def attention_figure(
     Parameters
     ----------
     pattern : DataArray (query, key)
-        Attention weights, each row a distribution over keys.
+        Attention weights, with the positions of the tokens as coordinates; without them, one cell
+        is one token.
     labels : list of str
         One label a token.
     title, subtitle, theme : str
         Words and template.
-    strongest : float or None
-        End of the colour scale; None for the largest weight of this map.
+    framed : (slice, int or None) or None
+        Global numbers of the tokens of the prompt, and of the one whose row is framed; None for no
+        frame.
     """
     colours = _theme.palette(theme)
-    values = _causal(pattern.transpose("query", "key").values).astype(np.float32)
-    pixels = int(np.clip(len(labels) * _CELL, _LEAST, _MOST))
-    made = _theme.figure(
-        title=title, subtitle=subtitle, theme=theme, height=pixels + 200, width=pixels + 260
+    return draw_map(
+        pattern,
+        labels=labels,
+        framed=framed,
+        theme=theme,
+        look={
+            "zmin": 0,
+            "zmax": 1,
+            "colorscale": weight_colours(colours),
+            "colorbar": {"title": {"text": "attention weight"}},
+        },
+        words="weight %{z:.3f}",
+        meta={"role": "attention"},
+        title=title,
+        subtitle=subtitle,
     )
-    hover = "%{y} attends to %{x}"
-    names: dict[str, Any] = {}
-    if len(labels) <= _MOST_LABELLED:  # a label a cell is dear: long prompts go by position
-        hover = "%{text} (%{y}) attends to %{customdata} (%{x})"
-        names = {
-            "text": [[label] * len(labels) for label in labels],
-            "customdata": [list(labels)] * len(labels),
-        }
-    made.add_trace(
-        go.Heatmap(
-            z=values,
-            x=np.arange(len(labels)),
-            y=np.arange(len(labels)),
-            **names,
-            zmin=0,
-            zmax=float(np.nanmax(values)) if strongest is None else strongest,
-            colorscale=[list(stop) for stop in colours.from_paper],
-            colorbar={"title": {"text": "attention weight"}},
-            hoverongaps=False,
-            hovertemplate=f"{hover}<br>weight %{{z:.3f}}<extra></extra>",
-        )
-    )
-    positions, texts = _labels.row_ticks(labels, pixels)
-    shared = {"tickvals": positions, "ticktext": texts, "showgrid": False}
-    made.update_xaxes(
-        title="key (attended to)",
-        tickangle=-60 if max(map(len, texts)) > 2 else 0,
-        constrain="domain",
-        range=[-0.5, len(labels) - 0.5],
-        **shared,
-    )
-    made.update_yaxes(
-        title="query (reads)",
-        scaleanchor="x",
-        constrain="domain",
-        range=[len(labels) - 0.5, -0.5],
-        **shared,
-    )
-    made.update_layout(plot_bgcolor=colours.missing, margin={"b": 96})
-    return made
 
 
-def attention_change(
-    run: Any, prompt: int | None = None, restart: int = 0, *, theme: str = "light"
+def weight_colours(colours: _theme.Palette) -> list[list[Any]]:
+    """Return a colour scale that follows the square root of the weight."""
+    return [[float(stop) ** 2, colour] for stop, colour in colours.from_paper]
+
+
+def named_head(run: Any, head: int | None) -> str:
+    """Say which head is shown."""
+    return f"mean of {int(run.attrs['n_heads'])} heads" if head is None else f"head {head}"
+
+
+def joined_note(maps: xr.Dataset) -> str:
+    """Say how many tokens a cell stands for, if several."""
+    joined = int(maps.attrs["tokens_per_cell"])
+    return f"{joined} × {joined} tokens a cell: the largest weight" if joined > 1 else ""
+
+
+def framed_row(run: Any, prompt: int, token: int | None) -> tuple[slice, int | None] | None:
+    """Return the tokens of a prompt as rows, if all of them were kept, and the one to frame."""
+    tokens = run.token_range(prompt)
+    whole = tokens.stop - tokens.start == int(run.prompts["length"].values[prompt])
+    return (tokens, token) if whole else None
+
+
+def cell_labels(labels: Sequence[str], starts: np.ndarray) -> list[str]:
+    """Return a label a cell: the token, or the first and the last of those it joins."""
+    ends = [*starts[1:].tolist(), len(labels)]
+    return [
+        labels[start] if end - start == 1 else f"{labels[start]} … {labels[end - 1]}"
+        for start, end in zip(starts.tolist(), ends, strict=True)
+    ]
+
+
+def draw_map(
+    values: xr.DataArray,
+    *,
+    labels: list[str],
+    framed: tuple[slice, int | None] | None,
+    look: dict[str, Any],
+    words: str,
+    meta: dict[str, Any],
+    title: str,
+    subtitle: str,
+    theme: str,
 ) -> _theme.Figure:
-    """Show how much every head's attention still changes from one iteration to the next.
+    """Draw a square map of a prompt, query down and key across.
 
     Parameters
     ----------
-    run : looplens.Run
-        A run with recorded attention.
-    prompt : int or None
-        Prompt number; None for the first one with recorded attention.
-    restart : int
-        Which draw of the initial state.
-    theme : {"light", "dark"}
-        Template.
-
-    Returns
-    -------
-    Figure
-        Heads of all layers by iteration, logarithmic colour; a ring where a head settles.
-
-    Raises
-    ------
-    InputError
-        If the prompt or the restart does not exist.
-    AnalysisError
-        If the attention of this prompt was not recorded.
-
-    References
-    ----------
-    Blayney et al., arXiv 2604.11791, proposition 4.2 (attention changes no faster than the state)
-    and figures 3 and 24; total variation is used here in place of the Frobenius norm.
+    values : DataArray (query, key)
+        What the colour means.
+    labels : list of str
+        One label a token of the prompt.
+    framed
+        As for :func:`attention_figure`.
+    look : dict
+        Colours of the heat map.
+    words : str
+        Last line of the hover text.
+    meta : dict
+        Of the heat map, for whoever changes it in a browser.
+    title, subtitle, theme : str
+        Words and template.
     """
-    recorded = [int(number) for number in run.attention_prompts]
-    restart = _select.restart(run, restart)
-    prompt = _select.prompt(run, prompt if prompt is not None else recorded[0] if recorded else 0)
-    if prompt not in recorded:
-        listed = ", ".join(map(str, recorded)) or "none"
-        raise AnalysisError(
-            f"The attention of prompt {prompt} was not recorded (recorded: {listed})."
+    values = values.transpose("query", "key")
+    starts = values["query"].values
+    joined = int(starts[1] - starts[0]) if len(starts) > 1 else 1
+    centres = starts + (joined - 1) / 2
+    pixels = int(np.clip(len(labels) * _CELL, _LEAST, _MOST))
+    made = _theme.figure(
+        title=title, subtitle=subtitle, theme=theme, height=pixels + 160, width=pixels + 240
+    )
+    hover, names = "position %{y:.0f} attends to %{x:.0f}", {}
+    if values.size <= _MOST_NAMED:
+        cells = cell_labels(labels, starts)
+        hover = "%{text} (%{y:.0f}) attends to %{customdata} (%{x:.0f})"
+        names = {
+            "text": [[label] * len(cells) for label in cells],
+            "customdata": [cells] * len(cells),
+        }
+    made.add_trace(
+        go.Heatmap(
+            z=values.values.astype(np.float32),
+            x=centres,
+            y=centres,
+            **names,
+            **look,
+            meta=meta | {"joined": joined},
+            hoverongaps=False,
+            hovertemplate=f"{hover}<br>{words}<extra></extra>",
         )
-    found = analysis.get(run, "attention_change")
-    found = found.isel(prompt=recorded.index(prompt), restart=restart)
-    change = found["change"].transpose("layer", "head", "iteration")
-    heads, iterations = change.shape[1:]
-    rows = [
-        f"layer {layer}, head {head}" for layer in change["layer"].values for head in range(heads)
-    ]
-    made = _heatmap.log_heatmap(
-        change.values.reshape(-1, iterations),
-        change["iteration"].values,
-        rows,
-        value_title="total variation",
-        row_title="",
-        title="Change of attention from the iteration before",
-        subtitle=_labels.subtitle(
-            run, f"prompt {prompt}", f"restart {restart}", "mean over queries"
-        ),
-        theme=theme,
     )
-    settling = found["settling_iteration"]
-    tolerance = _labels.number(settling.attrs["tolerance"])
-    when = settling.transpose("layer", "head").values.ravel()
-    # The first map has no change: a head that is settled from the start is marked at its edge.
-    _heatmap.add_row_markers(
-        made,
-        np.maximum(when, change["iteration"].values[0]),
-        name=f"settles: stays within {tolerance} of its limit",
-        theme=theme,
-        hover=[
-            f"{row}<br>settles at iteration {_labels.number(at)}"
-            for row, at in zip(rows, when, strict=True)
-        ],
-    )
+    positions, texts = _labels.row_ticks(labels, pixels)
+    ticks = {"tickvals": positions, "ticktext": texts, "showgrid": False, "constrain": "domain"}
+    ends = [-0.5, len(labels) - 0.5]
+    angle = -60 if max(map(len, texts)) > 2 else 0
+    made.update_xaxes(title="key (attended to)", tickangle=angle, range=ends, **ticks)
+    made.update_yaxes(title="query (reads)", scaleanchor="x", range=ends[::-1], **ticks)
+    made.update_layout(plot_bgcolor=_theme.palette(theme).missing, margin={"b": 84})
+    if framed is not None:
+        _marks.add_row(made, *framed, _theme.palette(theme))
     return made

@@ -41,6 +41,11 @@ def escape(text: str) -> str:
     return html.escape(text, quote=False).replace("%{", "%\u200b{")
 
 
+def written(text: str) -> str:
+    """Return a token's text as a figure writes it: whitespace visible, shortened, made safe."""
+    return escape(visible_text(text))
+
+
 def token_labels(
     run: Any, tokens: Iterable[int] | slice, *, position: bool = False, escaped: bool = True
 ) -> list[str]:

@@ -102,3 +102,86 @@ def add_cursor(
             meta={"role": CURSOR, "iteration": stands},
         )
     )
+
+
+def add_line(
+    made: _theme.Figure,
+    iteration: int | None,
+    colours: _theme.Palette,
+    *,
+    axis: str = "",
+) -> None:
+    """Add the movable vertical line at an iteration; out of sight without one.
+
+    Parameters
+    ----------
+    made : Figure
+        A figure with iterations on its horizontal axis.
+    iteration : int or None
+        Where it stands.
+    colours : Palette
+        Of the theme of the figure.
+    axis : str
+        Number of the axes that it crosses, ``"2"`` for ``xaxis2``.
+    """
+    stands = 0 if iteration is None else int(iteration)
+    made.add_shape(
+        type="line",
+        name=CURSOR,
+        xref=f"x{axis}",
+        yref=f"y{axis} domain",
+        x0=stands,
+        x1=stands,
+        y0=0,
+        y1=1,
+        visible=iteration is not None,
+        line={"color": colours.accent, "width": 2},
+    )
+
+
+def add_row(
+    made: _theme.Figure,
+    tokens: slice,
+    token: int | None,
+    colours: _theme.Palette,
+    *,
+    axis: str = "",
+) -> None:
+    """Add the movable frame around the row of a token; out of sight without one.
+
+    Parameters
+    ----------
+    made : Figure
+        A figure with the tokens of a prompt on its vertical axis, counted from 0. Its
+        ``layout.meta`` gets ``first_token``, from which a browser finds rows.
+    tokens : slice
+        Global numbers of these tokens.
+    token : int or None
+        Global number of the one that is framed.
+    colours, axis
+        As for :func:`add_line`.
+
+    Raises
+    ------
+    InputError
+        If the token is none of the rows.
+    """
+    if token is not None and not tokens.start <= token < tokens.stop:
+        raise InputError(
+            f"token must be one of the tokens {tokens.start} to {tokens.stop - 1} that are shown, "
+            f"got {token}."
+        )
+    row = 0 if token is None else int(token) - tokens.start
+    made.add_shape(
+        type="rect",
+        name="row",
+        xref=f"x{axis} domain",
+        yref=f"y{axis}",
+        x0=0,
+        x1=1,
+        y0=row - 0.5,
+        y1=row + 0.5,
+        visible=token is not None,
+        line={"color": colours.accent, "width": 2},
+    )
+    made.update_layout(meta={**(made.layout.meta or {}), "first_token": int(tokens.start)})

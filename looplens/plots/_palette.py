@@ -37,6 +37,7 @@ class Palette:
     categories: tuple[str, ...]
     sequential: tuple[tuple[float, str], ...]
     from_paper: tuple[tuple[float, str], ...]
+    diverging: tuple[tuple[float, str], ...]
     regimes: Mapping[str, RegimeStyle]
 
 
@@ -80,6 +81,15 @@ PALETTES: dict[str, Palette] = {
         categories=("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"),
         sequential=_LIGHT_SEQUENTIAL,
         from_paper=((0, "#ffffff"), (0.35, "#8fc1e3"), (0.7, "#0072b2"), (1, "#06253f")),
+        diverging=(
+            (0, "#00497a"),
+            (0.2, "#0072b2"),
+            (0.35, "#8fc1e3"),
+            (0.5, "#ffffff"),
+            (0.65, "#f2b27f"),
+            (0.8, "#d55e00"),
+            (1, "#8f3f00"),
+        ),
         regimes=_regime_styles("#0072b2", "#d55e00", "#009e73", "#6b7280"),
     ),
     "dark": Palette(
@@ -93,6 +103,15 @@ PALETTES: dict[str, Palette] = {
         categories=("#56b4e9", "#e69f00", "#2fc99a", "#e29ac3", "#f0e442", "#ff8c4d"),
         sequential=_DARK_SEQUENTIAL,
         from_paper=((0, "#242424"), (0.35, "#1f5f8b"), (0.7, "#56b4e9"), (1, "#f2faff")),
+        diverging=(
+            (0, "#9fd6f7"),
+            (0.2, "#56b4e9"),
+            (0.35, "#1f5f8b"),
+            (0.5, "#242424"),
+            (0.65, "#8a5a00"),
+            (0.8, "#e69f00"),
+            (1, "#ffd37a"),
+        ),
         regimes=_regime_styles("#56b4e9", "#e69f00", "#2fc99a", "#a4abb8"),
     ),
 }

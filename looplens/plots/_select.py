@@ -68,6 +68,43 @@ def tokens(run: Any, values: int | Iterable[int]) -> list[int]:
     return [token(run, value) for value in several]
 
 
+def window(span: slice, token: int | None, most: int) -> tuple[slice, str]:
+    """Return the tokens of a prompt that a figure with a row a token has room for, and a note.
+
+    Parameters
+    ----------
+    span : slice
+        Global numbers of all tokens of the prompt.
+    token : int or None
+        One that has to be among them; the first ones without.
+    most : int
+        How many there is room for.
+
+    Returns
+    -------
+    shown : slice
+        All, or `most` of them around `token`.
+    note : str
+        Says so for the subtitle; empty where all are shown.
+
+    Raises
+    ------
+    InputError
+        If the token is not of the prompt.
+    """
+    if token is not None and not span.start <= token < span.stop:
+        raise InputError(
+            f"token {token} is not in the prompt, which has the tokens {span.start} to "
+            f"{span.stop - 1}."
+        )
+    count = span.stop - span.start
+    if count <= most:
+        return span, ""
+    first = 0 if token is None else min(max(0, token - span.start - most // 2), count - most)
+    start = span.start + first
+    return slice(start, start + most), f"positions {first} to {first + most - 1} of {count}"
+
+
 def layer(run: Any, value: Any) -> int | None:
     """Return a core layer of the run, or None for the loop state.
 

@@ -1,8 +1,9 @@
-"""Trajectories of tokens in the principal components of the run, in two or three dimensions.
+"""Trajectories of tokens in principal components, in two or three dimensions.
 
-The basis is the one that the analysis ``pca`` fitted once and stored, so that every viewer of a
-run sees the same picture. Colour is the iteration; the symbol and the outline tell tokens apart. A
-trace named ``cursor`` marks one iteration and can be moved without asking Python again.
+The basis is the stored one of the run, or one fitted to the prompt, to the tokens or to their tails
+(`looplens.analysis.projection`). Colour is the iteration; the symbol and the outline tell tokens
+and layers apart. A strip below says how much of each state lies outside of what is drawn. A trace
+named ``cursor`` marks one iteration and can be moved without asking Python again.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 import xarray as xr
+from plotly.subplots import make_subplots
 
 from looplens import analysis
 from looplens.errors import InputError
-from looplens.plots import _labels, _marks, _select, _theme
+from looplens.plots import _labels, _marks, _paths, _select, _theme
+
+_MOST_PATHS = 48  # more cannot be told apart
+_MOST_POINTS = 20_000  # more make a page slow, with WebGL too
+_CAMERA = {"eye": {"x": 1.45, "y": 1.45, "z": 0.8}, "center": {"z": -0.12}}
 
 
 def trajectory(
@@ -25,6 +30,8 @@ def trajectory(
     restart: int = 0,
     layer: int | None = None,
     *,
+    layers: Sequence[int | None] | None = None,
+    basis: str = "run",
     dims: int = 2,
     components: Sequence[int] = (0, 1, 2),
     iteration: int | None = None,
@@ -37,11 +44,16 @@ def trajectory(
     run : looplens.Run
         The opened run.
     tokens : int or iterable of int
-        Global token numbers.
+        Global token numbers. Of many, evenly spaced ones are drawn and the subtitle says so.
     restart : int
         Which draw of the initial state.
     layer : int or None
         States after this core layer, or None for the loop state.
+    layers : sequence of int or None, optional
+        Several layers at once, in one basis, instead of `layer`; None among them is the loop state.
+    basis : {"run", "prompt", "token", "tail"}
+        What the components are fitted to; see `looplens.analysis.projection`. In the basis of the
+        tail each path is seen from the mean of its own tail, and the view begins at the tails.
     dims : {2, 3}
         Dimensions of the figure.
     components : sequence of int
@@ -54,8 +66,9 @@ def trajectory(
     Returns
     -------
     Figure
-        For each token a line and markers coloured by iteration (``meta.role`` is
-        ``"trajectory"``), the first and the last state marked, and the trace ``cursor``.
+        For each token and layer a path with markers coloured by iteration (``meta.role`` is
+        ``"trajectory"``), the first and the last state marked, the trace ``cursor``, and below the
+        share of each state's squared distance that lies off the plane.
 
     Raises
     ------
@@ -70,168 +83,163 @@ def trajectory(
     components).
     """
     chosen, restart = _select.tokens(run, tokens), _select.restart(run, restart)
-    layer = _select.layer(run, layer)
-    results, prefix = analysis.get(run, "pca"), ""
-    if layer is not None:
-        results, prefix = results.sel(layer=layer), "layer_"
-    projection = results[prefix + "projection"].isel(restart=restart, token=chosen)
-    explained = results[prefix + "explained_variance_ratio"]
-    prompts = sorted({int(number) for number in run.tokens["prompt"].values[chosen]})
-    named = f"prompt {prompts[0]}" if len(prompts) == 1 else f"{len(prompts)} prompts"
-    return trajectory_figure(
-        projection,
-        explained,
-        tokens=chosen,
-        labels=_labels.token_labels(run, chosen, position=True),
-        dims=dims,
-        components=components,
-        iteration=iteration,
-        subtitle=_labels.subtitle(
-            run, named, f"restart {restart}", "loop state" if layer is None else f"layer {layer}"
-        ),
-        theme=theme,
-    )
-
-
-def trajectory_figure(
-    projection: xr.DataArray,
-    explained: xr.DataArray,
-    *,
-    tokens: Sequence[int],
-    labels: Sequence[str],
-    dims: int = 2,
-    components: Sequence[int] = (0, 1, 2),
-    iteration: int | None = None,
-    subtitle: str = "",
-    theme: str = "light",
-) -> _theme.Figure:
-    """Draw trajectories from projections.
-
-    Parameters
-    ----------
-    projection : DataArray (token, iteration, component)
-        Coordinates in the components; NaN where there is no state.
-    explained : DataArray (component)
-        Share of the variance that each component explains.
-    tokens : sequence of int
-        Global token numbers, kept in ``meta`` for whoever handles clicks.
-    labels : sequence of str
-        Legend entries.
-    dims, components, iteration, subtitle, theme
-        See :func:`trajectory`.
-    """
-    axes = _axes(components, dims, projection.sizes["component"])
-    projection = projection.transpose("token", "iteration", "component")
-    iterations = projection["iteration"].values
-    points = projection.isel(component=axes).values  # [token, iteration, dims]
-    share = explained.values
-    of_variance = " of variance" if dims == 2 else ""  # three titles must fit around a cube
-    titles = [f"PC {axis + 1} ({_labels.percent(share[axis])}{of_variance})" for axis in axes]
-    colours = _theme.palette(theme)
-    made = _theme.figure(
-        title="Trajectory of one token" if len(tokens) == 1 else "Trajectories of tokens",
-        subtitle=subtitle,
-        theme=theme,
-        height=520 if dims == 2 else 600,
-    )
-    kind = _kind(dims, points.shape[0] * points.shape[1])
-    symbols = _theme.TOKEN_SYMBOLS if dims == 2 else _theme.SYMBOLS_3D
-    for row, token in enumerate(tokens):
-        colour = colours.categories[row % len(colours.categories)]
-        shared = {"legendgroup": str(token), "meta": {"role": "trajectory", "token": int(token)}}
-        # Plain lists on purpose: a browser that moves the cursor reads them without decoding.
-        coordinates = _marks.coordinates(points[row])
-        made.add_trace(
-            kind(
-                **coordinates,
-                mode="lines",
-                line={"color": colour, "width": 1.5 if dims == 2 else 3},
-                opacity=0.55,
-                hoverinfo="skip",
-                showlegend=False,
-                legendgroup=str(token),
-                meta={"role": "line", "token": int(token)},
-            )
+    if layers is not None and layer is not None:
+        raise InputError(
+            f"Name the states once: layer={layer} or layers={tuple(layers)}, not both."
         )
-        made.add_trace(
-            kind(
-                **coordinates,
-                **shared,
-                name=labels[row],
-                mode="markers",
-                customdata=iterations.tolist(),
-                marker={
-                    "color": np.log1p(iterations).tolist(),
-                    **_colouring(iterations, colours, bar=row == 0),
-                    "symbol": symbols[row % len(symbols)],
-                    "size": 7 if dims == 2 else 4,
-                    "line": {"width": 1, "color": colour},
-                },
-                hovertemplate=f"{labels[row]}<br>iteration %{{customdata}}<extra></extra>",
-            )
-        )
-    _marks.add_ends(made, kind, points, iterations, colours, dims)
-    _marks.add_cursor(made, kind, points, iterations, iteration, colours, dims)
-    _finish(made, titles, dims)
-    return made
-
-
-def _axes(components: Sequence[int], dims: int, available: int) -> list[int]:
-    """Check which components go on the axes."""
+    places = [_select.layer(run, value) for value in (layers if layers is not None else [layer])]
+    if not places:
+        raise InputError("layers is empty: name core layers, or None for the loop state.")
     if dims not in (2, 3):
         raise InputError(f"dims must be 2 or 3, got {dims!r}.")
     if len(components) < dims:
         raise InputError(f"dims={dims} needs {dims} components, got {tuple(components)}.")
-    return [_select.index("component", value, available) for value in components[:dims]]
-
-
-def _kind(dims: int, points: int) -> Any:
-    if dims == 3:
-        return go.Scatter3d
-    return go.Scattergl if points > _theme.WEBGL_POINTS else go.Scatter
-
-
-def _colouring(iterations: np.ndarray, colours: _theme.Palette, *, bar: bool) -> dict[str, Any]:
-    """Return how markers are coloured by iteration, the colour bar in the lower half of the margin.
-
-    Most of the way is covered in the first iterations, so the colour follows their logarithm.
-    """
-    ticks = [int(iterations[0])] if iterations[0] == 0 else []
-    ticks += [2**power for power in range(20) if iterations[0] <= 2**power <= iterations[-1]]
-    return {
-        "colorscale": [list(stop) for stop in colours.sequential],
-        "cmin": float(np.log1p(iterations[0])),
-        "cmax": float(np.log1p(iterations[-1])),
-        "showscale": bar,
-        "colorbar": {
-            "title": {"text": "iteration"},
-            "tickvals": np.log1p(ticks).tolist(),
-            "ticktext": [str(tick) for tick in ticks],
-            "len": 0.52,
-            "y": 0,
-            "yanchor": "bottom",
-        },
-    }
-
-
-def _finish(made: _theme.Figure, titles: Sequence[str], dims: int) -> None:
-    """Set axis titles, and put the legend into the upper half of the right margin."""
-    if dims == 2:
-        made.update_xaxes(title=titles[0])
-        made.update_yaxes(title=titles[1])
-    else:
-        made.update_layout(
-            scene={
-                "xaxis_title": titles[0],
-                "yaxis_title": titles[1],
-                "zaxis_title": titles[2],
-                "aspectmode": "cube",
-                "camera": {"eye": {"x": 1.7, "y": 1.7, "z": 0.9}, "center": {"z": -0.12}},
-            },
-            margin={"l": 8, "b": 16},
-        )
-    made.update_layout(
-        legend={"y": 1, "yanchor": "top", "x": 1.02, "xanchor": "left", "maxheight": 0.45},
-        # a new cursor position must not reset the reader's zoom
-        uirevision="trajectory",
+    shown = _paths.spaced(chosen, _most_tokens(len(places), run.iterations))
+    found = analysis.projection(
+        run,
+        shown,
+        basis=basis,
+        layers=places,
+        restart=restart,
+        components=components[:dims],
     )
+    prompts = sorted({int(number) for number in run.tokens["prompt"].values[shown]})
+    subtitle = _labels.subtitle(
+        run,
+        f"prompt {prompts[0]}" if len(prompts) == 1 else f"{len(prompts)} prompts",
+        f"restart {restart}",
+        ", ".join(map(_paths.place_name, found["layer"].values.tolist())),
+        f"{len(shown)} of {len(chosen)} tokens are drawn" if len(shown) < len(chosen) else "",
+    )
+    return trajectory_figure(
+        found,
+        labels=_labels.token_labels(run, shown, position=True),
+        iteration=iteration,
+        subtitle=subtitle,
+        theme=theme,
+    )
+
+
+def _most_tokens(places: int, iterations: int) -> int:
+    return max(1, min(_MOST_PATHS, _MOST_POINTS // (iterations + 1)) // places)
+
+
+def trajectory_figure(
+    found: xr.Dataset,
+    *,
+    labels: Sequence[str],
+    iteration: int | None = None,
+    subtitle: str = "",
+    theme: str = "light",
+) -> _theme.Figure:
+    """Draw trajectories.
+
+    Parameters
+    ----------
+    found : Dataset
+        What `looplens.analysis.projection` returns, with two or three components. Its tokens are
+        kept in ``meta`` for whoever handles clicks.
+    labels : sequence of str
+        One a token.
+    iteration, subtitle, theme
+        See :func:`trajectory`.
+    """
+    colours = _theme.palette(theme)
+    dims = found.sizes["component"]
+    paths = _paths.of(found, labels)
+    axes = _titles(found, dims)
+    made = _theme.figure(
+        title="Trajectory of one token" if found.sizes["token"] == 1 else "Trajectories of tokens",
+        subtitle="<br>".join(part for part in (subtitle, *_notes(found)) if part),
+        theme=theme,
+        height=560,
+    )
+    first = {"type": "scene"} if dims == 3 else {"type": "xy"}
+    make_subplots(
+        rows=2,
+        cols=1,
+        row_heights=[0.82, 0.18],
+        vertical_spacing=0.13 if dims == 2 else 0.06,
+        specs=[[first], [{"type": "xy"}]],
+        figure=made,
+    )
+    kind = _paths.kind(dims, sum(len(path.iterations) for path in paths))
+    for number, path in enumerate(paths):
+        _paths.add(made, kind, path, colours, dims, bar=number == 0)
+    points = np.stack([path.points for path in paths])  # [path, iteration, dims]
+    iterations = found["iteration"].values
+    _marks.add_ends(made, kind, points, iterations, colours, dims)
+    _marks.add_cursor(made, kind, points, iterations, iteration, colours, dims)
+    _paths.add_strip(made, paths, "off plane" if dims == 2 else "off space", colours)
+    _marks.add_line(made, iteration, colours, axis="2" if dims == 2 else "")
+    _finish(made, axes, dims, tail=_tail_range(found, points))
+    return made
+
+
+def _titles(found: xr.Dataset, dims: int) -> list[str]:
+    """Name the axes with the variance that they explain."""
+    of_variance = " of variance" if dims == 2 else ""  # three titles must fit around a cube
+    shares = found["explained_variance_ratio"].values
+    return [
+        f"PC {int(axis) + 1} ({_labels.percent(share)}{of_variance})"
+        for axis, share in zip(found["component"].values, shares, strict=True)
+    ]
+
+
+def _notes(found: xr.Dataset) -> list[str]:
+    """Say what the basis was fitted to, and whether there is more than rounding to see in it."""
+    told = found.attrs
+    if "fitted_to" not in told:
+        return []
+    count = int(found["in_fit"].values.sum())
+    of = {
+        "run": told["fitted_to"],
+        "prompt": f"{told['fitted_to']} of the prompt",
+        "token": f"{told['fitted_to']} of what is drawn",
+        "tail": f"the last {count} iterations of what is drawn, each path from its own mean there",
+    }[told["basis"]]
+    notes = [f"components of {of}"]
+    if told["basis"] == "tail":
+        notes.append(
+            f"there they move by {_labels.number(told['spread'], digits=2)} of their norm"
+            + (", which is rounding" if told["rests"] else "")
+        )
+    return notes
+
+
+def _tail_range(found: xr.Dataset, points: np.ndarray) -> np.ndarray | None:
+    """Return the window (dims, 2) around the tails, in the basis that is of them; else None."""
+    if found.attrs.get("basis") != "tail":
+        return None
+    tails = points[:, found["in_fit"].values].reshape(-1, points.shape[-1])
+    tails = tails[np.isfinite(tails).all(-1)]
+    if not len(tails) or not np.ptp(tails, axis=0).all():
+        return None
+    margin = 0.15 * np.ptp(tails, axis=0)
+    return np.stack([tails.min(0) - margin, tails.max(0) + margin], axis=1)
+
+
+def _finish(
+    made: _theme.Figure, titles: Sequence[str], dims: int, *, tail: np.ndarray | None
+) -> None:
+    """Set axis titles and ranges."""
+    ranges = [None] * dims if tail is None else tail.tolist()
+    axes: dict[str, Any]
+    if dims == 2:
+        made.update_layout(
+            xaxis={"title": titles[0], "range": ranges[0], "exponentformat": "power"},
+            yaxis={"title": titles[1], "range": ranges[1], "exponentformat": "power"},
+        )
+    else:
+        axes = {
+            f"{axis}axis": {"title": {"text": title}, "range": window, "exponentformat": "power"}
+            for axis, title, window in zip("xyz", titles, ranges, strict=True)
+        }
+        made.update_layout(
+            scene={**axes, "aspectmode": "cube", "camera": _CAMERA},
+            scene_uirevision="camera",  # how a scene is turned holds for all
+            margin={"l": 56, "b": 44},
+        )
+    _paths.legend_above(made)
+    # a new cursor position must not reset the reader's zoom
+    made.update_layout(uirevision="trajectory")

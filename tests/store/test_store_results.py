@@ -9,7 +9,8 @@ import xarray as xr
 
 from looplens.errors import CorruptRunError, InputError
 from looplens.store import open_stored
-from looplens.store.reading import remembered
+from looplens.store.files.location import RunLocation
+from looplens.store.reading.result_arrays import ChunkMemory
 from looplens.store.reading.verifying import verify
 
 RESULT = xr.Dataset(
@@ -53,29 +54,94 @@ def test_writing_again_replaces_all_of_it(tiny):
     assert run.analysis("verdicts").attrs["version"] == 3
 
 
-def test_a_result_is_read_once_while_its_files_stay_as_they_are(tiny, monkeypatch):
+def test_a_chunk_is_read_once_while_its_file_stays_as_it_is(tiny, monkeypatch):
     reads = []
-    read = remembered.read_result
+    read = RunLocation.read_bytes
     monkeypatch.setattr(
-        remembered, "read_result", lambda *where: reads.append(where[1]) or read(*where)
+        RunLocation, "read_bytes", lambda self, key: reads.append(key) or read(self, key)
     )
     run, other = open_stored(tiny.path), open_stored(tiny.path)
     run.write_analysis("verdicts", RESULT, version=1)
     found = run.analysis("verdicts")
     found["settled"].values[:] = False  # numbers of the caller's own
     xr.testing.assert_equal(run.analysis("verdicts"), RESULT)
-    assert reads == ["verdicts"]
+    chunks = [key for key in reads if "/c" in key]
+    assert len(chunks) == len(set(chunks)) == len(RESULT.variables)
     other.write_analysis("verdicts", RESULT[["mean"]] + 1, version=1)
     assert float(run.analysis("verdicts")["mean"]) == 1.25
-    monkeypatch.setattr(remembered, "MOST_BYTES", 0)
-    assert run.analysis("verdicts") is not None
-    assert run.analysis("verdicts") is not None
-    assert len(reads) == 3  # the second was kept, until there was no room
     file = next((tiny.path / "analysis/verdicts/mean/c").rglob("*"), None)
     file = file or tiny.path / "analysis/verdicts/mean/c"
     file.write_bytes(b"?" * file.stat().st_size)
     with pytest.raises(CorruptRunError, match="Run the analysis again"):
         run.analysis("verdicts")
+
+
+def test_a_memory_of_chunks_holds_what_fits_and_what_was_used_last():
+    memory = ChunkMemory(100)
+    for name in "abcdef":
+        memory.put(name, 1, np.zeros(20, np.uint8))
+        assert memory.get("a", 1) is not None
+    assert [name for name in "abcdef" if memory.get(name, 1) is not None] == list("acdef")
+    assert memory.get("a", 2) is None  # its file changed
+    memory.put("a", 2, np.zeros(90, np.uint8))
+    memory.put("large", 1, np.zeros(101, np.uint8))
+    assert memory.get("large", 1) is memory.get("f", 1) is None
+    assert memory.get("a", 2) is not None
+
+
+@pytest.fixture
+def long_result(tiny):
+    """A run with a result of 40,000 tokens, and the result."""
+    tokens = np.arange(40_000)
+    result = xr.Dataset(
+        {
+            "curve": (
+                ("restart", "token", "iteration"),
+                np.random.default_rng(0).random((2, 40_000, 8)),
+            ),
+            "regime": (("restart", "token"), np.array([tokens.astype(str)] * 2)),
+            "settled": ("token", tokens % 2 == 0),
+        },
+        coords={"token": tokens},
+    )
+    open_stored(tiny.path).write_analysis("long", result, version=1)
+    return tiny.path, result
+
+
+def test_of_a_lazy_run_only_what_is_indexed_is_read(long_result, monkeypatch):
+    path, result = long_result
+    found = open_stored(path, lazy=True).analysis("long")
+    read: list[str] = []
+    plain = RunLocation.read_bytes
+    monkeypatch.setattr(
+        RunLocation, "read_bytes", lambda self, key: read.append(key) or plain(self, key)
+    )
+    some = {"token": [3, 39_999, 17], "restart": 1}
+    xr.testing.assert_equal(found["curve"].isel(some).load(), result["curve"].isel(some))
+    assert 0 < len(read) <= 2
+    assert sum((path / key).stat().st_size for key in read) < result["curve"].nbytes / 8
+    xr.testing.assert_equal(
+        found["regime"].isel(token=slice(10, 20)).load().astype(object),
+        result["regime"].isel(token=slice(10, 20)).astype(object),
+    )
+    xr.testing.assert_equal(found.load(), result)
+
+
+def test_of_a_lazy_run_a_damaged_chunk_is_an_error_when_it_is_read(long_result):
+    path, result = long_result
+    run = open_stored(path, lazy=True)
+    chunks = sorted((path / "analysis/long/curve/c/0").iterdir(), key=lambda p: int(p.name))
+    last = chunks[-1] / "0"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    last.write_bytes(content)
+    found = run.analysis("long")
+    xr.testing.assert_equal(found["curve"][:, 0].load(), result["curve"][:, 0])
+    with pytest.raises(CorruptRunError, match=r"'long' is damaged.*match its checksum.*again"):
+        found["curve"][:, -1].load()
+    last.unlink()
+    with pytest.raises(CorruptRunError, match=r"'long' is damaged.*is missing"):
+        found["curve"][:, -1].load()
 
 
 def test_a_name_or_parameter_that_cannot_be_stored_is_refused(tiny):

@@ -52,6 +52,21 @@ def mean_exit(exits: np.ndarray) -> np.ndarray:
     return found.mean(0) if len(found) else np.full(exits.shape[-1], np.nan)
 
 
+def exit_shares(exits: np.ndarray, iterations: int) -> np.ndarray:
+    """Share of trajectories (restart, token, policy) that leave after each of 1..T.
+
+    Returns
+    -------
+    ndarray, shape (policy, iteration)
+        Over those that are known; each row sums to 1. NaN without any.
+    """
+    found = exits[np.isfinite(exits).all(-1)].astype(np.int64)  # trajectory policy
+    if not len(found):
+        return np.full((exits.shape[-1], iterations), np.nan)
+    counts = [np.bincount(column - 1, minlength=iterations) for column in found.T]
+    return np.stack(counts) / len(found)
+
+
 def mean_cost(cost: Flops, name: str, steps: np.ndarray, tokens: np.ndarray) -> float:
     """Mean cost of a token in billions of operations, what the rule looks at included.
 

@@ -18,7 +18,12 @@ from looplens.analysis.analyzers._analyzer import (
     needs_iterations,
     readouts,
 )
-from looplens.analysis.analyzers._exit_outcomes import Outcomes, mean_cost, mean_exit
+from looplens.analysis.analyzers._exit_outcomes import (
+    Outcomes,
+    exit_shares,
+    mean_cost,
+    mean_exit,
+)
 from looplens.analysis.analyzers._exit_simulation import (
     Bench,
     add_other_exits,
@@ -100,8 +105,9 @@ def build(source: Source, plan: Bench, arrays: dict[str, np.ndarray]) -> xr.Data
                 for place, (name, _) in enumerate(plan.policies)
             ]
         )
+    shares = exit_shares(exits[:, chosen], run.iterations)
     count = int(np.isfinite(exits[:, chosen]).all(-1).any(0).sum())
-    return _dataset(source, plan, exits, left, count=count, targets=bool(has_target.any()))
+    return _dataset(source, plan, exits, shares, left, count=count, targets=has_target.any())
 
 
 _MEANS = {
@@ -119,10 +125,11 @@ def _dataset(
     source: Source,
     plan: Bench,
     exits: np.ndarray,
+    shares: np.ndarray,
     means: dict[str, np.ndarray],
     *,
     count: int,
-    targets: bool,
+    targets: bool | np.bool_,
 ) -> xr.Dataset:
     """Name everything, and mark what nothing else beats."""
     run = source.run
@@ -132,7 +139,12 @@ def _dataset(
             exits,
             "iteration after which the rule leaves, the last one where it never does",
             "iteration",
-        )
+        ),
+        "exit_share": labelled(
+            ("policy", "iteration"),
+            shares.astype(np.float32),
+            "share of trajectories that leave after this iteration",
+        ),
     }
     for name, (long_name, units) in _MEANS.items():
         if name in means:
@@ -160,7 +172,7 @@ def _dataset(
         [threshold == EXIT_RULES[name].threshold for name, threshold in plan.policies],
         "whether the threshold is the rule's default",
     )
-    coords = coordinates(run, "restart", "token")
+    coords = coordinates(run, "restart", "token", "iteration")
     made = xr.Dataset(data, coords=coords)
     made = made.assign_coords(
         rule=("policy", np.array(names, dtype=object)), threshold=("policy", thresholds)
@@ -228,7 +240,7 @@ def safe_policies(dataset: xr.Dataset) -> dict[str, int]:
 
 ANALYZER = Analyzer(
     name="exits",
-    version=2,
+    version=3,
     title="Exit rules",
     needs=needs,
     plan=plan,

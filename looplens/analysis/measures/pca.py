@@ -101,11 +101,9 @@ class Covariance:
             self._scatter, subset_by_index=[d_model - wanted, d_model - 1]
         )
         directions = vectors[:, ::-1].T
-        largest = np.abs(directions).argmax(1)
-        signs = np.sign(directions[np.arange(wanted), largest])
         total = np.trace(self._scatter)
         shares = np.maximum(values[::-1], 0.0) / total if total > 0 else np.zeros(wanted)
-        return directions * signs[:, None], shares
+        return _sign_fixed(directions), shares
 
 
 def pca(states: ArrayLike, n_components: int = 6) -> PCAResult:
@@ -130,17 +128,49 @@ def pca(states: ArrayLike, n_components: int = 6) -> PCAResult:
         `n_components` is not a whole number of at least 1.
     """
     array = as_array(states, ("d_model",))
-    covariance = Covariance(array.shape[-1])
-    covariance.add(array)
-    if covariance.count == 0:
+    wanted = whole_number(n_components, "n_components", least=1)
+    rows = array.reshape(-1, array.shape[-1])
+    limit = _LARGEST if rows.dtype == np.float64 else np.inf
+    rows = rows[(np.abs(rows) < limit).all(-1)]
+    if not len(rows):
         raise InputError(f"pca needs at least one finite state; got an array of {array.shape}.")
-    components, shares = covariance.components(n_components)
+    if wanted <= len(rows) < array.shape[-1]:
+        components, shares, mean = _of_few(rows.astype(np.float64), wanted)
+    else:
+        covariance = Covariance(array.shape[-1])
+        covariance.add(rows)
+        components, shares = covariance.components(wanted)
+        mean = covariance.mean
     return PCAResult(
         components=components,
         explained_variance_ratio=shares,
-        mean=covariance.mean,
-        projection=project(array, components, covariance.mean),
+        mean=mean,
+        projection=project(array, components, mean),
     )
+
+
+def _of_few(states: Floats, wanted: int) -> tuple[Floats, Floats, Floats]:
+    """Components, shares and mean of fewer states (state, d_model) than dimensions.
+
+    From the products of the states with each other, which are few; the covariance of thousands of
+    dimensions takes seconds.
+    """
+    mean = states.mean(0)
+    centred = states - mean
+    total = float(np.vdot(centred, centred))
+    values, vectors = np.linalg.eigh(centred @ centred.T)
+    values, vectors = values[::-1][:wanted], vectors[:, ::-1][:, :wanted]
+    # QR makes directions of what does not vary orthogonal to those that do.
+    directions = np.linalg.qr(centred.T @ vectors)[0].T
+    shares = np.maximum(values, 0.0) / total if total > 0 else np.zeros(wanted)
+    return _sign_fixed(directions), shares, mean
+
+
+def _sign_fixed(directions: Floats) -> Floats:
+    """Turn directions (component, d_model) so that the largest loading of each is positive."""
+    largest = np.abs(directions).argmax(1)
+    signs = np.sign(directions[np.arange(len(directions)), largest])
+    return directions * np.where(signs == 0, 1.0, signs)[:, None]
 
 
 def project(states: ArrayLike, components: Floats, mean: Floats) -> Floats:

@@ -69,6 +69,11 @@ class LocalFiles:
         except NotADirectoryError as error:
             raise FileNotFoundError(str(error)) from error
 
+    def stamp(self, key: str) -> tuple[int, int, int] | None:
+        """Return what changes when a file does: number, size and time; FileNotFoundError."""
+        file = os.stat(self.path / key)
+        return file.st_ino, file.st_size, file.st_mtime_ns
+
     @contextlib.contextmanager
     def reading(self, key: str) -> Iterator[LocalReader]:
         """Open a file for reads at any offset; FileNotFoundError if there is none."""

@@ -162,8 +162,8 @@ class StoredArray(BackendArray):
             [slice(None)] if _is_range(positions) else _by_chunk(positions, length)
             for positions, length in zip(wanted, self.chunks, strict=True)
         ]
-        axis = max(range(len(pieces)), key=lambda number: len(pieces[number]))
-        if len(pieces[axis]) == 1:
+        axis = max(range(len(pieces)), key=lambda number: len(pieces[number]), default=None)
+        if axis is None or len(pieces[axis]) == 1:
             return self._region(wanted)
         out = np.empty([positions.size for positions in wanted], dtype=self.dtype)
         for members in pieces[axis]:

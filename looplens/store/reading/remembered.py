@@ -1,26 +1,24 @@
-"""Stored analyses that were read already, kept for as long as their files do not change.
+"""Stored analyses that were opened already, kept for as long as their files do not change.
 
-A report asks for most results several times, each figure for the whole of one. Reading one checks
-every file of it, which costs far more than a look at whether the files are still the same.
+A report asks for most results several times, and a dashboard for all of them at every click. What
+is kept is the opened result and the chunks that were read of it; a look at whether the files are
+still the same costs far less than reading them.
 """
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import Any
-
 import xarray as xr
 
 from looplens.store.files.location import RunLocation
-from looplens.store.reading.results import read_result
+from looplens.store.reading.result_arrays import ChunkMemory
+from looplens.store.reading.results import open_result
 
 MOST_BYTES = 128_000_000
 """Bytes of results that are kept at once; those that were read longest ago make room."""
 
 
 class RememberedResults:
-    """Reads the stored analyses of a run, each once while its files stay as they are.
+    """Opens the stored analyses of a run, each once while its files stay as they are.
 
     Parameters
     ----------
@@ -30,48 +28,32 @@ class RememberedResults:
 
     def __init__(self, location: RunLocation) -> None:
         self._location = location
-        self._kept: dict[str, tuple[Any, xr.Dataset]] = {}
+        self._memory = ChunkMemory(MOST_BYTES)
+        self._opened: dict[str, tuple[object, xr.Dataset]] = {}
 
-    def read(self, name: str) -> xr.Dataset | None:
-        """Return a stored analysis as `read_result` does, with numbers of the caller's own.
+    def open(self, name: str) -> xr.Dataset | None:
+        """Return a stored analysis whose variables are read when they are indexed.
+
+        None when there is none of that name.
 
         Raises
         ------
         CorruptRunError
-            If it is damaged.
+            If it is damaged; damage of the numbers shows when they are read.
         """
-        stamp = self._stamp(name)
-        kept = self._kept.pop(name, None)
-        if kept is None or stamp is None or kept[0] != stamp:
-            found = read_result(self._location, name)
-            if found is None or stamp is None or found.nbytes > MOST_BYTES:
-                return found
-            kept = stamp, found
-        self._kept[name] = kept  # the last one is the one read last
-        for oldest in list(self._kept):
-            if sum(found.nbytes for _, found in self._kept.values()) <= MOST_BYTES:
-                break
-            self._kept.pop(oldest, None)
-        found = kept[1]
-        return found.copy(data={key: values.values.copy() for key, values in found.items()})
+        version = self._version(name)
+        opened = self._opened.get(name)
+        if opened is None or opened[0] != version:
+            found = open_result(self._location, name, self._memory, version)
+            if found is None:
+                return None
+            opened = self._opened[name] = version, found
+        return opened[1].copy()  # whoever asked may load or change it
 
-    def _stamp(self, name: str) -> Any:
-        """Return what changes with any file of a result; None where it cannot be known."""
-        key = f"analysis/{name}"
+    def _version(self, name: str) -> object:
+        """Return what changes when a result is replaced, which is done as a whole."""
+        key = f"analysis/{name}/zarr.json"
         try:
-            if not self._location.is_local:
-                return self._location.files.read_bytes(f"{key}/zarr.json")
-            return _files_below(Path(self._location.files.full(key)))
-        except OSError:
+            return self._location.files.stamp(key) or self._location.read_bytes(key)
+        except (OSError, ValueError):
             return None
-
-
-def _files_below(path: Path) -> list[tuple[str, int, int, int]]:
-    """Return name, number, size and time of every file below a directory, in order."""
-    found = []
-    for folder, _, names in os.walk(path):
-        for name in names:
-            place = os.path.join(folder, name)
-            file = os.stat(place)
-            found.append((place, file.st_ino, file.st_size, file.st_mtime_ns))
-    return sorted(found)

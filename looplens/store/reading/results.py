@@ -15,13 +15,17 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import xarray as xr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from looplens.errors import CorruptRunError, InputError, StoreError
 from looplens.store.files.location import RunLocation
 from looplens.store.format.spec import as_json
+from looplens.store.reading.result_arrays import ChunkMemory, ResultArray, damaged
+
+# What is read to show one token, uncompressed; four times that where there would be too many files.
+_CHUNK_BYTES = 2**18
+_MOST_CHUNKS = 1024
 
 _OWN = "analysis"  # an attribute that every result has, and no group of results
 
@@ -51,36 +55,42 @@ def _is_result(location: RunLocation, name: str) -> bool:
     return document is not None and _OWN in (document.get("attributes") or {})
 
 
-def open_result(location: RunLocation, name: str) -> xr.Dataset:
-    """Open a stored analysis lazily."""
-    store = location.files.zarr_store(f"analysis/{name}", read_only=True)
-    return xr.open_zarr(store, consolidated=False, chunks=None)
+def open_result(
+    location: RunLocation, name: str, memory: ChunkMemory, version: object = None
+) -> xr.Dataset | None:
+    """Open a stored analysis, whose variables are read when they are indexed.
 
-
-def read_result(location: RunLocation, name: str) -> xr.Dataset | None:
-    """Read a stored analysis; None when there is none of that name.
+    Returns
+    -------
+    Dataset or None
+        None when there is none of that name.
 
     Raises
     ------
     CorruptRunError
-        If it is damaged.
+        If it is damaged; damage of the numbers shows when they are read.
     """
-    if name not in stored_names(location):
+    if not _is_name(name):
         return None
-    problem = None
+    key = f"analysis/{name}"
     try:
-        for variable in location.children(f"analysis/{name}"):
-            array = location.open_array(f"analysis/{name}/{variable}")
-            for chunk in np.ndindex(*array.cdata_shape):
-                problem = problem or location.chunk_problem(array, chunk)
-        if problem is None:
-            return _texts_as_objects(open_result(location, name).load()).drop_encoding()
-    except Exception as error:  # every codec has its own kinds of error
-        problem = (f"analysis/{name}", f"cannot be read ({error})")
-    raise CorruptRunError(
-        f"{location}: the stored analysis {name!r} is damaged: {problem[0]} {problem[1]}. "
-        "Run the analysis again to replace it."
-    )
+        document = location.read_metadata(key)
+        attributes = None if document is None else document.get("attributes") or {}
+        if attributes is None or _OWN not in attributes:
+            return None
+        raw = xr.Dataset(
+            {
+                variable: ResultArray(location, name, variable, memory, version).variable()
+                for variable in location.children(key)
+            },
+            attrs=attributes,
+        )
+        # Bools, and which variables are coordinates. Units are words here: no times are decoded.
+        return xr.decode_cf(raw, decode_times=False, decode_timedelta=False).drop_encoding()
+    except CorruptRunError as error:
+        if repr(name) in str(error):
+            raise
+        raise damaged(location, name, f"{key} cannot be read ({error})") from error
 
 
 def write_result(
@@ -107,7 +117,6 @@ def write_result(
     # Others may store the same analysis at the same time, from this process too.
     flat = name.replace("/", ".")
     pending, final = f"analysis/.{flat}.{secrets.token_hex(8)}.partial", f"analysis/{name}"
-    guarded = {"compressors": (ZstdCodec(level=1), Crc32cCodec())}
     try:
         if "/" in name:
             location.ensure_group(f"analysis/{name.partition('/')[0]}")
@@ -118,7 +127,7 @@ def write_result(
             zarr_format=3,
             consolidated=False,
             write_empty_chunks=True,
-            encoding={str(variable): guarded for variable in prepared.variables},
+            encoding={str(name): _encoding(data) for name, data in prepared.variables.items()},
         )
         files.move_tree(pending, final)
         location.consolidate_below(final)
@@ -132,21 +141,40 @@ def write_result(
             files.remove_tree(pending)
 
 
+def _encoding(variable: xr.Variable) -> dict[str, Any]:
+    """Return how a variable is stored: along tokens in chunks that are small to read and few."""
+    encoding: dict[str, Any] = {"compressors": (ZstdCodec(level=1), Crc32cCodec())}
+    if "token" in variable.dims and variable.size:
+        tokens = variable.sizes["token"]
+        per_token = variable.nbytes // tokens
+        most = _CHUNK_BYTES if variable.nbytes <= _MOST_CHUNKS * _CHUNK_BYTES else 4 * _CHUNK_BYTES
+        # A power of two, so that chunks nest with those of the recording.
+        fitting = 1 << (max(1, most // per_token).bit_length() - 1)
+        chunks = {**variable.sizes, "token": min(fitting, tokens)}
+        encoding["chunks"] = tuple(chunks[dim] for dim in variable.dims)
+    return encoding
+
+
 def _check_name(location: RunLocation, name: str) -> None:
     """Raise InputError for a name that cannot be used, or that stands for something else."""
-    parts = name.split("/")
-    if len(parts) > 2 or not all(part.isidentifier() for part in parts):
+    if not _is_name(name):
         raise InputError(
             "An analysis must be named like a Python variable, or like two with a slash between "
             f"them (dynamics/spectra), not {name!r}."
         )
-    group = parts[0]
-    if group in _visible(location, "analysis") and _is_result(location, group) == (len(parts) == 2):
-        other = "an analysis" if len(parts) == 2 else "a group of analyses"
+    group, _, inner = name.partition("/")
+    if group in _visible(location, "analysis") and _is_result(location, group) == bool(inner):
+        other = "an analysis" if inner else "a group of analyses"
         raise InputError(
             f"{location}: {group!r} is {other} already, so {name!r} cannot be stored. Take another "
             "name."
         )
+
+
+def _is_name(name: str) -> bool:
+    """Whether a name is one Python identifier, or two with a slash between them."""
+    parts = name.split("/")
+    return len(parts) <= 2 and all(part.isidentifier() for part in parts)
 
 
 def _texts_as_objects(dataset: xr.Dataset) -> xr.Dataset:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from looplens.errors import AnalysisError, near_matches
+from looplens.errors import AnalysisError, InputError, near_matches
 from looplens.store.format.reduction import Reduction
 from looplens.store.reading.rows import RunTables
 from looplens.store.reading.selection import (
@@ -167,9 +168,23 @@ class RunArrays(RunTables):
         return self._select("loop/injected", token=tokens)
 
     def attention(
-        self, prompt: int, *, restart: Selection = None, layer: Selection = None
+        self,
+        prompt: int,
+        *,
+        restart: Selection = None,
+        layer: Selection = None,
+        iteration: int | Sequence[int] | None = None,
     ) -> xr.DataArray:
         """Read the attention patterns of a prompt.
+
+        Parameters
+        ----------
+        prompt : int
+            One of ``attention_prompts``.
+        restart, layer : int or slice, optional
+            As for `site`.
+        iteration : int or sequence of int, optional
+            Some of ``kept_iterations``, by their numbers; all by default. An int drops the axis.
 
         Returns
         -------
@@ -192,7 +207,9 @@ class RunArrays(RunTables):
         first = min(int(self.prompts["first_token"].values[prompt]), self.n_tokens - 1)
         what = f"{self._location}: the attention of prompt {prompt}"
         self._recorded.require(what, np.array([first]))
-        return self._select(f"attention/{prompt}/pattern", restart=restart, layer=layer)
+        return self._select(
+            f"attention/{prompt}/pattern", restart=restart, layer=layer, iteration=iteration
+        )
 
     @functools.cached_property
     def readout(self) -> xr.Dataset:
@@ -213,7 +230,11 @@ class RunArrays(RunTables):
     def _select(self, key: str, **selections: TokenSelection) -> xr.DataArray:
         array = self._array(key)
         sizes = dict(zip(array.dims, array.shape, strict=True))
-        check: dict[str, Any] = {"token": checked_tokens, "layer": self._checked_layers}
+        check: dict[str, Any] = {
+            "token": checked_tokens,
+            "layer": self._checked_layers,
+            "iteration": self._checked_iterations,
+        }
         chosen: dict[str, Any] = {
             dim: check.get(dim, functools.partial(checked_index, what=dim))(selection, sizes[dim])
             for dim, selection in selections.items()
@@ -231,6 +252,23 @@ class RunArrays(RunTables):
         }
         coordinates = {dim: (dim, np.asarray(n)) for dim, n in numbers.items() if dim in sizes}
         return data.assign_coords(coordinates).isel(chosen).load()
+
+    def _checked_iterations(self, iterations: Any, size: int) -> int | np.ndarray:
+        """Turn numbers of iterations into places on the axis of those that were kept."""
+        kept = self._layout.recorded_iterations
+        numbers = np.asarray(iterations)
+        if numbers.dtype.kind not in "iu" or numbers.ndim > 1:
+            raise InputError(
+                f"iteration must be a whole number or several of them, got {iterations!r}."
+            )
+        missing = [number for number in numbers.ravel().tolist() if number not in kept]
+        if missing:
+            raise InputError(
+                f"iteration {missing[0]} is not in this run, which holds {size} of iterations 1 to "
+                f"{self.iterations}: {', '.join(map(str, kept[:12]))}{', …' * (size > 12)}."
+            )
+        places = np.searchsorted(kept, numbers)
+        return int(places) if numbers.ndim == 0 else places
 
     def _checked_layers(self, layers: object, size: int) -> int | np.ndarray:
         """Turn numbers of layers into places on the layer axis."""

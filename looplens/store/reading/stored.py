@@ -29,6 +29,9 @@ class StoredRun(RunArrays):
     ----------
     path : str or path
         The directory of the run, or a URL that fsspec knows.
+    lazy : bool
+        Whether `analysis` leaves the numbers of a result on disk until they are indexed. For a
+        viewer of a large run, which shows a few tokens at a time: index first, then compute.
 
     Raises
     ------
@@ -39,6 +42,11 @@ class StoredRun(RunArrays):
     CorruptRunError
         If an array is missing or is not of the declared shape.
     """
+
+    def __init__(self, path: str | os.PathLike[str], *, lazy: bool = False) -> None:
+        super().__init__(path)
+        self._is_lazy = lazy
+        self._hashes: dict[int, tuple[Any, str]] = {}
 
     @property
     def tree(self) -> xr.DataTree:
@@ -59,7 +67,7 @@ class StoredRun(RunArrays):
         for prompt in self.attention_prompts:
             nodes[f"attention/{prompt}"] = self._lazy(f"attention/{prompt}", "attention")
         for name in self.analyses:
-            nodes[f"analysis/{name}"] = results.open_result(self._location, name)
+            nodes[f"analysis/{name}"] = self._results.open(name) or xr.Dataset()
         return xr.DataTree.from_dict(nodes)
 
     def blocks(self, bytes_per_block: int = 2**26) -> Iterator[slice]:
@@ -93,16 +101,19 @@ class StoredRun(RunArrays):
         return results.stored_names(self._location)
 
     def analysis(self, name: str) -> xr.Dataset | None:
-        """Return a stored analysis, in memory; None when it was not stored.
+        """Return a stored analysis; None when it was not stored.
 
         Its attributes say what made it: analysis, version, parameters (JSON), input_hash, created.
+        It is in memory, unless the run was opened with ``lazy=True``.
 
         Raises
         ------
         CorruptRunError
-            If it is damaged.
+            If it is damaged; of a run that was opened with ``lazy=True``, damage of the numbers
+            is raised when they are read.
         """
-        return self._results.read(name)
+        found = self._results.open(name)
+        return found if found is None or self._is_lazy else found.load()
 
     @functools.cached_property
     def _results(self) -> RememberedResults:
@@ -162,14 +173,20 @@ class StoredRun(RunArrays):
         """
         if not 0 <= block < self.n_blocks:
             raise InputError(f"There is no block {block}: this run has {self.n_blocks}, from 0 on.")
+        key = record_key(block)
         try:
-            content = self._location.read_bytes(record_key(block))
+            stamp = self._location.files.stamp(key)
+            known = self._hashes.get(block)
+            if known is not None and stamp is not None and known[0] == stamp:
+                return known[1]
+            content = self._location.read_bytes(key)
         except FileNotFoundError as error:
             raise CorruptRunError(
-                f"{self._location}: block {block} is not recorded yet: {record_key(block)} does "
+                f"{self._location}: block {block} is not recorded yet: {key} does "
                 "not exist. Go on with the recording (resume=True, --resume)."
             ) from error
-        return hashlib.sha256(content).hexdigest()
+        self._hashes[block] = stamp, hashlib.sha256(content).hexdigest()
+        return self._hashes[block][1]
 
     @functools.cached_property
     def _input_hash(self) -> str:
@@ -185,6 +202,6 @@ class StoredRun(RunArrays):
         return f"<{chr(10).join(rows)}>"
 
 
-def open_stored(path: str | os.PathLike[str]) -> StoredRun:
-    """Open a run for reading; see `StoredRun` for what it raises."""
-    return StoredRun(path)
+def open_stored(path: str | os.PathLike[str], *, lazy: bool = False) -> StoredRun:
+    """Open a run for reading; see `StoredRun` for its parameters and what it raises."""
+    return StoredRun(path, lazy=lazy)

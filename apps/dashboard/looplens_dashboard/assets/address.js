@@ -1,27 +1,82 @@
 // The selection in the browser: into the address, to the panels that need it, to the page's theme.
-// What a value of the address means, and whether the run has it, is decided by selection.py alone.
+// What a value of the address means, and whether the run has it, is decided by the server alone.
 (function () {
   "use strict";
+  const lens = (window.looplens = window.looplens || {});
   const clientside = ((window.dash_clientside = window.dash_clientside || {}).looplens =
     window.dash_clientside.looplens || {});
+  const same = () => window.dash_clientside.no_update;
+  const set = (id, props) => window.dash_clientside.set_props(id, props);
   const WRITE_AFTER = 250; // ms; browsers refuse more than about six changes of the address a second
   let timer = null;
+  let written = null; // page and run of the address that was written last
+
+  lens.selection = null;
+  lens.defaults = {}; // what the address leaves out
+
+  // Where a figure was zoomed to belongs to the browser; it is the part `zoom` of the address.
+  function opened() {
+    const query = new URLSearchParams(window.location.search);
+    if (lens.zoom) lens.zoom.read(query.get("zoom"));
+    query.delete("zoom");
+    return window.location.pathname + "?" + query;
+  }
 
   clientside.readAddress = function () {
-    return window.location.search;
+    return opened();
   };
 
-  let pending = null;
-  clientside.writeAddress = function (selection, opened) {
-    const iteration = window.looplens.standsAt(opened);
-    if (!selection || iteration === null) return;
-    pending = "?" + new URLSearchParams({ ...selection, iteration: String(iteration) });
-    if (timer === null) {
-      timer = setTimeout(function () {
-        timer = null;
-        window.history.replaceState(window.history.state, "", pending + window.location.hash);
-      }, WRITE_AFTER);
-    }
+  window.addEventListener("popstate", function () {
+    lens.forgetIteration();
+    written = null;
+    set("address", { data: opened() });
+  });
+
+  lens.address = function () {
+    const selection = lens.selection;
+    if (!selection || selection.problem || lens.iteration === null) return null;
+    const parts = { ...selection, iteration: String(lens.iteration) };
+    delete parts.page;
+    const query = new URLSearchParams();
+    Object.keys(parts).forEach((name) => {
+      if (parts[name] !== "" && parts[name] !== lens.defaults[name]) query.set(name, parts[name]);
+    });
+    const zoom = lens.zoom ? lens.zoom.text() : "";
+    if (zoom) query.set("zoom", zoom);
+    return "/" + selection.page + "?" + query;
+  };
+
+  lens.writeAddress = function () {
+    if (timer !== null) return;
+    timer = setTimeout(function () {
+      timer = null;
+      const address = lens.address();
+      if (!address) return;
+      const place = lens.selection.page + " " + lens.selection.run;
+      const replace = written === null || written === place;
+      written = place;
+      window.history[replace ? "replaceState" : "pushState"](null, "", address);
+    }, WRITE_AFTER);
+  };
+
+  clientside.writeAddress = function (selection, iteration, defaults) {
+    if (!selection) return;
+    lens.defaults = defaults || {};
+    lens.take(selection, iteration);
+    lens.writeAddress();
+  };
+
+  // What the browser holds of the selection; another run, or going back, gives the scrubber its place.
+  lens.take = function (selection, iteration) {
+    if (lens.selection && lens.selection.run !== selection.run) lens.forgetIteration();
+    lens.selection = selection;
+    lens.standsAt(iteration);
+    document.querySelectorAll("[data-page]").forEach(function (link) {
+      const here = link.dataset.page === selection.page;
+      if (here) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+      if (here) document.title = link.textContent + " · " + (selection.run || "looplens");
+    });
   };
 
   clientside.theme = function (selection) {
@@ -32,20 +87,36 @@
     return theme;
   };
 
+  clientside.places = function (selection, place, bar) {
+    if (!selection) return [same(), same()];
+    const link = document.getElementById("to-" + selection.page);
+    const next = [
+      { page: selection.page, run: selection.run, problem: selection.problem || "" },
+      { shown: Boolean(link) && link.dataset.ofRun === "yes", run: selection.run, problem: selection.problem || "" },
+    ];
+    return [place, bar].map((before, index) =>
+      JSON.stringify(before) === JSON.stringify(next[index]) ? same() : next[index],
+    );
+  };
+
   // Each panel has a store with its part of the selection, which changes only when that part does.
-  clientside.route = function (selection, keysOfPanels, ...before) {
-    const same = window.dash_clientside.no_update;
-    if (!selection) return before.map(() => same);
-    return Object.values(keysOfPanels).map(function (keys, index) {
+  clientside.route = function (selection, keysOfPanels, ids, before) {
+    if (!selection || selection.problem) return before.map(same);
+    return ids.map(function (id, index) {
+      const keys = keysOfPanels[id.panel] || [];
       const part = Object.fromEntries(keys.map((key) => [key, selection[key]]));
-      return JSON.stringify(part) === JSON.stringify(before[index]) ? same : part;
+      return JSON.stringify(part) === JSON.stringify(before[index]) ? same() : part;
     });
   };
 
-  clientside.stepPrompt = function (previous, next, selection) {
-    if (!selection) return;
-    const clicked = window.dash_clientside.callback_context.triggered_id;
-    const step = clicked === "next-prompt" ? 1 : -1;
-    window.looplens.pick({ prompt: String(Number(selection.prompt) + step) });
+  // What was chosen outside of a control; the server decides whether the run has it.
+  lens.pick = function (values) {
+    set("picked", { data: { ...values } });
+  };
+
+  lens.say = function (text) {
+    document.getElementById("said").textContent = text;
+    clearTimeout(lens.say.timer);
+    lens.say.timer = setTimeout(() => (document.getElementById("said").textContent = ""), 3000);
   };
 })();

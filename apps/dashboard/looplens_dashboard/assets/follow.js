@@ -1,61 +1,76 @@
-// What follows the scrubber: the cursors of the figures and the number. Nothing here asks the server.
+// What follows the scrubber: cursors of figures, what panels registered, the number. Nothing here
+// asks the server. A panel with something of its own to move registers a function:
+// looplens.frames[panel] = (element, frames, iteration) => ..., where the element is its plotly
+// graph or the body of the panel, and frames what the server sent beside it.
 (function () {
   "use strict";
   const lens = (window.looplens = window.looplens || {});
   const clientside = ((window.dash_clientside = window.dash_clientside || {}).looplens =
     window.dash_clientside.looplens || {});
-  const GRAPHS = ["heatmap", "trajectory", "steps", "restarts", "attention"];
   const CURSOR = "cursor";
+  const role = (trace) => (trace.meta || {}).role;
 
-  lens.selection = null;
+  lens.frames = lens.frames || {};
+  const sent = {}; // frames by panel
   let scheduled = false;
 
   // The plotly element of a panel, or null while it is not drawn.
   lens.graph = function (name) {
-    const place = document.getElementById(name + "-graph");
+    const place = document.getElementById(name + "-panel");
     const drawn = place && place.querySelector(".js-plotly-plot");
-    return drawn && drawn._fullLayout && drawn.data ? drawn : null;
+    return drawn && drawn._fullLayout && drawn.data && drawn.offsetParent ? drawn : null;
   };
 
-  clientside.follow = function (opened, selection, frames) {
-    const iteration = lens.standsAt(opened);
-    lens.selection = selection;
-    lens.attentionFrames(frames);
-    schedule();
+  clientside.follow = function (iteration, selection, _figures, frames, ids) {
+    if (!selection) return;
+    lens.take(selection, iteration);
+    Object.keys(sent).forEach((name) => delete sent[name]);
+    ids.forEach((id, index) => (sent[id.panel] = frames[index]));
+    lens.update();
     // A figure that has just arrived is drawn a little later than its callback says.
-    [60, 250, 1000].forEach((wait) => setTimeout(schedule, wait));
-    return iteration === null ? window.dash_clientside.no_update : String(iteration);
+    [60, 250, 1000].forEach((wait) => setTimeout(lens.update, wait));
   };
 
-  function schedule() {
+  lens.update = function () {
     if (scheduled) return;
     scheduled = true;
     window.requestAnimationFrame(function () {
       scheduled = false;
-      GRAPHS.forEach(function (name) {
-        const graph = lens.graph(name);
-        if (graph && inSight(graph)) update(name, graph);
+      const number = document.getElementById("iteration-number");
+      if (number && lens.iteration !== null) number.textContent = String(lens.iteration);
+      document.querySelectorAll("[data-panel]").forEach(function (panel) {
+        if (inSight(panel)) update(panel);
       });
     });
-  }
+  };
 
   // What is scrolled away waits, so that the figures in sight move more smoothly.
-  function inSight(graph) {
-    const box = graph.getBoundingClientRect();
+  function inSight(element) {
+    const box = element.getBoundingClientRect();
     return box.bottom > 0 && box.top < window.innerHeight;
   }
-  window.addEventListener("scroll", schedule, { passive: true });
-  window.addEventListener("resize", schedule);
+  window.addEventListener("scroll", () => lens.update(), { passive: true });
+  window.addEventListener("resize", () => lens.update());
 
-  function update(name, graph) {
-    if (!graph.looplensWatched) {
-      graph.looplensWatched = true;
-      graph.on("plotly_afterplot", schedule); // a redrawn figure may be older than the scrubber
-      keepToItself(graph);
+  function update(panel) {
+    const name = panel.dataset.panel;
+    const graph = lens.graph(name);
+    if (graph) {
+      if (!graph.looplensWatched) watch(graph, name);
+      moveShapes(graph);
+      moveMarkers(graph);
     }
-    moveShapes(graph);
-    moveMarker(graph);
-    if (name === "attention") lens.showAttention(graph);
+    const own = lens.frames[name];
+    const body = graph || panel.querySelector(".body");
+    if (own && body && sent[name] && lens.iteration !== null) own(body, sent[name], lens.iteration);
+  }
+
+  function watch(graph, name) {
+    graph.looplensWatched = true;
+    graph.on("plotly_afterplot", lens.update); // a redrawn figure may be older than the scrubber
+    graph.on("plotly_click", (event) => clicked(graph, event));
+    if (lens.zoom) lens.zoom.watch(graph, name);
+    keepToItself(graph);
   }
 
   // Dash would carry every move of a cursor through the whole page; nothing there listens to them,
@@ -63,8 +78,28 @@
   function keepToItself(graph) {
     const emit = graph.emit.bind(graph);
     graph.emit = function (name, ...rest) {
-      if (name !== "plotly_relayout" && name !== "plotly_restyle") emit(name, ...rest);
+      if (name === "plotly_relayout" || name === "plotly_restyle") {
+        if (graph.looplensZoomed) graph.looplensZoomed(rest[0]);
+        return;
+      }
+      emit(name, ...rest);
     };
+  }
+
+  // A click on a point selects its token, on a heat map with tokens as rows its token and iteration.
+  function clicked(graph, event) {
+    const point = event.points[0];
+    const shift = Boolean(event.event && event.event.shiftKey);
+    const meta = point.data.meta || {};
+    const layout = graph.layout.meta || {};
+    const token = meta.token ?? (meta.tokens || [])[point.pointNumber];
+    if (point.data.type === "heatmap" && layout.first_token !== undefined) {
+      lens.goTo(Math.round(point.x));
+      lens.pickToken(String(layout.first_token + Math.round(point.y)), shift);
+    } else if (token !== undefined && token !== null) {
+      if (role(point.data) === "trajectory") lens.goTo(Number(point.customdata));
+      if (String(token) !== lens.selection.token) lens.pickToken(String(token), shift);
+    }
   }
 
   // Lines at the iteration, and the frame around the row of the selected token.
@@ -74,6 +109,7 @@
       const key = "shapes[" + index + "].";
       if (shape.name === CURSOR && shape.x0 !== lens.iteration) {
         changes[key + "x0"] = changes[key + "x1"] = lens.iteration;
+        if (shape.visible === false) changes[key + "visible"] = true;
       }
       if (shape.name === "row" && lens.selection) {
         const row = Number(lens.selection.token) - graph.layout.meta.first_token;
@@ -86,19 +122,23 @@
     if (Object.keys(changes).length) window.Plotly.relayout(graph, changes);
   }
 
-  // The marker of the trajectory takes the place of the state at the iteration.
-  function moveMarker(graph) {
-    const role = (trace) => (trace.meta || {}).role;
+  // The cursor has one point for each trajectory, which takes the place of its state there.
+  function moveMarkers(graph) {
     const index = graph.data.findIndex((trace) => role(trace) === CURSOR);
-    const path = graph.data.find((trace) => role(trace) === "trajectory");
-    if (index < 0 || !path) return;
-    const at = Array.from(path.customdata).indexOf(lens.iteration);
-    const place = (axis) => (at < 0 ? null : path[axis][at]);
+    if (index < 0) return;
+    const paths = graph.data.filter((trace) => role(trace) === "trajectory");
     const marker = graph.data[index];
-    const axes = ["x", "y", "z"].filter((axis) => path[axis]);
-    if (axes.every((axis) => marker[axis] && marker[axis][0] === place(axis))) return;
-    const changes = {};
-    axes.forEach((axis) => (changes[axis] = [[place(axis)]]));
+    const at = paths.map((path) => Array.from(path.customdata).indexOf(lens.iteration));
+    const axes = ["x", "y", "z"].filter((axis) => paths[0] && paths[0][axis]);
+    const places = axes.map((axis) =>
+      paths.map((path, row) => (at[row] < 0 ? null : path[axis][at[row]])),
+    );
+    const same = axes.every(
+      (axis, n) => marker[axis] && places[n].every((value, row) => marker[axis][row] === value),
+    );
+    if (same && marker.visible !== false) return;
+    const changes = { visible: true };
+    axes.forEach((axis, n) => (changes[axis] = [places[n]]));
     window.Plotly.restyle(graph, changes, [index]);
   }
 })();

@@ -1,0 +1,1 @@
+"""What surrounds the panels: navigation, the bar, and what connects them."""

@@ -1,0 +1,153 @@
+"""Path independence of a whole run in a few hundred numbers, however many tokens it has.
+
+Counts are of all tokens. Curves over the iterations are of a sample of them: slabs of neighbouring
+tokens evenly over the run, so that little is read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from looplens.analysis.analyzers._analyzer import labelled, over_known
+from looplens.analysis.regimes.classifying import REGIMES
+
+if TYPE_CHECKING:
+    from looplens.store import StoredRun
+
+DIFFERS = "differs"
+"""Group of the tokens whose regime is not the same from every restart."""
+
+MOST_SAMPLED = 4096
+_SLABS = 16
+_PER_DECADE = 4
+_LEAST_ANGLE = 1e-6  # one minus a cosine: below this, float32 states have the same direction
+_QUANTILES = (0.1, 0.5, 0.9)
+
+
+def restart_overview(run: StoredRun) -> xr.Dataset:
+    """Count where the restarts of all tokens end, and how far apart they are on the way.
+
+    Parameters
+    ----------
+    run : StoredRun
+        A run with at least two restarts.
+
+    Returns
+    -------
+    Dataset
+        ``gap_count`` (group, gap_bin) and ``angle_count`` (group, angle_bin): tokens by
+        ``final_gap``, and by one minus ``token_aa``, of `path_independence`, in bins whose edges
+        are ``gap_edge`` and ``angle_edge``; a value below the first edge is in the first bin. A
+        group is the regime that a token has from every restart, or ``"differs"``.
+        ``gap_quantile`` (quantile, iteration) and, with a readout, ``mean_agreement`` (iteration):
+        of the sampled tokens, whose number is the attribute ``sampled``. ``aa_score``,
+        ``same_regime`` (share of the tokens) and, with a readout, ``agreement`` at the last
+        iteration: of all tokens, whose number is the attribute ``tokens``.
+
+    Raises
+    ------
+    AnalysisError
+        If the run holds only one restart, or not what the analyses need.
+    """
+    from looplens.analysis.suite import get  # the suite is slow to import
+
+    found, verdicts = get(run, "path_independence"), get(run, "classify")
+    gap, cosine = found["final_gap"].values, found["token_aa"].values
+    known = np.isfinite(gap)
+    group = _groups(verdicts)[known]
+    names = (*REGIMES, DIFFERS)
+    gap_edge, gap_count = _histogram(gap[known], group, len(names))
+    directed = np.isfinite(cosine[known])
+    angle = np.maximum(1 - cosine[known][directed], _LEAST_ANGLE)
+    angle_edge, angle_count = _histogram(angle, group[directed], len(names))
+    slabs = sampled_slabs(len(known))
+    curves = _read(found["gap"], slabs)
+    data = {
+        "gap_count": labelled(("group", "gap_bin"), gap_count, "tokens by final_gap"),
+        "gap_edge": labelled(("gap_end",), gap_edge, "ends of the bins of final_gap"),
+        "angle_count": labelled(("group", "angle_bin"), angle_count, "tokens by 1 - token_aa"),
+        "angle_edge": labelled(("angle_end",), angle_edge, "ends of the bins of 1 - token_aa"),
+        "gap_quantile": labelled(
+            ("quantile", "iteration"),
+            quantiles(curves),
+            "quantiles over tokens of the distance between restarts over their norm",
+        ),
+        "aa_score": labelled((), float(found["aa_score"]), "mean of token_aa over the tokens"),
+        "same_regime": labelled(
+            (),
+            float((group != len(REGIMES)).mean()) if len(group) else np.nan,
+            "share of the tokens that have one regime from every restart",
+        ),
+    }
+    if "readout_agreement" in found:
+        agree = _read(found["readout_agreement"], slabs)
+        data["mean_agreement"] = labelled(
+            ("iteration",),
+            np.array([over_known(np.mean, column) for column in agree.T]),
+            "share of pairs of restarts that predict the same token, mean over tokens",
+        )
+        data["agreement"] = labelled(
+            (), float(found["agreement"]), "the same at the last iteration, of all tokens"
+        )
+    return xr.Dataset(
+        data,
+        coords={
+            "group": np.array(names, dtype=object),
+            "quantile": list(_QUANTILES),
+            "iteration": found["iteration"].values,
+        },
+        attrs={"tokens": int(known.sum()), "sampled": len(curves)},
+    )
+
+
+def quantiles(curves: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the 10th, 50th and 90th percentile over the known rows of curves (row, iteration)."""
+    known = curves[np.isfinite(curves).all(1)]
+    if not len(known):
+        return np.full((len(_QUANTILES), curves.shape[1]), np.nan)
+    return np.quantile(known, _QUANTILES, axis=0)
+
+
+def sampled_slabs(tokens: int, most: int = MOST_SAMPLED) -> list[slice]:
+    """Choose slabs of neighbouring tokens evenly over a run, at most so many tokens together."""
+    if tokens <= most:
+        return [slice(0, tokens)]
+    size = most // _SLABS
+    starts = np.linspace(0, tokens - size, _SLABS).round().astype(int)
+    return [slice(int(start), int(start) + size) for start in starts]
+
+
+def _read(curves: xr.DataArray, slabs: list[slice]) -> NDArray[np.floating]:
+    """Read some tokens only: (token, iteration)."""
+    return np.concatenate([curves.isel(token=slab).values for slab in slabs])
+
+
+def _groups(verdicts: xr.Dataset) -> NDArray[np.intp]:
+    """Return the group of every token: place in the regimes, or one more where they differ."""
+    first = verdicts["regime"].isel(restart=0).values
+    group = np.full(len(first), len(REGIMES))
+    same = ~(verdicts["regime_agreement"].values < 1)
+    for place, name in enumerate(REGIMES):
+        group[same & (first == name)] = place
+    return group
+
+
+def _histogram(
+    values: NDArray[np.floating], group: NDArray[np.intp], groups: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Count positive values in bins of a quarter of a decade: edges (bin + 1), counts (group, bin).
+
+    Exact zeros count with the smallest value.
+    """
+    positive = values[values > 0]
+    smallest = float(positive.min()) if positive.size else 1.0
+    logs = np.log10(np.where(values > 0, values, smallest)) * _PER_DECADE
+    low, high = (np.floor(logs.min()), np.floor(logs.max())) if logs.size else (0.0, 0.0)
+    bins = int(high - low) + 1
+    place = (np.floor(logs) - low).astype(np.intp)
+    counts = np.bincount(group * bins + place, minlength=groups * bins).reshape(groups, bins)
+    return 10.0 ** ((low + np.arange(bins + 1)) / _PER_DECADE), counts

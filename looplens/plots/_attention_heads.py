@@ -1,0 +1,264 @@
+"""The attention maps of all heads of a layer at one iteration, side by side.
+
+All heads are one heat map, so that a browser can move through the iterations quickly: it lays
+the maps of another iteration into the same cells. Where they lie says :func:`tiles`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+
+from looplens import analysis
+from looplens.plots import _attention, _labels, _select, _theme
+
+MOST_CELLS = 40_000
+"""Cells of all heads together; longer prompts are joined into fewer."""
+
+_MOST_HEIGHT = 400
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tiles:
+    """Where the maps of the heads lie in one large map.
+
+    Parameters
+    ----------
+    heads, cells : int
+        How many maps, and cells along an axis of each.
+    columns : int
+        Maps in a row.
+    gap, title : int
+        Cells between two columns, and above each row.
+    """
+
+    heads: int
+    cells: int
+    columns: int
+    gap: int
+    title: int
+
+    @property
+    def rows(self) -> int:
+        """Rows of maps."""
+        return -(-self.heads // self.columns)
+
+    @property
+    def width(self) -> int:
+        """Cells across, without a gap at the end."""
+        return self.columns * (self.cells + self.gap) - self.gap
+
+    @property
+    def height(self) -> int:
+        """Cells down."""
+        return self.rows * (self.cells + self.title)
+
+    def corner(self, head: int) -> tuple[int, int]:
+        """Return row and column of the first cell of a head."""
+        row, column = divmod(head, self.columns)
+        return row * (self.cells + self.title) + self.title, column * (self.cells + self.gap)
+
+
+def tiles(heads: int, cells: int) -> Tiles:
+    """Lay out the maps of some heads, about twice as wide as high."""
+    wanted = math.ceil(math.sqrt(2 * heads))
+    even = [number for number in range(wanted, 2 * wanted) if heads % number == 0]
+    return Tiles(
+        heads=heads,
+        cells=cells,
+        columns=min(heads, even[0] if even else wanted),
+        gap=max(1, cells // 14),
+        title=max(1, math.ceil(cells / 6)),
+    )
+
+
+def head_cells(heads: int) -> int:
+    """Return the most cells along an axis that each of so many heads may have."""
+    return max(2, math.isqrt(MOST_CELLS // heads))
+
+
+def attention_heads(
+    run: Any,
+    prompt: int,
+    iteration: int,
+    layer: int | None = None,
+    restart: int = 0,
+    *,
+    theme: str = "light",
+) -> _theme.Figure:
+    """Show the attention maps of all heads of a layer.
+
+    Parameters
+    ----------
+    run : looplens.Run
+        A run with recorded attention.
+    prompt : int
+        Prompt number; its attention must have been recorded.
+    iteration : int
+        Iteration, counted 1..T.
+    layer : int or None
+        Core layer; None for the first one that was kept.
+    restart : int
+        Which draw of the initial state.
+    theme : {"light", "dark"}
+        Template.
+
+    Returns
+    -------
+    Figure
+        One small map a head, query down and key across, with the same colours as
+        :func:`looplens.plots.attention`. Tokens are named in the hover text.
+
+    Raises
+    ------
+    InputError
+        If something asked for does not exist.
+    AnalysisError
+        If the attention of this prompt was not recorded.
+    """
+    prompt, restart = _select.prompt(run, prompt), _select.restart(run, restart)
+    layer = _select.kept_layer(run, run.recorded_layers[0] if layer is None else layer)
+    iteration = _select.iteration(run, iteration)
+    maps = analysis.attention_maps(
+        run,
+        prompt,
+        iteration,
+        layer=layer,
+        restart=restart,
+        cells=head_cells(int(run.attrs["n_heads"])),
+    )
+    return attention_heads_figure(
+        maps["weight"],
+        labels=_labels.prompt_labels(run, prompt),
+        title=f"Attention of every head at iteration {iteration} of {run.iterations}",
+        subtitle=_labels.subtitle(
+            run,
+            f"prompt {prompt}",
+            f"restart {restart}",
+            f"layer {layer}",
+            "queries down, keys across",
+            _attention.joined_note(maps),
+        ),
+        theme=theme,
+    )
+
+
+def attention_heads_figure(
+    weights: xr.DataArray,
+    *,
+    labels: list[str],
+    title: str,
+    subtitle: str = "",
+    theme: str = "light",
+) -> _theme.Figure:
+    """Draw the attention maps of some heads.
+
+    Parameters
+    ----------
+    weights : DataArray (head, query, key)
+        Attention weights, with the positions of the tokens as coordinates.
+    labels : list of str
+        One label a token.
+    title, subtitle, theme : str
+        Words and template.
+    """
+    colours = _theme.palette(theme)
+    weights = weights.transpose("head", "query", "key")
+    starts = weights["query"].values
+    places = tiles(weights.sizes["head"], len(starts))
+    made = _theme.figure(
+        title=title,
+        subtitle=subtitle,
+        theme=theme,
+        height=110 + int(np.clip(places.height / places.width * 900, 190, _MOST_HEIGHT)),
+    )
+    laid = np.full((places.height, places.width), np.nan, dtype=np.float32)
+    of_head = np.zeros(laid.shape, dtype=np.int16)
+    for head, values in enumerate(weights.values):
+        row, column = places.corner(head)
+        part = slice(row, row + places.cells), slice(column, column + places.cells)
+        laid[part], of_head[part] = values, head
+    made.add_trace(
+        go.Heatmap(
+            z=laid,
+            x=np.arange(places.width),
+            y=np.arange(places.height),
+            customdata=of_head,
+            zmin=0,
+            zmax=1,
+            colorscale=_attention.weight_colours(colours),
+            colorbar={"title": {"text": "attention weight"}},
+            hoverongaps=False,
+            hovertemplate="head %{customdata}<br>%{y} attends to %{x}<br>weight %{z:.3f}"
+            "<extra></extra>",
+            meta={
+                "role": "attention-heads",
+                "heads": places.heads,
+                "cells": places.cells,
+                "columns": places.columns,
+                "gap": places.gap,
+                "title": places.title,
+                "joined": int(starts[1] - starts[0]) if len(starts) > 1 else 1,
+            },
+        )
+    )
+    _add_frames(made, places, colours)
+    # Ticks that are not drawn name the tokens in the hover text, at no cost a cell.
+    names = _attention.cell_labels(labels, starts)
+    hidden = {"showticklabels": False, "ticks": "", "showgrid": False, "showline": False}
+    across = [column * (places.cells + places.gap) for column in range(places.columns)]
+    down = [places.corner(row * places.columns)[0] for row in range(places.rows)]
+    made.update_xaxes(
+        tickvals=[first + cell for first in across for cell in range(places.cells)],
+        ticktext=names * places.columns,
+        range=[-0.5 - places.gap / 2, places.width - 0.5 + places.gap / 2],
+        constrain="domain",
+        **hidden,
+    )
+    made.update_yaxes(
+        tickvals=[first + cell for first in down for cell in range(places.cells)],
+        ticktext=names * places.rows,
+        range=[places.height - 0.5 + places.gap / 2, -0.5],
+        scaleanchor="x",
+        constrain="domain",
+        **hidden,
+    )
+    made.update_layout(margin={"l": 20, "r": 20, "b": 20, "t": 70})
+    return made
+
+
+def _add_frames(made: _theme.Figure, places: Tiles, colours: _theme.Palette) -> None:
+    """Put a frame and a number on every head."""
+    shapes, numbers = [], []
+    for head in range(places.heads):
+        row, column = places.corner(head)
+        shapes.append(
+            {
+                "type": "rect",
+                "x0": column - 0.5,
+                "x1": column + places.cells - 0.5,
+                "y0": row - 0.5,
+                "y1": row + places.cells - 0.5,
+                "fillcolor": colours.missing,
+                "line": {"color": colours.grid, "width": 1},
+                "layer": "below",
+            }
+        )
+        numbers.append(
+            {
+                "text": f"head {head}" if places.columns <= 6 else str(head),
+                "x": column - 0.5,
+                "y": row - 0.5,
+                "xanchor": "left",
+                "yanchor": "bottom",
+                "showarrow": False,
+                "borderpad": 0,
+                "font": {"size": 12 if places.columns <= 8 else 10, "color": colours.text},
+            }
+        )
+    made.update_layout(shapes=shapes, annotations=numbers)
