@@ -78,10 +78,13 @@ from looplens.analysis.regimes.classifying import (
 )
 
 if TYPE_CHECKING:
-    from looplens.analysis.attention_maps import attention_difference as attention_difference
-    from looplens.analysis.attention_maps import attention_maps as attention_maps
+    from looplens.analysis.attention_views import attention_difference as attention_difference
+    from looplens.analysis.attention_views import attention_maps as attention_maps
     from looplens.analysis.comparing.compare import compare as compare
     from looplens.analysis.comparing.comparison import Comparison as Comparison
+    from looplens.analysis.comparing.of_prompt import compare_prompt as compare_prompt
+    from looplens.analysis.comparing.of_prompt import shared_tokens as shared_tokens
+    from looplens.analysis.comparing.of_prompt import state_distance as state_distance
     from looplens.analysis.feed_forward import compare_stages as compare_stages
     from looplens.analysis.grouped import group_by as group_by
     from looplens.analysis.per_token.catalogue import token_statistics as token_statistics
@@ -96,7 +99,8 @@ if TYPE_CHECKING:
     from looplens.analysis.projecting import projection as projection
     from looplens.analysis.registry import ANALYZERS as ANALYZERS
     from looplens.analysis.registry import Analyzer as Analyzer
-    from looplens.analysis.restart_overview import restart_overview as restart_overview
+    from looplens.analysis.restart_views import restart_curves as restart_curves
+    from looplens.analysis.restart_views import restart_overview as restart_overview
     from looplens.analysis.selecting import select as select
     from looplens.analysis.suite import analyze as analyze
     from looplens.analysis.suite import get as get
@@ -104,8 +108,8 @@ if TYPE_CHECKING:
 
 # The labelled layer needs xarray; arrays alone do not wait for it.
 _LABELLED = {
-    "attention_difference": "attention_maps",
-    "attention_maps": "attention_maps",
+    "attention_difference": "attention_views",
+    "attention_maps": "attention_views",
     "ANALYZERS": "registry",
     "Analyzer": "registry",
     "Comparison": "comparing.comparison",
@@ -119,9 +123,13 @@ _LABELLED = {
     "token_values": "per_token.values",
     "value_range": "per_token.values",
     "compare": "comparing.compare",
+    "compare_prompt": "comparing.of_prompt",
+    "shared_tokens": "comparing.of_prompt",
+    "state_distance": "comparing.of_prompt",
     "group_by": "grouped",
     "projection": "projecting",
-    "restart_overview": "restart_overview",
+    "restart_curves": "restart_views",
+    "restart_overview": "restart_views",
     "select": "selecting",
     "compare_stages": "feed_forward",
     "analyze": "suite",
@@ -176,6 +184,7 @@ __all__ = [
     "choose_loop_span",
     "classify",
     "compare",
+    "compare_prompt",
     "compare_stages",
     "convergence",
     "cycle",
@@ -206,9 +215,12 @@ __all__ = [
     "readout_signals",
     "recurrence",
     "recurrence_matrix",
+    "restart_curves",
     "restart_overview",
     "select",
+    "shared_tokens",
     "sink_rate",
+    "state_distance",
     "state_signals",
     "summary",
     "token_collapse",

@@ -186,19 +186,22 @@ def count_regimes(regime: xr.DataArray, groups: Groups | None = None) -> xr.Data
     DataArray (group, regime) or (regime)
         Number of trajectories (restarts counted apart).
     """
-    regime = regime.transpose(..., "token")
-    is_regime = np.stack([regime.values == name for name in REGIMES], -1)
-    per_token = is_regime.reshape(-1, regime.sizes["token"], len(REGIMES)).sum(0)
+    names = list(REGIMES)
+    values = regime.transpose(..., "token").values
+    place = {name: number for number, name in enumerate(names)}
+    words = values.ravel().tolist()
+    found = np.fromiter((place.get(str(word), -1) for word in words), np.intp, len(words))
     if groups is None:
-        return xr.DataArray(per_token.sum(0), dims=("regime",), coords={"regime": list(REGIMES)})
-    counts = np.stack(
-        [per_token[groups.number == group].sum(0) for group in range(len(groups.labels))]
-        or [np.zeros(len(REGIMES))]
-    )[: len(groups.labels)]
+        counts = np.bincount(found[found >= 0], minlength=len(names))
+        return xr.DataArray(counts, dims=("regime",), coords={"regime": names})
+    group = np.broadcast_to(groups.number, values.shape).ravel()
+    counted = (found >= 0) & (group >= 0)
+    size = len(groups.labels) * len(names)
+    counts = np.bincount((group * len(names) + found)[counted], minlength=size)
     return xr.DataArray(
-        counts,
+        counts[:size].reshape(-1, len(names)),
         dims=("group", "regime"),
-        coords={"group": list(groups.labels), "regime": list(REGIMES)},
+        coords={"group": list(groups.labels), "regime": names},
     )
 
 

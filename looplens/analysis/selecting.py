@@ -63,16 +63,12 @@ def select(
     result = get(run, name)
     chosen = _tokens(run, prompt, tokens)
     table = run.tokens
-    result = result.assign_coords(
-        {
-            new: ("token", table[old].values)
-            for new, old in (("text", "text"), ("position", "position"))
-            if "token" in result.dims
-        }
-    )
     if "token" in result.dims:
-        result = result.assign_coords(prompt_of_token=("token", table["prompt"].values))
+        # Index first: of a large run only what is chosen is read.
         result = result.isel(token=chosen)
+        for new, old in (("text", "text"), ("position", "position"), ("prompt_of_token", "prompt")):
+            values = table[old].values[chosen]
+            result = result.assign_coords({new: (("token",) * np.ndim(values), values)})
     if "prompt" in result.dims and (prompt is not None or tokens is not None):
         wanted = np.unique(table["prompt"].values[chosen]) if prompt is None else prompt
         result = _at(result, "prompt", wanted, run.n_prompts)

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import xarray as xr
 
 from looplens.analysis.analyzers._analyzer import Analyzer, Summary
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from looplens.store import StoredRun
 
 Progress = Callable[[int, int], None]
+
+MOST_AT_ONCE = 2**28
+"""Bytes of states from which a viewer lets an analysis be computed while someone waits."""
 
 # Results that are not stored in their run, for as long as that run is open in this process.
 _MEMORY: weakref.WeakKeyDictionary[Any, dict[str, xr.Dataset]] = weakref.WeakKeyDictionary()
@@ -187,7 +191,8 @@ def get(run: StoredRun, name: str) -> xr.Dataset:
     InputError
         For an unknown analysis.
     AnalysisError
-        If the run does not hold the data for it, or no token can be read.
+        If the run does not hold the data for it, or no token can be read; or if the run was opened
+        with ``lazy=True`` and it would have to be computed from more than `MOST_AT_ONCE`.
     """
     (analyzer,) = _chosen(name)
     found = current(run, analyzer)
@@ -197,6 +202,7 @@ def get(run: StoredRun, name: str) -> xr.Dataset:
             reason = analyzer.needs(run)
             if reason is not None:
                 raise AnalysisError(f"The analysis {name!r} is not possible. {reason}")
+            _check_quick(run, analyzer)
             (outcome,) = computed(run, [analyzer], {}, complete=True)
             if isinstance(outcome.result, AnalysisError):
                 raise outcome.result
@@ -204,6 +210,21 @@ def get(run: StoredRun, name: str) -> xr.Dataset:
         found = memory[name]
     _warn(run, unreadable_blocks(found))
     return found
+
+
+def _check_quick(run: StoredRun, analyzer: Analyzer) -> None:
+    """Raise AnalysisError where someone would wait at a viewer for all states to be read."""
+    if not run.lazy or analyzer.measure is None:
+        return
+    sources = 1 + ("resid_post" in run.site_names) * len(run.recorded_layers)
+    numbers = run.restarts * run.n_tokens * len(run.kept_iterations) * run.width * sources
+    size = numbers * np.dtype(run.store_dtype).itemsize
+    if size > MOST_AT_ONCE:
+        raise AnalysisError(
+            f"The analysis {analyzer.name!r} is not stored in this run, or not of all of it, and "
+            f"it reads {size / 2**30:.1f} GiB of states: too much to wait for. Make it with "
+            f"`looplens analyze {run.path} --only {analyzer.name}`."
+        )
 
 
 def summary(run: StoredRun) -> dict[str, Summary]:

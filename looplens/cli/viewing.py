@@ -251,6 +251,10 @@ def app(
             help="Token that a reader has to know; made when the host is not this machine's own.",
         ),
     ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(help="Checkpoint directory to record from, or a folder of them; repeatable."),
+    ] = None,
 ) -> None:
     """Open the dashboard on runs.
 
@@ -258,7 +262,9 @@ def app(
     """
     from looplens_dashboard import serve
 
-    serve(paths, host=host, port=port, access=access, open_browser=open_browser)
+    serve(
+        paths, host=host, port=port, access=access, open_browser=open_browser, models=models or ()
+    )
 
 
 def _formats(asked: str | None, known: Iterable[str]) -> list[str]:

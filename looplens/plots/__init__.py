@@ -30,9 +30,12 @@ from looplens.plots._attention_difference import (
 )
 from looplens.plots._attention_heads import attention_heads, attention_heads_figure
 from looplens.plots._basins import basins, basins_figure
+from looplens.plots._candidates import rank_trajectories, rank_trajectories_figure
 from looplens.plots._certificate import certificate_figure
 from looplens.plots._collapse import token_collapse, token_collapse_figure
 from looplens.plots._compare import compare_curve, compare_forest, compare_words
+from looplens.plots._compare_states import compare_states, compare_states_figure
+from looplens.plots._compare_tokens import compare_tokens, compare_tokens_figure
 from looplens.plots._convergence_heatmap import (
     convergence_heatmap,
     convergence_heatmap_figure,
@@ -52,7 +55,9 @@ from looplens.plots._dynamics._radius import basin_radius, basin_radius_figure
 from looplens.plots._dynamics._recovery import recovery, recovery_figure
 from looplens.plots._dynamics._spectra import spectra, spectra_figure
 from looplens.plots._dynamics._swap import swap_states, swap_states_figure
+from looplens.plots._exit_bench import exit_bench, exit_bench_figure
 from looplens.plots._exits import exits, exits_figure
+from looplens.plots._flips import flips, flips_figure
 from looplens.plots._geometry import (
     geometry,
     geometry_figure,
@@ -65,9 +70,17 @@ from looplens.plots._kv_sharing import kv_sharing_figure
 from looplens.plots._lens import lens, lens_figure, lens_ranks, lens_ranks_figure
 from looplens.plots._loop_span import loop_span
 from looplens.plots._marks import CURSOR
+from looplens.plots._path_independence import path_independence, path_independence_figure
+from looplens.plots._predictions import predictions, predictions_figure
 from looplens.plots._readout import readout, readout_figure
 from looplens.plots._recurrence import recurrence, recurrence_figure
 from looplens.plots._regimes import regime_examples, regimes, regimes_figure
+from looplens.plots._restart_maps import (
+    restart_agreement,
+    restart_agreement_figure,
+    restart_gaps,
+    restart_gaps_figure,
+)
 from looplens.plots._restarts import restarts, restarts_figure
 from looplens.plots._settling import settling, settling_figure
 from looplens.plots._similarity import similarity, similarity_figure
@@ -92,6 +105,9 @@ FIGURES: dict[str, Callable[..., Any]] = {
     "trajectory": trajectory,
     "steps": steps,
     "restarts": restarts,
+    "path_independence": path_independence,
+    "restart_gaps": restart_gaps,
+    "restart_agreement": restart_agreement,
     "basins": basins,
     "input_dependence": input_dependence,
     "cycle": cycle,
@@ -105,9 +121,13 @@ FIGURES: dict[str, Callable[..., Any]] = {
     "verdict": verdict,
     "stages": stages,
     "readout": readout,
+    "predictions": predictions,
+    "rank_trajectories": rank_trajectories,
+    "flips": flips,
     "prediction_agreement": prediction_agreement,
     "target_ranks": target_ranks,
     "exits": exits,
+    "exit_bench": exit_bench,
     "settling": settling,
     "grouped": grouped,
     "lens": lens,
@@ -161,6 +181,10 @@ __all__ = [
     "compare_forest",
     "compare_stages",
     "compare_stages_figure",
+    "compare_states",
+    "compare_states_figure",
+    "compare_tokens",
+    "compare_tokens_figure",
     "compare_words",
     "continuation",
     "continuation_figure",
@@ -172,10 +196,14 @@ __all__ = [
     "damage_cone_figure",
     "dmd",
     "dmd_figure",
+    "exit_bench",
+    "exit_bench_figure",
     "exits",
     "exits_figure",
     "fixed_points",
     "fixed_points_figure",
+    "flips",
+    "flips_figure",
     "geometry",
     "geometry_figure",
     "grouped",
@@ -195,8 +223,14 @@ __all__ = [
     "lyapunov_tokens",
     "lyapunov_tokens_figure",
     "palette",
+    "path_independence",
+    "path_independence_figure",
     "prediction_agreement",
     "prediction_agreement_figure",
+    "predictions",
+    "predictions_figure",
+    "rank_trajectories",
+    "rank_trajectories_figure",
     "readout",
     "readout_figure",
     "recovery",
@@ -206,6 +240,10 @@ __all__ = [
     "regime_examples",
     "regimes",
     "regimes_figure",
+    "restart_agreement",
+    "restart_agreement_figure",
+    "restart_gaps",
+    "restart_gaps_figure",
     "restarts",
     "restarts_figure",
     "settling",

@@ -13,7 +13,8 @@ import plotly.graph_objects as go
 
 from looplens import analysis
 from looplens.errors import AnalysisError
-from looplens.plots import _labels, _select, _theme
+from looplens.plots import _labels, _marks, _select, _theme
+from looplens.plots._flips import MOST_TOKENS
 
 
 def prediction_agreement(run: Any, *, theme: str = "light") -> _theme.Figure:
@@ -83,7 +84,15 @@ def prediction_agreement_figure(
     return made
 
 
-def target_ranks(run: Any, prompt: int, restart: int = 0, *, theme: str = "light") -> _theme.Figure:
+def target_ranks(
+    run: Any,
+    prompt: int,
+    restart: int = 0,
+    *,
+    token: int | None = None,
+    iteration: int | None = None,
+    theme: str = "light",
+) -> _theme.Figure:
     """Show the rank of the right answer after every iteration, for the tokens of a prompt.
 
     Parameters
@@ -94,18 +103,22 @@ def target_ranks(run: Any, prompt: int, restart: int = 0, *, theme: str = "light
         Which prompt.
     restart : int
         Which draw of the initial state.
+    token : int or None
+        Global number of a token; of a long prompt those around it are shown.
+    iteration : int or None
+        Where the cursor stands; None keeps it out of sight.
     theme : {"light", "dark"}
         Template.
 
     Returns
     -------
     Figure
-        A heat map (token, iteration); 0 is a right answer.
+        A heat map (token, iteration) of the tokens that have a target; 0 is a right answer.
 
     Raises
     ------
     InputError
-        If the prompt or restart does not exist.
+        If the prompt, token or restart does not exist.
     AnalysisError
         If the run has no readout, or no token of the prompt has a target.
 
@@ -114,7 +127,7 @@ def target_ranks(run: Any, prompt: int, restart: int = 0, *, theme: str = "light
     Lu et al., arXiv 2507.02199 (rank trajectories; as summarised elsewhere).
     """
     prompt, restart = _select.prompt(run, prompt), _select.restart(run, restart)
-    span = run.token_range(prompt)
+    span, note = _select.window(run.token_range(prompt), token, MOST_TOKENS)
     tokens = np.arange(span.start, span.stop)
     tokens = tokens[run.tokens["target"].values[tokens] >= 0]
     if not len(tokens):
@@ -127,7 +140,8 @@ def target_ranks(run: Any, prompt: int, restart: int = 0, *, theme: str = "light
         ranks.transpose("token", "iteration").values,
         _labels.token_labels(run, tokens, position=True),
         run.kept_iterations,
-        subtitle=_labels.subtitle(run, f"prompt {prompt}", f"restart {restart}"),
+        iteration=iteration,
+        subtitle=_labels.subtitle(run, f"prompt {prompt}", f"restart {restart}", note),
         theme=theme,
     )
 
@@ -137,11 +151,12 @@ def target_ranks_figure(
     labels: Sequence[str],
     iterations: Sequence[int] | np.ndarray,
     *,
+    iteration: int | None = None,
     subtitle: str = "",
     theme: str = "light",
 ) -> _theme.Figure:
     """Draw ranks, shape (token, iteration), counted from 0; negative where there is none."""
-    height = int(np.clip(150 + _labels.PIXELS_PER_ROW * len(labels), 320, 900))
+    height = int(np.clip(150 + _labels.PIXELS_PER_ROW * len(labels), 320, 560))
     made = _theme.figure(
         title="Rank of the right answer", subtitle=subtitle, theme=theme, height=height
     )
@@ -153,6 +168,7 @@ def target_ranks_figure(
             z=np.log10(known + 1),
             x=list(iterations),
             y=list(range(len(labels))),
+            text=[[label] * len(iterations) for label in labels],
             customdata=known,
             zmin=0,
             zmax=np.log10(top + 1),
@@ -162,10 +178,12 @@ def target_ranks_figure(
                 "tickvals": [float(np.log10(stop + 1)) for stop in stops],
                 "ticktext": [f"{stop:g}" for stop in stops],
             },
-            hovertemplate="iteration %{x}<br>rank %{customdata}<extra></extra>",
+            hovertemplate="%{text}<br>iteration %{x}<br>rank %{customdata}<extra></extra>",
         )
     )
     positions, texts = _labels.row_ticks(list(labels), height - 140)
     made.update_yaxes(autorange="reversed", tickvals=positions, ticktext=texts, showgrid=False)
-    made.update_xaxes(title="iteration", showgrid=False)
+    _marks.add_line(made, iteration, _theme.palette(theme))
+    edges = [iterations[0] - 0.5, iterations[-1] + 0.5]
+    made.update_xaxes(title="iteration", range=edges, showgrid=False)
     return made

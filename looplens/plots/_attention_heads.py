@@ -141,7 +141,6 @@ def attention_heads(
             f"prompt {prompt}",
             f"restart {restart}",
             f"layer {layer}",
-            "queries down, keys across",
             _attention.joined_note(maps),
         ),
         theme=theme,
@@ -175,7 +174,7 @@ def attention_heads_figure(
         title=title,
         subtitle=subtitle,
         theme=theme,
-        height=110 + int(np.clip(places.height / places.width * 900, 190, _MOST_HEIGHT)),
+        height=130 + int(np.clip(places.height / places.width * 900, 190, _MOST_HEIGHT)),
     )
     laid = np.full((places.height, places.width), np.nan, dtype=np.float32)
     of_head = np.zeros(laid.shape, dtype=np.int16)
@@ -214,6 +213,7 @@ def attention_heads_figure(
     across = [column * (places.cells + places.gap) for column in range(places.columns)]
     down = [places.corner(row * places.columns)[0] for row in range(places.rows)]
     made.update_xaxes(
+        title="keys (attended to)",
         tickvals=[first + cell for first in across for cell in range(places.cells)],
         ticktext=names * places.columns,
         range=[-0.5 - places.gap / 2, places.width - 0.5 + places.gap / 2],
@@ -221,6 +221,7 @@ def attention_heads_figure(
         **hidden,
     )
     made.update_yaxes(
+        title="queries (read)",
         tickvals=[first + cell for first in down for cell in range(places.cells)],
         ticktext=names * places.rows,
         range=[places.height - 0.5 + places.gap / 2, -0.5],
@@ -228,7 +229,7 @@ def attention_heads_figure(
         constrain="domain",
         **hidden,
     )
-    made.update_layout(margin={"l": 20, "r": 20, "b": 20, "t": 70})
+    made.update_layout(margin={"l": 36, "r": 20, "b": 36, "t": 70})
     return made
 
 

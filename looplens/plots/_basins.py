@@ -46,14 +46,16 @@ def basins(run: Any, prompt: int, *, theme: str = "light") -> _theme.Figure:
     prompt = _select.prompt(run, prompt)
     results = analysis.get(run, "basins")
     tokens = run.token_range(prompt)
-    ways = float(results["prompt_basin_count"].values[prompt])
+    ways = float(results["prompt_basin_count"].isel(prompt=prompt))
+    names = ["basin", "phase_shift", "basin_separation", "basin_tolerance", "undecided"]
+    results = results[names].isel(token=tokens).load()
     parts = [f"prompt {prompt}", f"{run.restarts} restarts"]
     if np.isfinite(ways):
         parts.append(f"decided tokens together end in {ways:g} way{'s' if ways > 1 else ''}")
-    if (results["undecided"].values[tokens] == 1).any():
+    if (results["undecided"].values == 1).any():
         parts.append("open diamonds are not decided yet")
     return basins_figure(
-        results.isel(token=tokens),
+        results,
         labels=_labels.token_labels(run, tokens, position=True),
         subtitle=_labels.subtitle(run, *parts),
         theme=theme,

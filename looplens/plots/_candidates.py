@@ -69,7 +69,7 @@ def rank_trajectories(
             run,
             token,
             f"restart {restart}",
-            f"{left_out} more tokens are among the {found.attrs['recorded']} best at times"
+            f"{len(found['text'])} of {left_out + len(found['text'])} that were recorded"
             if left_out
             else "",
         ),

@@ -15,7 +15,7 @@ from plotly.subplots import make_subplots
 from looplens import analysis
 from looplens.plots import _labels, _select, _theme
 
-_MOST_LINES = 200
+_MOST_LINES = 60
 
 
 def token_collapse(

@@ -1,8 +1,8 @@
 """The convergence heat map: tokens down, iterations across, distance as colour.
 
 The figure of Geiping et al. (2502.05171, section 6 and its notebook): one row a token, the distance
-of its state to its limit on a logarithmic colour scale. The numbers are those of the analyses
-``convergence`` and ``path_independence``; this module computes none.
+of its state to its limit on a logarithmic colour scale. The numbers are those of the analysis
+``convergence``; this module computes none.
 """
 
 from __future__ import annotations
@@ -14,30 +14,13 @@ import xarray as xr
 
 from looplens import analysis
 from looplens.errors import InputError, near_matches
-from looplens.plots import _heatmap, _labels, _select, _theme
+from looplens.plots import _heatmap, _labels, _marks, _select, _theme
 
-QUANTITIES: dict[str, tuple[str, str, str, str]] = {
-    # name: (analysis, variable, title, colour bar title)
-    "distance_to_limit": (
-        "convergence",
-        "distance_to_limit",
-        "Distance of each token to its limit",
-        "distance / |limit|",
-    ),
-    "relative_step": (
-        "convergence",
-        "relative_step",
-        "How far each token moves in an iteration",
-        "step / |state|",
-    ),
-    "gap": (
-        "path_independence",
-        "gap",
-        "Distance between restarts",
-        "relative distance",
-    ),
+QUANTITIES: dict[str, tuple[str, str]] = {
+    "distance_to_limit": ("Distance of each token to its limit", "distance / |limit|"),
+    "relative_step": ("How far each token moves in an iteration", "step / |state|"),
 }
-"""What the heat map can show, and where each comes from."""
+"""What the heat map can show: variable, its title, and that of the colour bar."""
 
 
 def convergence_heatmap(
@@ -47,6 +30,8 @@ def convergence_heatmap(
     *,
     quantity: str = "distance_to_limit",
     layer: int | None = None,
+    iteration: int | None = None,
+    token: int | None = None,
     theme: str = "light",
 ) -> _theme.Figure:
     """Show how fast every token of a prompt settles.
@@ -58,12 +43,16 @@ def convergence_heatmap(
     prompt : int
         Prompt number.
     restart : int
-        Which draw of the initial state; ignored for ``quantity="gap"``, which compares them all.
-    quantity : {"distance_to_limit", "relative_step", "gap"}
-        Distance to the limit relative to its norm, relative length of each step, or relative
-        distance between restarts.
+        Which draw of the initial state.
+    quantity : {"distance_to_limit", "relative_step"}
+        Distance to the limit relative to its norm, or relative length of each step. How far apart
+        restarts are shows :func:`looplens.plots.restart_gaps`.
     layer : int or None
         A core layer (only ``relative_step``), or None for the loop state.
+    iteration : int or None
+        Where the cursor stands; None keeps it out of sight.
+    token : int or None
+        Global number of the token whose row is framed.
     theme : {"light", "dark"}
         Template.
 
@@ -96,32 +85,28 @@ def convergence_heatmap(
             f"quantity {quantity!r} exists for the loop state only. "
             "Ask for quantity='relative_step' to see a layer, or leave layer out."
         )
-    source, variable, title, value_title = QUANTITIES[quantity]
+    title, value_title = QUANTITIES[quantity]
     tokens = run.token_range(prompt)
-    results = analysis.get(run, source)
-    parts = [f"prompt {prompt}"]
-    settling: xr.DataArray | None = None
-    if quantity == "gap":
-        values = results[variable].isel(token=tokens)
-        parts.append(f"{run.restarts} restarts")
-    else:
-        if layer is None:
-            prefix = ""
-        else:
-            results, prefix = results.sel(layer=layer), "layer_"
-        chosen: dict[str, Any] = {"restart": restart, "token": tokens}
-        values = results[prefix + variable].isel(chosen)
-        settling = results[prefix + "settling_iteration"].isel(chosen)
-        parts += [f"restart {restart}", "loop state" if layer is None else f"layer {layer}"]
-    return convergence_heatmap_figure(
-        values,
-        settling,
+    results, prefix = analysis.get(run, "convergence"), ""
+    if layer is not None:
+        results, prefix = results.sel(layer=layer), "layer_"
+    made = convergence_heatmap_figure(
+        results[prefix + quantity].isel(restart=restart, token=tokens),
+        results[prefix + "settling_iteration"].isel(restart=restart, token=tokens),
         labels=_labels.token_labels(run, tokens),
         title=title,
         value_title=value_title,
-        subtitle=_labels.subtitle(run, *parts),
+        subtitle=_labels.subtitle(
+            run,
+            f"prompt {prompt}",
+            f"restart {restart}",
+            "loop state" if layer is None else f"layer {layer}",
+        ),
         theme=theme,
     )
+    _marks.add_row(made, tokens, token, _theme.palette(theme))
+    _marks.add_line(made, iteration, _theme.palette(theme))
+    return made
 
 
 def convergence_heatmap_figure(

@@ -16,10 +16,17 @@ from plotly.subplots import make_subplots
 
 from looplens import analysis
 from looplens.errors import AnalysisError
-from looplens.plots import _labels, _select, _theme
+from looplens.plots import _labels, _marks, _select, _theme
 
 
-def cycle(run: Any, token: int, restart: int = 0, *, theme: str = "light") -> _theme.Figure:
+def cycle(
+    run: Any,
+    token: int,
+    restart: int = 0,
+    *,
+    iteration: int | None = None,
+    theme: str = "light",
+) -> _theme.Figure:
     """Show the limits of one token at every core layer, and the way around them.
 
     Parameters
@@ -30,6 +37,8 @@ def cycle(run: Any, token: int, restart: int = 0, *, theme: str = "light") -> _t
         Global token number.
     restart : int
         Which draw of the initial state.
+    iteration : int or None
+        Where the cursor stands; None keeps it out of sight.
     theme : {"light", "dark"}
         Template.
 
@@ -79,6 +88,7 @@ def cycle(run: Any, token: int, restart: int = 0, *, theme: str = "light") -> _t
         explained=np.asarray(basis.explained_variance_ratio),
         layers=layers,
         iterations=read["iteration"].values,
+        iteration=iteration,
         subtitle=_labels.of_prompt(run, token, f"restart {restart}"),
         theme=theme,
     )
@@ -93,6 +103,7 @@ def cycle_figure(
     explained: np.ndarray,
     layers: Sequence[int] | None = None,
     iterations: Sequence[int] | np.ndarray | None = None,
+    iteration: int | None = None,
     subtitle: str = "",
     theme: str = "light",
 ) -> _theme.Figure:
@@ -112,6 +123,8 @@ def cycle_figure(
         Share of the variance on each axis.
     layers, iterations : sequence of int, optional
         Their numbers; counted from 0 and from 1 by default.
+    iteration : int or None
+        Where the cursors stand, one a layer; None keeps them out of sight.
     subtitle, theme : str
         Words and template.
     """
@@ -127,15 +140,15 @@ def cycle_figure(
         symbol = _theme.TOKEN_SYMBOLS[place % len(_theme.TOKEN_SYMBOLS)]
         made.add_trace(
             go.Scatter(
-                x=paths[place, :, 0],
-                y=paths[place, :, 1],
+                **_marks.coordinates(paths[place]),
                 mode="markers",
                 name=f"after layer {layer}, each iteration",
-                customdata=counted,
+                customdata=counted.tolist(),
                 marker={"symbol": symbol, "size": 6, "color": colour, "opacity": 0.45},
                 hovertemplate=f"layer {layer}<br>iteration %{{customdata}}<extra></extra>",
                 legendgroup=str(layer),
                 showlegend=False,
+                meta={"role": "trajectory", "layer": int(layer)},
             ),
             row=1,
             col=1,
@@ -160,6 +173,7 @@ def cycle_figure(
             row=1,
             col=1,
         )
+    _marks.add_cursor(made, go.Scatter, paths, counted, iteration, colours, 2)
     last = len(limits) - 1
     for place, limit in enumerate(limits):
         _add_arrow(made, limit, limits[(place + 1) % len(limits)], colours, place == last)

@@ -142,7 +142,12 @@ def _add_rule(
         across = results[x].values[places]
         order = np.argsort(across, kind="stable")
         default = results["is_default"].values[places][order].astype(bool)
-        thresholds = results["threshold"].values[places][order]
+        about = results["threshold"].values[places][order][:, None]
+        ratio = ""
+        if column == 1 and "accuracy_per_gflop" in results:
+            worth_it = results["accuracy_per_gflop"].values[places][order][:, None]
+            about = np.concatenate([about, worth_it], axis=1)
+            ratio = "<br>%{customdata[1]:.4g} right answers for 10<sup>9</sup> operations"
         made.add_trace(
             go.Scatter(
                 x=across[order],
@@ -151,7 +156,7 @@ def _add_rule(
                 name=title,
                 legendgroup=rule,
                 showlegend=column == 1,
-                customdata=thresholds,
+                customdata=about,
                 line={
                     "color": colour,
                     "width": 1.5,
@@ -163,8 +168,8 @@ def _add_rule(
                     "size": np.where(default, 14, 6),
                     "line": {"width": np.where(default, 2, 0), "color": colours.text},
                 },
-                hovertemplate=f"{title}, threshold %{{customdata:.3g}}<br>{x} %{{x:.4g}}"
-                f"<br>{y} %{{y:.1%}}<extra></extra>",
+                hovertemplate=f"{title}, threshold %{{customdata[0]:.3g}}<br>{x} %{{x:.4g}}"
+                f"<br>{y} %{{y:.1%}}{ratio}<extra></extra>",
             ),
             row=1,
             col=column,

@@ -21,10 +21,10 @@ MOST_TOKENS = 240
 
 _MOST_SYMBOLS = 1500
 _KINDS = (
-    ("changes to the right answer", "triangle-up", 2),
-    ("changes from the right answer", "x", 1),
-    ("changes to another wrong answer", "circle", 3),
-    ("changes, no right answer known", "circle", 0),
+    ("to right", "triangle-up", 2),
+    ("from right", "x", 1),
+    ("wrong to wrong", "circle", 3),
+    ("no answer known", "circle-open", 0),
 )
 
 
@@ -206,18 +206,34 @@ def _add_cells(
     made.add_trace(
         go.Heatmap(
             name="predictions",
-            z=right,
+            z=np.where(np.isnan(right), -1, right),
             x=changes["iteration"].values,
             y=np.arange(len(labels)),
             text=hover,
-            zmin=0,
+            zmin=-1,
             zmax=1,
-            colorscale=[[0, colours.paper], [0.5, colours.paper], [0.5, light], [1, light]],
+            colorscale=_steps(colours.missing, colours.paper, light),
             showscale=False,
-            hoverongaps=True,
             hovertemplate="iteration %{x}<br>%{text}<extra></extra>",
         ),
         row=2,
         col=1,
     )
-    made.update_layout(plot_bgcolor=colours.missing)
+    if (right == 1).any():
+        made.add_trace(
+            go.Scatter(
+                name="right",
+                x=[None],
+                y=[None],
+                mode="markers",
+                marker={"symbol": "square", "size": 12, "color": light},
+            ),
+            row=2,
+            col=1,
+        )
+
+
+def _steps(*shades: str) -> list[list[Any]]:
+    """Return a scale of equal steps."""
+    edges = np.linspace(0, 1, len(shades) + 1)
+    return [[float(at), shade] for n, shade in enumerate(shades) for at in edges[n : n + 2]]

@@ -14,10 +14,17 @@ import xarray as xr
 from plotly.subplots import make_subplots
 
 from looplens import analysis
-from looplens.plots import _heatmap, _labels, _select, _theme
+from looplens.plots import _heatmap, _labels, _marks, _paths, _select, _theme
 
 
-def geometry(run: Any, token: int, restart: int = 0, *, theme: str = "light") -> _theme.Figure:
+def geometry(
+    run: Any,
+    token: int,
+    restart: int = 0,
+    *,
+    iteration: int | None = None,
+    theme: str = "light",
+) -> _theme.Figure:
     """Show the steps of one token: length, turning, and parts along and across the state.
 
     Parameters
@@ -28,6 +35,8 @@ def geometry(run: Any, token: int, restart: int = 0, *, theme: str = "light") ->
         Global token number.
     restart : int
         Which draw of the initial state.
+    iteration : int or None
+        Where the cursor stands; None keeps it out of sight.
     theme : {"light", "dark"}
         Template.
 
@@ -53,6 +62,7 @@ def geometry(run: Any, token: int, restart: int = 0, *, theme: str = "light") ->
     return geometry_figure(
         results,
         changes[np.isfinite(changes)],
+        iteration=iteration,
         subtitle=_labels.of_prompt(run, token, f"restart {restart}"),
         theme=theme,
     )
@@ -66,7 +76,12 @@ _PARTS = (
 
 
 def geometry_figure(
-    results: xr.Dataset, changes: np.ndarray, *, subtitle: str = "", theme: str = "light"
+    results: xr.Dataset,
+    changes: np.ndarray,
+    *,
+    iteration: int | None = None,
+    subtitle: str = "",
+    theme: str = "light",
 ) -> _theme.Figure:
     """Draw the steps of one trajectory.
 
@@ -77,12 +92,14 @@ def geometry_figure(
         ``signal_end``.
     changes : ndarray, shape (change,)
         Iterations at which the pace changes.
+    iteration : int or None
+        Where the cursor stands; None keeps it out of sight.
     subtitle, theme : str
         Words and template.
     """
     colours = _theme.palette(theme)
     iterations = results["iteration"].values
-    made = _theme.figure(title="Geometry of the steps", subtitle=subtitle, theme=theme, height=640)
+    made = _theme.figure(title="Geometry of the steps", subtitle=subtitle, theme=theme, height=560)
     make_subplots(
         rows=3,
         cols=1,
@@ -155,9 +172,9 @@ def geometry_figure(
     parts = [positive(results[name].values) for name, *_ in _PARTS]
     made.update_yaxes(title="over the norm", row=3, col=1, **_labels.log_axis(*parts))
     made.update_xaxes(title="iteration", range=[0.5, last + 0.5], row=3, col=1)
-    made.update_layout(
-        legend={"orientation": "h", "x": 0, "y": -0.15, "yanchor": "top"}, margin={"b": 96}
-    )
+    for axis in ("", "2", "3"):
+        _marks.add_line(made, iteration, colours, axis=axis)
+    _paths.legend_above(made)
     return made
 
 

@@ -1,4 +1,4 @@
-"""A heat map with a logarithmic colour scale, shared by the figures that have rows over iterations.
+"""A heat map shared by the figures that have rows over iterations: logarithmic, or of shares.
 
 plotly colours heat maps linearly, so the base-10 logarithm is drawn and the true value goes into
 the hover text and the colour bar. Where the numbers come from is the caller's business.
@@ -77,33 +77,94 @@ def log_heatmap(
     if high - low < 1:  # less than a decade: widen it, so that the colour bar has ticks
         low, high = np.floor(low), np.ceil(high + 1e-9)
     exponents, texts = _labels.decade_ticks(low, high)
+    return _heatmap(
+        {
+            "z": logarithms,
+            "customdata": values.astype(np.float32),
+            "zmin": low,
+            "zmax": high,
+            "colorscale": [list(stop) for stop in _theme.palette(theme).sequential],
+            "colorbar": {"tickvals": exponents, "ticktext": texts},
+        },
+        "%{customdata:.3g}",
+        iterations,
+        rows,
+        value_title=value_title,
+        row_title=row_title,
+        title=title,
+        subtitle=subtitle,
+        theme=theme,
+    )
 
+
+def share_heatmap(
+    values: np.ndarray,
+    iterations: np.ndarray,
+    rows: Sequence[str],
+    *,
+    value_title: str,
+    row_title: str,
+    title: str,
+    subtitle: str = "",
+    theme: str = "light",
+) -> _theme.Figure:
+    """Draw rows over iterations with a colour scale of shares from 0 to 1; 1 is dark, as settled.
+
+    Parameters
+    ----------
+    values : ndarray, shape (rows, iterations)
+        Between 0 and 1; NaN cells stay empty.
+    iterations, rows, value_title, row_title, title, subtitle, theme
+        As for :func:`log_heatmap`.
+    """
+    colours = _theme.palette(theme)
+    return _heatmap(
+        {
+            "z": np.asarray(values, dtype=np.float32),
+            "zmin": 0,
+            "zmax": 1,
+            "colorscale": [[1 - stop, colour] for stop, colour in reversed(colours.sequential)],
+            "colorbar": {"tickformat": ".0%"},
+        },
+        "%{z:.0%}",
+        iterations,
+        rows,
+        value_title=value_title,
+        row_title=row_title,
+        title=title,
+        subtitle=subtitle,
+        theme=theme,
+    )
+
+
+def _heatmap(
+    look: dict[str, Any],
+    number: str,
+    iterations: np.ndarray,
+    rows: Sequence[str],
+    *,
+    value_title: str,
+    row_title: str,
+    title: str,
+    subtitle: str,
+    theme: str,
+) -> _theme.Figure:
+    """Draw rows over iterations; `look` has values and colours, `number` how a value is written."""
     # A label a cell is dear: long prompts go by the number of the row.
-    named = values.size <= _MOST_LABELLED
+    named = look["z"].size <= _MOST_LABELLED
     pixels = plot_height(len(rows))
     made = _theme.figure(title=title, subtitle=subtitle, theme=theme, height=pixels + 170)
     colours = _theme.palette(theme)
     made.add_trace(
         go.Heatmap(
             name="values",
-            z=logarithms,
             x=np.asarray(iterations),
             y=np.arange(len(rows)),
-            customdata=values.astype(np.float32),
             **({"text": [[label] * len(iterations) for label in rows]} if named else {}),
-            zmin=low,
-            zmax=high,
-            colorscale=[list(stop) for stop in colours.sequential],
-            colorbar={
-                "title": {"text": value_title},
-                "tickvals": exponents,
-                "ticktext": texts,
-            },
+            **look | {"colorbar": {"title": {"text": value_title}, **look["colorbar"]}},
             hovertemplate=(
                 ("%{text}" if named else f"{row_title} %{{y}}")
-                + "<br>iteration %{x}<br>"
-                + value_title
-                + " %{customdata:.3g}<extra></extra>"
+                + f"<br>iteration %{{x}}<br>{value_title} {number}<extra></extra>"
             ),
             hoverongaps=False,
             ygap=1 if len(rows) <= 60 else 0,

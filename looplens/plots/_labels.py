@@ -62,11 +62,10 @@ def token_labels(
     escaped : bool
         Make the labels safe inside a figure.
     """
-    chosen = tokens if isinstance(tokens, slice) else list(tokens)
-    table = run.tokens.isel(token=chosen)
-    labels = [visible_text(str(text)) for text in table["text"].values]
+    chosen = tokens if isinstance(tokens, slice) else np.array(list(tokens), dtype=np.intp)
+    labels = [visible_text(str(text)) for text in run.tokens["text"].values[chosen]]
     if position:
-        places = table["position"].values
+        places = run.tokens["position"].values[chosen]
         labels = [f"{int(place)} {label}" for place, label in zip(places, labels, strict=True)]
     return [escape(label) for label in labels] if escaped else labels
 

@@ -110,6 +110,8 @@ def add_line(
     colours: _theme.Palette,
     *,
     axis: str = "",
+    x: str = "",
+    y: str = "",
 ) -> None:
     """Add the movable vertical line at an iteration; out of sight without one.
 
@@ -122,14 +124,16 @@ def add_line(
     colours : Palette
         Of the theme of the figure.
     axis : str
-        Number of the axes that it crosses, ``"2"`` for ``xaxis2``.
+        Number of the axes that it lies on, ``"2"`` for ``xaxis2`` and ``yaxis2``.
+    x, y : str
+        Their names where their numbers differ, such as ``"x"`` and ``"y2"``.
     """
     stands = 0 if iteration is None else int(iteration)
     made.add_shape(
         type="line",
         name=CURSOR,
-        xref=f"x{axis}",
-        yref=f"y{axis} domain",
+        xref=x or f"x{axis}",
+        yref=f"{y or f'y{axis}'} domain",
         x0=stands,
         x1=stands,
         y0=0,
@@ -158,8 +162,10 @@ def add_row(
         Global numbers of these tokens.
     token : int or None
         Global number of the one that is framed.
-    colours, axis
-        As for :func:`add_line`.
+    colours : Palette
+        Of the theme of the figure.
+    axis : str
+        Number of the axes that the rows lie on, ``"2"`` for ``xaxis2`` and ``yaxis2``.
 
     Raises
     ------

@@ -6,6 +6,7 @@ and still have the same limit. Numbers come from :func:`looplens.analysis.restar
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -44,15 +45,16 @@ def path_independence(run: Any, *, theme: str = "light") -> _theme.Figure:
     independence of single tokens).
     """
     found = analysis.restart_overview(run)
+    sizes = f"{found.attrs['tokens']} tokens × {run.restarts} restarts"
     parts = [
-        f"{found.attrs['tokens']} tokens × {run.restarts} restarts",
         f"alignment score {_labels.cosine(float(found['aa_score']))}",
         f"{_labels.percent(float(found['same_regime']))} have one regime from every restart",
     ]
     if "agreement" in found:
         share = _labels.percent(float(found["agreement"]))
-        parts.append(f"{share} of pairs of restarts predict the same token at the end")
-    return path_independence_figure(found, subtitle=_labels.subtitle(run, *parts), theme=theme)
+        parts.append(f"{share} of pairs predict the same token")
+    subtitle = f"{_labels.subtitle(run, sizes)}<br>{' · '.join(parts)}"
+    return path_independence_figure(found, subtitle=subtitle, theme=theme)
 
 
 def path_independence_figure(
@@ -69,7 +71,7 @@ def path_independence_figure(
         Words and template.
     """
     made = _theme.figure(
-        title="Path independence of the run", subtitle=subtitle, theme=theme, height=400
+        title="Path independence of the run", subtitle=subtitle, theme=theme, height=420
     )
     make_subplots(rows=1, cols=2, horizontal_spacing=0.1, figure=made)
     for column, (name, words) in enumerate(
@@ -86,21 +88,19 @@ def path_independence_figure(
         barmode="stack",
         bargap=0.04,
         legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
-        margin={"t": 104},
+        margin={"t": 118},
     )
     return made
 
 
-def _add_bars(
-    made: _theme.Figure, found: xr.Dataset, name: str, column: int, theme: str
-) -> None:
+def _add_bars(made: _theme.Figure, found: xr.Dataset, name: str, column: int, theme: str) -> None:
     """Add one bar a group and bin; the axis counts decades."""
     colours = _theme.palette(theme)
     edges = found[f"{name}_edge"].values
     ends = np.log10(edges)
     ranges = [
         f"{'up' if place == 0 else _labels.number(low)} to {_labels.number(high)}"
-        for place, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True))
+        for place, (low, high) in enumerate(itertools.pairwise(edges))
     ]
     for group in found["group"].values:
         counts = found[f"{name}_count"].sel(group=group).values

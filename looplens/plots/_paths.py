@@ -85,39 +85,29 @@ def kind(dims: int, points: int) -> Any:
     return go.Scattergl if points > _theme.WEBGL_POINTS else go.Scatter
 
 
-def add(
-    made: _theme.Figure,
-    kind: Any,
-    path: Path,
-    colours: _theme.Palette,
-    dims: int,
-    *,
-    bar: bool,
-) -> None:
-    """Draw one path; with the colour bar of the iterations if `bar`."""
+def trace(kind: Any, path: Path, colours: _theme.Palette, dims: int, *, bar: bool) -> Any:
+    """Return the trace of one path; with the colour bar of the iterations if `bar`."""
     symbols = _theme.TOKEN_SYMBOLS if dims == 2 else _theme.SYMBOLS_3D
     colour = colours.categories[path.colour % len(colours.categories)]
     shown = "plane" if dims == 2 else "space"
-    made.add_trace(
-        kind(
-            # Plain lists on purpose: a browser that moves the cursor reads them without decoding.
-            **_marks.coordinates(path.points),
-            name=path.name,
-            mode="lines+markers",
-            customdata=path.iterations.tolist(),
-            text=_told(path),
-            line={"color": _translucent(colour), "width": 1.5 if dims == 2 else 3},
-            marker={
-                "color": np.log1p(path.iterations).tolist(),
-                **_colouring(path.iterations, colours, bar=bar),
-                "symbol": symbols[path.symbol % len(symbols)],
-                "size": 7 if dims == 2 else 4,
-                "line": {"width": 1, "color": colour},
-            },
-            hovertemplate=f"{path.name}<br>iteration %{{customdata}}<br>off the {shown}: "
-            "%{text}<extra></extra>",
-            meta={"role": "trajectory", "token": path.token, "layer": path.layer},
-        )
+    return kind(
+        # Plain lists on purpose: a browser that moves the cursor reads them without decoding.
+        **_marks.coordinates(path.points),
+        name=path.name,
+        mode="lines+markers",
+        customdata=path.iterations.tolist(),
+        text=_told(path),
+        line={"color": _translucent(colour), "width": 1.5 if dims == 2 else 3},
+        marker={
+            "color": np.log1p(path.iterations),
+            **_colouring(path.iterations, colours, bar=bar),
+            "symbol": symbols[path.symbol % len(symbols)],
+            "size": 7 if dims == 2 else 4,
+            "line": {"width": 1, "color": colour},
+        },
+        hovertemplate=f"{path.name}<br>iteration %{{customdata}}<br>off the {shown}: "
+        "%{text}<extra></extra>",
+        meta={"role": "trajectory", "token": path.token, "layer": path.layer},
     )
 
 
@@ -176,14 +166,21 @@ def legend_above(made: _theme.Figure) -> None:
 
 
 def add_strip(
-    made: _theme.Figure, paths: Sequence[Path], title: str, colours: _theme.Palette
+    made: _theme.Figure,
+    paths: Sequence[Path],
+    title: str,
+    colours: _theme.Palette,
+    *,
+    axis: str,
 ) -> None:
-    """Draw in the second row the share of each state that is not shown, over the iterations."""
-    for path in paths:
-        made.add_trace(
+    """Draw on the axes of that number the share of each state that is not shown."""
+    made.add_traces(
+        [
             go.Scatter(
                 x=path.iterations,
                 y=path.off_plane,
+                xaxis=f"x{axis}",
+                yaxis=f"y{axis}",
                 mode="lines",
                 name=path.name,
                 showlegend=False,
@@ -195,10 +192,19 @@ def add_strip(
                 hovertemplate=f"{path.name}<br>iteration %{{x}}<br>{title} %{{y:.1%}}"
                 "<extra></extra>",
                 meta={"role": "off_plane", "token": path.token, "layer": path.layer},
-            ),
-            row=2,
-            col=1,
-        )
-    last = float(paths[0].iterations[-1])
-    made.update_xaxes(title="iteration", range=[paths[0].iterations[0] - 0.5, last + 0.5], row=2)
-    made.update_yaxes(title=title, range=[0, 1.04], tickformat=".0%", tickvals=[0, 0.5, 1], row=2)
+            )
+            for path in paths
+        ]
+    )
+    first, last = float(paths[0].iterations[0]), float(paths[0].iterations[-1])
+    made.update_layout(
+        {
+            f"xaxis{axis}": {"title": "iteration", "range": [first - 0.5, last + 0.5]},
+            f"yaxis{axis}": {
+                "title": title,
+                "range": [0, 1.04],
+                "tickformat": ".0%",
+                "tickvals": [0, 0.5, 1],
+            },
+        }
+    )

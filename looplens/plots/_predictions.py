@@ -18,7 +18,7 @@ from looplens import analysis
 from looplens.plots import _labels, _marks, _select, _theme
 
 _MOST_RANKS = 10
-_WIDTH, _LETTER = 520, 8  # of the table and of a letter, pixels, roughly
+_WIDTH, _LETTER = 440, 8  # of the table and of a letter, pixels, roughly
 _ROW = 34
 _DARK = 0.45  # probability above which a cell is darker, on dark paper lighter, than its words
 
@@ -150,9 +150,7 @@ def predictions_figure(
     edges = _edges(times)
     made.update_xaxes(range=[edges[0], edges[-1]], showgrid=False)
     made.update_xaxes(title="iteration", row=2, col=1)
-    made.update_yaxes(
-        title="rank", range=[ranks + 0.5, 0.5], dtick=1, showgrid=False, row=1, col=1
-    )
+    made.update_yaxes(title="rank", range=[ranks + 0.5, 0.5], dtick=1, showgrid=False, row=1, col=1)
     made.update_yaxes(title="entropy", rangemode="tozero", nticks=3, row=2, col=1)
     made.update_layout(
         legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"}, margin={"t": 104}
@@ -203,13 +201,13 @@ def _add_words(
                 places[dark].append((middle, row + 1, words[start]))
     for dark, several in places.items():
         if several:
-            x, y, words = zip(*several, strict=True)
+            x, y, written = zip(*several, strict=True)
             made.add_trace(
                 go.Scatter(
                     name="words",
                     x=x,
                     y=y,
-                    text=words,
+                    text=written,
                     mode="text",
                     textfont={"size": 13, "color": colours.paper if dark else colours.text},
                     hoverinfo="skip",
@@ -238,7 +236,7 @@ def _add_frames(
             x=x,
             y=y,
             mode="lines",
-            line={"color": colours.categories[1], "width": 2},
+            line={"color": colours.categories[2], "width": 2.5},
             hoverinfo="skip",
         ),
         row=1,

@@ -14,18 +14,20 @@ from plotly.subplots import make_subplots
 
 from looplens import analysis
 from looplens.errors import AnalysisError, InputError, near_matches
-from looplens.plots import _labels, _theme
+from looplens.plots import _labels, _marks, _theme
 
 _PANELS: tuple[tuple[str, str], ...] = (
     ("accuracy", "accuracy"),
-    ("target_logprob", "log-probability of the target (nats)"),
-    ("entropy", "entropy of the prediction (nats)"),
-    ("kl_to_previous", "KL to the prediction before (nats)"),
+    ("target_logprob", "target log-prob. (nats)"),
+    ("entropy", "entropy (nats)"),
+    ("kl_to_previous", "KL to the one before (nats)"),
 )
 _LOGARITHMIC = {"kl_to_previous"}
 
 
-def readout(run: Any, by: str | None = None, *, theme: str = "light") -> _theme.Figure:
+def readout(
+    run: Any, by: str | None = None, *, iteration: int | None = None, theme: str = "light"
+) -> _theme.Figure:
     """Show how the predictions develop over the iterations.
 
     Parameters
@@ -35,6 +37,8 @@ def readout(run: Any, by: str | None = None, *, theme: str = "light") -> _theme.
     by : str or None
         Numeric column of the token table by which accuracy is split, such as ``difficulty``; None
         for all tokens together.
+    iteration : int or None
+        Where the cursor stands; None keeps it out of sight.
     theme : {"light", "dark"}
         Template.
 
@@ -59,11 +63,16 @@ def readout(run: Any, by: str | None = None, *, theme: str = "light") -> _theme.
     subtitle = _labels.subtitle(
         run, f"{run.n_tokens} tokens × {run.restarts} restart{'s' if run.restarts > 1 else ''}"
     )
-    return readout_figure(results, by=by, subtitle=subtitle, theme=theme)
+    return readout_figure(results, by=by, iteration=iteration, subtitle=subtitle, theme=theme)
 
 
 def readout_figure(
-    results: xr.Dataset, *, by: str | None = None, subtitle: str = "", theme: str = "light"
+    results: xr.Dataset,
+    *,
+    by: str | None = None,
+    iteration: int | None = None,
+    subtitle: str = "",
+    theme: str = "light",
 ) -> _theme.Figure:
     """Draw the development of predictions from the dataset of the analysis ``readout``.
 
@@ -72,7 +81,7 @@ def readout_figure(
     results : Dataset
         Some of ``accuracy``, ``target_logprob``, ``entropy``, ``kl_to_previous`` (iteration), and
         ``accuracy_by_<column>`` (<column>, iteration).
-    by, subtitle, theme
+    by, iteration, subtitle, theme
         See :func:`readout`.
     """
     panels = [(name, title) for name, title in _PANELS if name in results]
@@ -94,13 +103,13 @@ def readout_figure(
         title="Predictions after each iteration",
         subtitle=subtitle,
         theme=theme,
-        height=130 + 290 * rows,
+        height=max(340, 130 + 215 * rows),
     )
     make_subplots(
         rows=rows,
         cols=columns,
         horizontal_spacing=0.11,
-        vertical_spacing=0.34 / rows if rows > 1 else 0,
+        vertical_spacing=0.3 / rows if rows > 1 else 0,
         subplot_titles=[title for _, title in panels],
         figure=made,
     )
@@ -129,6 +138,7 @@ def readout_figure(
             made.update_yaxes(range=[-0.03, 1.03], tickformat=".0%", **place)
         if name in _LOGARITHMIC and (values > 0).any():
             made.update_yaxes(**_log_axis(values[values > 0]), **place)
+        _marks.add_line(made, iteration, colours, axis=str(panel + 1) if panel else "")
     made.update_layout(margin={"t": 104})
     if split is not None:
         made.update_layout(

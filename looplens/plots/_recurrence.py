@@ -14,14 +14,20 @@ import plotly.graph_objects as go
 
 from looplens import analysis
 from looplens.errors import AnalysisError
-from looplens.plots import _labels, _select, _theme
+from looplens.plots import _labels, _marks, _select, _theme
 
 _DECADES = 2.0  # under a hundredth of the largest distance, two states are the same
-_MOST = 512  # states on each axis; a page with more is slow and shows no more
+_MOST = 256  # states on each axis; a page with more is slow and shows no more
 
 
 def recurrence(
-    run: Any, token: int, restart: int = 0, *, layer: int | None = None, theme: str = "light"
+    run: Any,
+    token: int,
+    restart: int = 0,
+    *,
+    layer: int | None = None,
+    iteration: int | None = None,
+    theme: str = "light",
 ) -> _theme.Figure:
     """Show the distances between all pairs of iterations of one token.
 
@@ -35,6 +41,8 @@ def recurrence(
         Which draw of the initial state.
     layer : int or None
         States after this core layer, or None for the loop state.
+    iteration : int or None
+        Where the cursor stands; None keeps it out of sight.
     theme : {"light", "dark"}
         Template.
 
@@ -74,12 +82,13 @@ def recurrence(
         distance,
         iterations,
         measured=measured,
+        iteration=iteration,
         subtitle=_labels.of_token(
             run,
             token,
             f"restart {restart}",
             "loop state" if layer is None else f"layer {layer}",
-            f"every {every}th iteration" if every > 1 else "",
+            f"one iteration in {every} is drawn" if every > 1 else "",
         ),
         theme=theme,
     )
@@ -90,6 +99,7 @@ def recurrence_figure(
     iterations: np.ndarray,
     *,
     measured: dict[str, float] | None = None,
+    iteration: int | None = None,
     subtitle: str = "",
     theme: str = "light",
 ) -> _theme.Figure:
@@ -103,6 +113,8 @@ def recurrence_figure(
         Their numbers.
     measured : dict, optional
         Numbers of the analysis ``recurrence``, for the subtitle.
+    iteration : int or None
+        Where the cursor stands; None keeps it out of sight.
     subtitle, theme : str
         Words and template.
     """
@@ -121,7 +133,7 @@ def recurrence_figure(
         title="Recurrence plot",
         subtitle=f"{subtitle}<br>{known}" if known else subtitle,
         theme=theme,
-        height=600,
+        height=560,
     )
     made.add_trace(
         go.Heatmap(
@@ -141,6 +153,7 @@ def recurrence_figure(
             hovertemplate="iterations %{x} and %{y}<br>distance %{customdata:.3g}<extra></extra>",
         )
     )
+    _marks.add_line(made, iteration, colours)
     made.update_xaxes(title="iteration", showgrid=False, constrain="domain")
     made.update_yaxes(
         title="iteration", showgrid=False, scaleanchor="x", autorange="reversed", constrain="domain"

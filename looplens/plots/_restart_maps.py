@@ -1,7 +1,7 @@
 """Restarts of all tokens of a prompt, iteration by iteration: how far apart, and saying the same.
 
 Above each map a curve of the prompt, beside that of the run. Numbers come from the analysis
-``path_independence`` and from :func:`looplens.analysis.restart_overview`.
+``path_independence`` and from :func:`looplens.analysis.restart_curves`.
 """
 
 from __future__ import annotations
@@ -60,16 +60,16 @@ def restart_gaps(
     tokens = run.token_range(prompt)
     found = analysis.get(run, "path_independence")
     wanted = ["gap", "gap_rate", "gap_rate_error", "gap_fit_end"]
-    overview = analysis.restart_overview(run)
+    curves = analysis.restart_curves(run, prompt)
     return restart_gaps_figure(
         found[wanted].isel(token=tokens).load(),
-        overview["gap_quantile"],
+        curves,
         labels=_labels.token_labels(run, tokens),
         tokens=tokens,
         iteration=iteration,
         token=token,
         subtitle=_labels.subtitle(
-            run, f"prompt {prompt}", f"{run.restarts} restarts", _sampled(overview)
+            run, f"prompt {prompt}", f"{run.restarts} restarts", _sampled(curves)
         ),
         theme=theme,
     )
@@ -77,7 +77,7 @@ def restart_gaps(
 
 def restart_gaps_figure(
     found: xr.Dataset,
-    of_run: xr.DataArray,
+    curves: xr.Dataset,
     *,
     labels: list[str],
     tokens: slice,
@@ -93,8 +93,8 @@ def restart_gaps_figure(
     found : Dataset
         ``gap`` (token, iteration), ``gap_rate``, ``gap_rate_error``, ``gap_fit_end`` (token) of
         the tokens of a prompt.
-    of_run : DataArray (quantile, iteration)
-        Three quantiles of the gap over the tokens of the run.
+    curves : Dataset
+        ``gap`` (quantile, iteration), three quantiles over the run, and ``prompt_gap`` (iteration).
     labels : list of str
         One label a token.
     tokens : slice
@@ -130,9 +130,11 @@ def restart_gaps_figure(
             for label, rate, end in zip(labels, rates, ends, strict=True)
         ],
     )
-    of_prompt = analysis.gap_quantiles(gap.values)
-    curves = _labels.decade_axis(of_run.values, of_prompt)
-    _add_curves(made, iterations, of_prompt[1], of_run.values, "median distance", curves, theme)
+    of_prompt, of_run = curves["prompt_gap"].values, curves["gap"].values
+    axis = _labels.decade_axis(of_run, of_prompt)
+    for ticks in ("tickvals", "ticktext"):  # few fit beside a low axis
+        axis[ticks] = axis[ticks][:: -(-len(axis[ticks]) // 3)]
+    _add_curves(made, iterations, of_prompt, of_run, "median", axis, theme)
     return _finish(made, tokens, iteration, token, theme)
 
 
@@ -180,16 +182,16 @@ def restart_agreement(
             "Record with readout=True (--readout on the command line)."
         )
     tokens = run.token_range(prompt)
-    overview = analysis.restart_overview(run)
+    curves = analysis.restart_curves(run, prompt)
     return restart_agreement_figure(
         found["readout_agreement"].isel(token=tokens),
-        overview["mean_agreement"],
+        curves,
         labels=_labels.token_labels(run, tokens),
         tokens=tokens,
         iteration=iteration,
         token=token,
         subtitle=_labels.subtitle(
-            run, f"prompt {prompt}", f"{run.restarts} restarts", _sampled(overview)
+            run, f"prompt {prompt}", f"{run.restarts} restarts", _sampled(curves)
         ),
         theme=theme,
     )
@@ -197,7 +199,7 @@ def restart_agreement(
 
 def restart_agreement_figure(
     agreement: xr.DataArray,
-    of_run: xr.DataArray,
+    curves: xr.Dataset,
     *,
     labels: list[str],
     tokens: slice,
@@ -212,8 +214,8 @@ def restart_agreement_figure(
     ----------
     agreement : DataArray (token, iteration)
         Share of pairs of restarts that predict the same token, of the tokens of a prompt.
-    of_run : DataArray (iteration)
-        Its mean over the tokens of the run.
+    curves : Dataset
+        Its means ``agreement`` over the run and ``prompt_agreement`` (iteration).
     labels, tokens, iteration, token, subtitle, theme
         As for :func:`restart_gaps_figure`.
     """
@@ -230,18 +232,18 @@ def restart_agreement_figure(
         theme=theme,
     )
     axis = {"range": [-0.04, 1.04], "tickformat": ".0%", "nticks": 3}
-    of_prompt = analysis.mean_of_known(agreement.values)
-    of_run = of_run.sel(iteration=slice(1, None))
-    _add_curves(made, iterations, of_prompt, of_run.values[None], "mean", axis, theme)
+    curves = curves.sel(iteration=iterations)
+    of_prompt, of_run = curves["prompt_agreement"].values, curves["agreement"].values[None]
+    _add_curves(made, iterations, of_prompt, of_run, "mean", axis, theme)
     made.update_layout(
         legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.0, "yanchor": "bottom"}
     )
     return _finish(made, tokens, iteration, token, theme)
 
 
-def _sampled(overview: xr.Dataset) -> str:
+def _sampled(curves: xr.Dataset) -> str:
     """Say of how many tokens the curves of the run are, where they are not of all."""
-    sampled, tokens = overview.attrs["sampled"], overview.attrs["tokens"]
+    sampled, tokens = curves.attrs["sampled"], curves.attrs["tokens"]
     return f"curve of the run: {sampled} of its {tokens} tokens" if sampled < tokens else ""
 
 
@@ -258,8 +260,11 @@ def _add_curves(
     colours = _theme.palette(theme)
     logarithmic = axis.get("type") == "log"
 
+    positive = of_run[of_run > 0]
+    least = float(positive.min()) if logarithmic and positive.size else -np.inf
+
     def curve(values: np.ndarray, name: str, **look: Any) -> None:
-        drawn = np.where(values > 0, values, np.nan) if logarithmic else values
+        drawn = np.maximum(values, least)  # no logarithm of an exact 0
         made.add_trace(
             go.Scatter(
                 x=iterations,
@@ -315,7 +320,7 @@ def _finish(
         layer="below",
     )
     _marks.add_row(made, tokens, token, colours)
-    for axis in ("", "2"):
-        _marks.add_line(made, iteration, colours, axis=axis)
+    for axis in ("y", "y2"):
+        _marks.add_line(made, iteration, colours, y=axis)
     made.update_layout(height=min(560, made.layout.height + 110))
     return made

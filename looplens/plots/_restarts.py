@@ -16,13 +16,21 @@ from plotly.subplots import make_subplots
 
 from looplens import analysis
 from looplens.errors import AnalysisError
-from looplens.plots import _labels, _select, _theme
+from looplens.plots import _labels, _marks, _select, _theme
+
+MOST_DRAWN = 16
+"""Restarts in the overlay."""
 
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 
 def restarts(
-    run: Any, token: int, layer: int | None = None, *, theme: str = "light"
+    run: Any,
+    token: int,
+    layer: int | None = None,
+    *,
+    iteration: int | None = None,
+    theme: str = "light",
 ) -> _theme.Figure:
     """Compare the restarts of one token.
 
@@ -35,13 +43,16 @@ def restarts(
     layer : int or None
         Overlay of the states after this core layer, or of the loop state. The distance on the right
         is always that of the loop state.
+    iteration : int or None
+        Where the cursors stand; None keeps them out of sight.
     theme : {"light", "dark"}
         Template.
 
     Returns
     -------
     Figure
-        Two panels: overlay and distance between restarts, with its floor.
+        Two panels: overlay, of at most 16 restarts, and distance between all of them, with its
+        floor.
 
     Raises
     ------
@@ -73,9 +84,13 @@ def restarts(
         label=_labels.token_labels(run, [token], position=True)[0],
         subtitle=_labels.subtitle(
             run,
-            f"prompt {int(run.tokens['prompt'].values[token])}",
+            f"prompt {int(run.tokens['prompt'][token])}",
             "loop state" if layer is None else f"layer {layer}",
+            f"{MOST_DRAWN} of {run.restarts} restarts are drawn"
+            if run.restarts > MOST_DRAWN
+            else "",
         ),
+        iteration=iteration,
         theme=theme,
     )
 
@@ -88,6 +103,7 @@ def restarts_figure(
     seeds: list[Any],
     label: str,
     subtitle: str = "",
+    iteration: int | None = None,
     theme: str = "light",
 ) -> _theme.Figure:
     """Draw the comparison of restarts from labelled arrays.
@@ -106,6 +122,8 @@ def restarts_figure(
         Seed of each restart, for the legend.
     label, subtitle, theme
         Words and template.
+    iteration : int or None
+        Where the cursors stand.
     """
     colours = _theme.palette(theme)
     made = _theme.figure(
@@ -117,14 +135,13 @@ def restarts_figure(
     make_subplots(rows=1, cols=2, horizontal_spacing=0.13, figure=made)
     projection = projection.transpose("restart", "iteration", "component")
     iterations = projection["iteration"].values
-    for row in range(projection.sizes["restart"]):
+    points = projection.values[:MOST_DRAWN, :, :2]
+    for row in range(len(points)):
         colour = colours.categories[row % len(colours.categories)]
         name = f"restart {row} (seed {seeds[row]})" if row < len(seeds) else f"restart {row}"
-        x, y = projection.values[row, :, 0], projection.values[row, :, 1]
         made.add_trace(
             go.Scatter(
-                x=x,
-                y=y,
+                **_marks.coordinates(points[row]),
                 name=name,
                 mode="lines+markers",
                 line={"color": colour, "width": 1.5, "dash": _DASHES[row % len(_DASHES)]},
@@ -133,13 +150,16 @@ def restarts_figure(
                     "size": 6,
                     "color": colour,
                 },
-                customdata=iterations,
+                customdata=iterations.tolist(),
+                meta={"role": "trajectory", "restart": row},
                 hovertemplate=f"{name}<br>iteration %{{customdata}}<extra></extra>",
             ),
             row=1,
             col=1,
         )
+    _marks.add_cursor(made, go.Scatter, points, iterations, iteration, colours, 2)
     _add_gap(made, independence, colours)
+    _marks.add_line(made, iteration, colours, x="x2", y="y2")
     share = explained.values
     made.update_xaxes(title=f"PC 1 ({_labels.percent(share[0])} of variance)", row=1, col=1)
     made.update_yaxes(title=f"PC 2 ({_labels.percent(share[1])} of variance)", row=1, col=1)

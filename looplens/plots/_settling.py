@@ -6,6 +6,7 @@ band of their own above the last iteration. The settling iteration is that of ``
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from looplens.analysis import grouping
 from looplens.plots import _labels, _select, _theme
 
 _SPREAD = 0.28
-_MOST_POINTS = 20_000
+_MOST_POINTS = _theme.WEBGL_POINTS
 
 
 def settling(
@@ -59,7 +60,7 @@ def settling(
         values,
         groups,
         iterations=run.iterations,
-        labels=_labels.token_labels(run, slice(None), position=True),
+        labels=lambda tokens: _labels.token_labels(run, tokens, position=True),
         subtitle=_labels.subtitle(
             run,
             f"{run.n_tokens} tokens × {run.restarts} restart{'s' if run.restarts > 1 else ''}",
@@ -74,7 +75,7 @@ def settling_figure(
     groups: grouping.Groups,
     *,
     iterations: int,
-    labels: list[str],
+    labels: Callable[[np.ndarray], list[str]],
     subtitle: str = "",
     theme: str = "light",
 ) -> _theme.Figure:
@@ -88,8 +89,8 @@ def settling_figure(
         Groups of tokens.
     iterations : int
         Number of iterations recorded.
-    labels : list of str
-        One label a token.
+    labels : callable
+        Takes places on the token axis and returns a label for each: only what is drawn is labelled.
     subtitle, theme : str
         Words and template.
     """
@@ -113,7 +114,6 @@ def settling_figure(
     band = iterations * 1.08
     # An even, repeatable spread sideways: random jitter would change the picture at every call.
     place = groups.number[token] + _SPREAD * _spread(groups.number[token])
-    kind = go.Scattergl if late.size > _theme.WEBGL_POINTS else go.Scatter
     for name, chosen, heights, symbol in (
         ("one trajectory", ~never, late, "circle"),
         (f"never within {iterations} iterations", never, np.full(late.shape, band), "x-thin-open"),
@@ -121,12 +121,12 @@ def settling_figure(
         if not chosen.any():
             continue
         made.add_trace(
-            kind(
+            go.Scatter(
                 x=place[chosen],
                 y=heights[chosen],
                 mode="markers",
                 name=name,
-                text=[labels[number] for number in token[chosen]],
+                text=labels(token[chosen]),
                 customdata=restart[chosen],
                 marker={
                     "symbol": symbol,

@@ -15,7 +15,7 @@ from plotly.subplots import make_subplots
 
 from looplens import analysis
 from looplens.errors import AnalysisError, InputError, near_matches
-from looplens.plots import _heatmap, _labels, _select, _theme
+from looplens.plots import _heatmap, _labels, _marks, _select, _theme
 
 QUANTITIES: dict[str, tuple[str, str]] = {
     "distance": ("state_distance", "distance / |state|"),
@@ -27,7 +27,12 @@ _MOST_TICKS = 8
 
 
 def similarity(
-    run: Any, prompt: int | None = None, *, quantity: str = "distance", theme: str = "light"
+    run: Any,
+    prompt: int | None = None,
+    *,
+    quantity: str = "distance",
+    iteration: int | None = None,
+    theme: str = "light",
 ) -> _theme.Figure:
     """Compare all layers of all iterations of a prompt with each other.
 
@@ -40,6 +45,8 @@ def similarity(
     quantity : {"distance", "cosine"}
         What the map of the states shows: the relative distance, with logarithmic colour, or the
         mean cosine.
+    iteration : int or None
+        Where the cursor stands, at the first layer of the iteration; None keeps it out of sight.
     theme : {"light", "dark"}
         Template.
 
@@ -78,6 +85,7 @@ def similarity(
         found.sel(prompt=prompt),
         layers=len(run.recorded_layers),
         quantity=quantity,
+        iteration=iteration,
         subtitle=_labels.subtitle(run, f"prompt {prompt}", f"restart {restart}"),
         theme=theme,
     )
@@ -88,6 +96,7 @@ def similarity_figure(
     *,
     layers: int,
     quantity: str = "distance",
+    iteration: int | None = None,
     subtitle: str = "",
     theme: str = "light",
 ) -> _theme.Figure:
@@ -101,6 +110,8 @@ def similarity_figure(
         How many layers an iteration has.
     quantity : {"distance", "cosine"}
         What the map of the states shows.
+    iteration : int or None
+        Where the cursor stands.
     subtitle, theme : str
         Words and template.
     """
@@ -109,7 +120,7 @@ def similarity_figure(
         title="Similarity over virtual depth",
         subtitle=subtitle,
         theme=theme,
-        height=760 if banded else 520,
+        height=640 if banded else 460,
     )
     below: list[list[dict[str, Any] | None]] = [[{"colspan": 2}, None]] if banded else []
     make_subplots(
@@ -127,6 +138,8 @@ def similarity_figure(
     _add_map(made, maps["attention_distance"], "distance", 2, theme, logarithmic=True)
     if banded:
         _add_contrast(made, maps, theme)
+    for axis in ("", "2", "3")[: 2 + banded]:
+        _marks.add_line(made, iteration, _theme.palette(theme), x=f"x{axis}", y=f"y{axis}")
     for title in made.layout.annotations:
         title.font = {"size": 13, "color": _theme.palette(theme).text}
     made.update_layout(margin={"t": 110})
@@ -156,32 +169,34 @@ def _add_map(
     drawn, scale = (_logarithmic if logarithmic else _linear)(numbers, colours)
     scale["colorbar"] |= {"title": {"text": words}, "x": across[1], "xpad": 4}
     scale["colorbar"] |= {"y": high, "yanchor": "top", "len": float(high) - float(low)}
-    iteration = values["depth_iteration"].values
-    lowest = int(values["depth_layer"].values[0])
+    iteration, layer = values["depth_iteration"].values, values["depth_layer"].values
+    kept = np.unique(iteration)
+    step = int(np.diff(kept).max(initial=1))
+    lowest, layers = int(layer[0]), len(np.unique(layer))
+    # An iteration takes as much room as there is to the next: its first layer lies at its number.
+    place = iteration + step * (np.arange(len(layer)) % layers) / layers
     made.add_trace(
         go.Heatmap(
             name="states" if column == 1 else "attention",
             z=drawn.astype(np.float32),
-            x=values["depth"].values,
-            y=values["depth"].values,
+            x=place,
+            y=place,
             customdata=numbers.astype(np.float32),
-            hovertemplate="virtual depths %{x} and %{y}<br>%{customdata:.3g}<extra></extra>",
+            hovertemplate=f"iteration + layer / {layers}: %{{y:.4~g}} and %{{x:.4~g}}<br>"
+            "%{customdata:.3g}<extra></extra>",
             hoverongaps=False,
             **scale,
         ),
         row=1,
         col=column,
     )
-    first = np.flatnonzero(np.diff(iteration, prepend=iteration[0] - 1))
-    first = first[:: max(1, -(-len(first) // _MOST_TICKS))]
-    shared = {
-        "tickvals": first.tolist(),
-        "ticktext": [str(iteration[place]) for place in first],
-        "showgrid": False,
-        "constrain": "domain",
-    }
-    made.update_xaxes(title=f"iteration, at its layer {lowest}", row=1, col=column, **shared)
-    made.update_yaxes(autorange="reversed", row=1, col=column, **shared)
+    first = kept[:: max(1, -(-len(kept) // _MOST_TICKS))]
+    half = step / layers / 2
+    shared = {"tickvals": first.tolist(), "showgrid": False, "constrain": "domain"}
+    ends = [place[0] - half, place[-1] + half]
+    words = f"iteration, at its layer {lowest}" if layers > 1 else "iteration"
+    made.update_xaxes(title=words, range=ends, row=1, col=column, **shared)
+    made.update_yaxes(range=ends[::-1], row=1, col=column, **shared)
     made.update_yaxes(scaleanchor="x" if column == 1 else "x2", row=1, col=column)
     made.update_yaxes(title="iteration", row=1, col=1)
     if not np.isfinite(numbers).any():

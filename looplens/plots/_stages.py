@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 
 from looplens import analysis
 from looplens.errors import AnalysisError
-from looplens.plots import _labels, _select, _theme
+from looplens.plots import _labels, _marks, _select, _theme
 
 _PANELS: dict[str, str] = {
     "concentration": "concentration of attention above uniform",
@@ -24,11 +24,16 @@ _PANELS: dict[str, str] = {
 }
 _MOST_MARKED = 8  # layers with a symbol of their own
 _MOST_BORDERS = 16
-_MOST_JOINED = 100  # points, above which the line between layers is only hinted at
+_MOST_JOINED = 100  # points in their order, above which each layer has a line of its own
 
 
 def stages(
-    run: Any, prompt: int | None = None, restart: int | None = None, *, theme: str = "light"
+    run: Any,
+    prompt: int | None = None,
+    restart: int | None = None,
+    *,
+    iteration: int | None = None,
+    theme: str = "light",
 ) -> _theme.Figure:
     """Show the stages of inference at every layer of every loop.
 
@@ -40,6 +45,8 @@ def stages(
         Prompt number; None for the mean over the prompts that were measured.
     restart : int or None
         Which draw of the initial state; None for the mean.
+    iteration : int or None
+        Where the cursor stands; None keeps it out of sight.
     theme : {"light", "dark"}
         Template.
 
@@ -47,7 +54,8 @@ def stages(
     -------
     Figure
         One panel a stage that the run allows, over iterations; the layers of an iteration lie
-        between its tick and the next. Dotted: uniform attention.
+        between its tick and the next, joined in their order, or layer by layer where they are many.
+        Dotted: uniform attention.
 
     Raises
     ------
@@ -79,11 +87,17 @@ def stages(
         parts.append(f"restart {restart}")
     elif run.restarts > 1:
         parts.append(f"mean of {run.restarts} restarts")
-    return stages_figure(results, subtitle=_labels.subtitle(run, *parts), theme=theme)
+    return stages_figure(
+        results, subtitle=_labels.subtitle(run, *parts), iteration=iteration, theme=theme
+    )
 
 
 def stages_figure(
-    results: xr.Dataset, *, subtitle: str = "", theme: str = "light"
+    results: xr.Dataset,
+    *,
+    subtitle: str = "",
+    iteration: int | None = None,
+    theme: str = "light",
 ) -> _theme.Figure:
     """Draw the dataset of the analysis ``stages``, mean over its prompts and restarts.
 
@@ -92,8 +106,8 @@ def stages_figure(
     results : Dataset
         ``concentration``, ``sink_rate``, ``mixing``, ``matrix_entropy`` (prompt, restart, layer,
         iteration), with NaN where one was not recorded, and ``mixing_baseline`` (prompt).
-    subtitle, theme : str
-        Words and template.
+    subtitle, iteration, theme
+        As for :func:`stages`.
     """
     means = {name: _mean(results[name], ("iteration", "layer")) for name in _PANELS}
     made, places = _panels(means, "Stages of inference, layer by layer", subtitle, theme)
@@ -102,45 +116,52 @@ def stages_figure(
     iterations = results["iteration"].values
     loops = len(iterations) > 1
     x = iterations[:, None] + np.arange(len(layers)) / len(layers) if loops else layers[None]
-    dense = x.size > _MOST_JOINED and len(layers) > 1
+    marked = len(layers) if len(layers) <= _MOST_MARKED else 0
+    by_layer = marked > 1 and x.size > _MOST_JOINED  # joined in order, they fill the panel
     uniform = {"concentration": 0.0, "mixing": _mean(results["mixing_baseline"], ()).item()}
     for name, place in places.items():
         values = means[name]
-        made.add_trace(
-            go.Scatter(
-                x=x.ravel(),
-                y=values.ravel(),
-                mode="lines",
-                line={"color": colours.grid if dense else colours.muted, "width": 1.2},
-                showlegend=False,
-                hoverinfo="skip" if len(layers) <= _MOST_MARKED else None,
-                hovertemplate=f"{'iteration' if loops else 'layer'} %{{x:.2f}}<br>"
-                "%{y:.4g}<extra></extra>",
-            ),
-            **place,
-        )
-        for row, layer in enumerate(layers if len(layers) <= _MOST_MARKED else ()):
+        if not by_layer:
+            made.add_trace(
+                go.Scatter(
+                    x=x.ravel(),
+                    y=values.ravel(),
+                    mode="lines",
+                    line={"color": colours.muted, "width": 1.2},
+                    showlegend=False,
+                    hoverinfo="skip" if marked else None,
+                    hovertemplate=f"{'iteration' if loops else 'layer'} %{{x:.2f}}<br>"
+                    "%{y:.4g}<extra></extra>",
+                ),
+                **place,
+            )
+        for row in range(marked):
+            colour = colours.categories[row % len(colours.categories)]
             made.add_trace(
                 go.Scatter(
                     x=x[:, row],
                     y=values[:, row],
                     customdata=iterations,
-                    name=f"after layer {layer}",
-                    legendgroup=f"layer {layer}",
+                    name=f"after layer {layers[row]}",
+                    legendgroup=f"layer {layers[row]}",
                     showlegend=name == next(iter(places)) and len(layers) > 1,
-                    mode="markers",
+                    mode="lines+markers" if by_layer else "markers",
+                    line={"color": colour, "width": 1.2},
                     marker={
-                        "color": colours.categories[row % len(colours.categories)],
+                        "color": colour,
                         "symbol": _theme.TOKEN_SYMBOLS[row % len(_theme.TOKEN_SYMBOLS)],
-                        "size": 6,
+                        "size": 5 if by_layer else 6,
                     },
-                    hovertemplate=f"iteration %{{customdata}}, after layer {layer}<br>"
+                    hovertemplate=f"iteration %{{customdata}}, after layer {layers[row]}<br>"
                     "%{y:.4g}<extra></extra>",
                 ),
                 **place,
             )
         if np.isfinite(uniform.get(name, np.nan)):
             _dotted(made, uniform[name], colours, place)
+    for place in places.values() if loops else ():
+        subplot = made.get_subplot(**place)
+        _marks.add_line(made, iteration, colours, x=subplot.yaxis.anchor, y=subplot.xaxis.anchor)
     between = " (its layers up to the next)" if len(layers) > 1 else ""
     _name_depth(made, places, f"iteration{between}" if loops else "layer")
     if not any(trace.showlegend for trace in made.data):
@@ -245,7 +266,7 @@ def _panels(
         raise AnalysisError("No stage could be measured: the recording holds no finite number.")
     columns = min(2, len(known))
     rows = -(-len(known) // columns)
-    made = _theme.figure(title=title, subtitle=subtitle, theme=theme, height=170 + 260 * rows)
+    made = _theme.figure(title=title, subtitle=subtitle, theme=theme, height=140 + 210 * rows)
     make_subplots(
         rows=rows,
         cols=columns,

@@ -19,9 +19,9 @@ from looplens import analysis
 from looplens.errors import InputError
 from looplens.plots import _labels, _marks, _paths, _select, _theme
 
-_MOST_PATHS = 48  # more cannot be told apart
+_MOST_PATHS = 24  # more cannot be told apart
 _MOST_POINTS = 20_000  # more make a page slow, with WebGL too
-_CAMERA = {"eye": {"x": 1.45, "y": 1.45, "z": 0.8}, "center": {"z": -0.12}}
+_CAMERA = {"eye": {"x": 1.7, "y": 1.7, "z": 0.9}, "center": {"z": -0.12}}
 
 
 def trajectory(
@@ -158,21 +158,23 @@ def trajectory_figure(
     make_subplots(
         rows=2,
         cols=1,
-        row_heights=[0.82, 0.18],
-        vertical_spacing=0.13 if dims == 2 else 0.06,
+        row_heights=[0.8, 0.2],
+        vertical_spacing=0.17 if dims == 2 else 0.06,
         specs=[[first], [{"type": "xy"}]],
         figure=made,
     )
     kind = _paths.kind(dims, sum(len(path.iterations) for path in paths))
-    for number, path in enumerate(paths):
-        _paths.add(made, kind, path, colours, dims, bar=number == 0)
+    made.add_traces(
+        [_paths.trace(kind, path, colours, dims, bar=path is paths[0]) for path in paths]
+    )
     points = np.stack([path.points for path in paths])  # [path, iteration, dims]
     iterations = found["iteration"].values
     _marks.add_ends(made, kind, points, iterations, colours, dims)
     _marks.add_cursor(made, kind, points, iterations, iteration, colours, dims)
-    _paths.add_strip(made, paths, "off plane" if dims == 2 else "off space", colours)
-    _marks.add_line(made, iteration, colours, axis="2" if dims == 2 else "")
-    _finish(made, axes, dims, tail=_tail_range(found, points))
+    axis, name = ("2", "off plane") if dims == 2 else ("", "off space")
+    _paths.add_strip(made, paths, name, colours, axis=axis)
+    _marks.add_line(made, iteration, colours, axis=axis)
+    _finish(made, axes, dims, tail=_tail_range(found, points), shown=f"{subtitle} {labels}")
     return made
 
 
@@ -220,14 +222,23 @@ def _tail_range(found: xr.Dataset, points: np.ndarray) -> np.ndarray | None:
 
 
 def _finish(
-    made: _theme.Figure, titles: Sequence[str], dims: int, *, tail: np.ndarray | None
+    made: _theme.Figure,
+    titles: Sequence[str],
+    dims: int,
+    *,
+    tail: np.ndarray | None,
+    shown: str,
 ) -> None:
     """Set axis titles and ranges."""
     ranges = [None] * dims if tail is None else tail.tolist()
     axes: dict[str, Any]
     if dims == 2:
         made.update_layout(
-            xaxis={"title": titles[0], "range": ranges[0], "exponentformat": "power"},
+            xaxis={
+                "title": {"text": titles[0], "standoff": 4},
+                "range": ranges[0],
+                "exponentformat": "power",
+            },
             yaxis={"title": titles[1], "range": ranges[1], "exponentformat": "power"},
         )
     else:
@@ -241,5 +252,5 @@ def _finish(
             margin={"l": 56, "b": 44},
         )
     _paths.legend_above(made)
-    # a new cursor position must not reset the reader's zoom
-    made.update_layout(uirevision="trajectory")
+    # A zoom holds for one picture, whatever the cursor and the theme.
+    made.update_layout(uirevision=shown)

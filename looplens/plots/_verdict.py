@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from looplens import analysis
-from looplens.plots import _labels, _select, _theme
+from looplens.plots import _labels, _marks, _paths, _select, _theme
 
 _NUMBERS = (
     ("rate", "rate"),
@@ -34,7 +34,14 @@ OF_REGIME = {
 }
 
 
-def verdict(run: Any, token: int, restart: int = 0, *, theme: str = "light") -> _theme.Figure:
+def verdict(
+    run: Any,
+    token: int,
+    restart: int = 0,
+    *,
+    iteration: int | None = None,
+    theme: str = "light",
+) -> _theme.Figure:
     """Show what the regime of one token rests on.
 
     Parameters
@@ -45,6 +52,8 @@ def verdict(run: Any, token: int, restart: int = 0, *, theme: str = "light") -> 
         Global token number.
     restart : int
         Which draw of the initial state.
+    iteration : int or None
+        Where the cursor stands; None keeps it out of sight.
     theme : {"light", "dark"}
         Template.
 
@@ -71,6 +80,7 @@ def verdict(run: Any, token: int, restart: int = 0, *, theme: str = "light") -> 
         one.isel(restart=restart, token=token),
         windows=(float(thresholds["tail"]), float(thresholds["confirm_tail"])),
         longest=int(thresholds["longest_window"]),
+        iteration=iteration,
         subtitle=_labels.of_token(run, token, f"restart {restart}"),
         theme=theme,
     )
@@ -82,6 +92,7 @@ def verdict_figure(
     *,
     windows: tuple[float, float] = (0.5, 0.3),
     longest: int = 128,
+    iteration: int | None = None,
     subtitle: str = "",
     theme: str = "light",
 ) -> _theme.Figure:
@@ -97,6 +108,8 @@ def verdict_figure(
         The two windows as shares of the record from its end.
     longest : int
         Iterations of a window at the most.
+    iteration : int or None
+        Where the cursor stands; None keeps it out of sight.
     subtitle, theme : str
         Words and template.
     """
@@ -161,20 +174,19 @@ def verdict_figure(
         made.add_annotation(
             x=end,
             y=1,
-            yref="paper",
-            yanchor="bottom",
+            yref="y domain",
+            yanchor="top",
+            xanchor="left" if end < 0.7 * last else "right",
             text=f"signal ends at {end:.0f}",
             showarrow=False,
             font={"size": 11, "color": colours.text},
         )
-    made.update_xaxes(title="iteration")
+    _marks.add_line(made, iteration, colours)
+    made.update_xaxes(title="iteration", range=[float(iterations[0]) - 0.5, last + 0.5])
     made.update_yaxes(
         title="relative step", type="log", exponentformat="power", range=_range(values, floor)
     )
-    made.update_layout(
-        margin={"t": 150},
-        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": -0.16, "yanchor": "top"},
-    )
+    _paths.legend_above(made)
     return made
 
 

@@ -57,7 +57,7 @@ def to_html(report: Report) -> str:
             f"on {metadata['report_created'][:16].replace('T', ' ')} UTC. Every number comes from "
             "the recorded run.",
             style=Markup(_style()),
-            plotlyjs=Markup(_plotlyjs()),
+            plotlyjs=Markup(plotlyjs()),
             figures={
                 picture.name: Markup(_figure(picture.name, picture.figure))
                 for section in (*report.sections, *report.appendix)
@@ -105,7 +105,8 @@ def _style() -> str:
 
 
 @cache
-def _plotlyjs() -> str:
+def plotlyjs() -> str:
+    """Return the script that draws figures, to be put into a page once."""
     # The button that would use this address is switched off; without it nothing in the page knows
     # it either.
     return get_plotlyjs().replace(_UPLOAD_ADDRESS, "")

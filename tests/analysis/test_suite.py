@@ -189,6 +189,17 @@ def test_get_computes_what_is_not_stored_once_and_stores_nothing(fresh, monkeypa
     assert calls == [1, 1]
 
 
+def test_a_viewer_does_not_wait_for_all_states_of_a_large_run(fresh, monkeypatch):
+    viewed = looplens.open_run(fresh.path, lazy=True)
+    assert analysis.get(viewed, "convergence").sizes["token"] == fresh.n_tokens
+    monkeypatch.setattr(suite, "MOST_AT_ONCE", 1000)
+    with pytest.raises(AnalysisError, match=r"'geometry' is not stored.*--only geometry`"):
+        analysis.get(viewed, "geometry")
+    assert "step_norm" in analysis.get(fresh, "geometry")
+    analysis.analyze(fresh, "geometry")
+    assert "step_norm" in analysis.get(viewed, "geometry")
+
+
 def test_results_of_another_version_or_recording_are_not_taken(fresh, monkeypatch):
     analysis.analyze(fresh, "readout")
     version = analysis.ANALYZERS["readout"].version

@@ -1,4 +1,4 @@
-"""Synthetic runs, clients of their dashboards, and a headless browser."""
+"""Synthetic runs, clients of their app, and a headless browser."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def bare_client(bare_path: Path) -> Client:
 
 
 @pytest.fixture(scope="session")
-def address(run_path: Path) -> Iterator[str]:
-    """Serve the run on a free port of this machine."""
-    with serving(run_path) as served:
+def address(run_path: Path, bare_path: Path) -> Iterator[str]:
+    """Serve two runs, whole (the first) and bare, on a free port of this machine."""
+    with serving(run_path, bare_path) as served:
         yield served
 
 

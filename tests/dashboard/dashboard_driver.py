@@ -1,77 +1,85 @@
-"""Two ways to use the dashboard in tests: its callbacks over HTTP, and a page in a browser."""
+"""Two ways to use the app in tests: its callbacks over HTTP, and a page in a browser."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from looplens_dashboard import create_app
-from looplens_dashboard.app import make_http_server
-from looplens_dashboard.selection import parse
-from looplens_dashboard.view import View
+from looplens_dashboard import create_app, pages
+from looplens_dashboard.selection import Selection, read, texts
+from looplens_dashboard.serving import running
+from looplens_dashboard.view import View, Views
+from looplens_dashboard.workspace import Workspace
 
-CONTROLS = (
-    "prompt",
-    "restart",
-    "theme",
-    "colour",
-    "layer",
-    "dims",
-    "attention_layer",
-    "head",
-    "figure",
-)
+PAGES = [page.name for page in pages.PAGES]
 
 
-@contextlib.contextmanager
-def serving(path: Path) -> Iterator[str]:
-    """Serve a run on a free port of this machine; give its address."""
-    server = make_http_server(create_app(path), port=0)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}/"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def serving(*paths: Path) -> Any:
+    """Serve runs on a free port for a ``with`` block; give the address."""
+    return running(create_app(list(paths)))
+
+
+def view_of(path: Path) -> View:
+    """Return the view of one run, as panels get it."""
+    workspace = Workspace(path)
+    return Views(workspace, pages.choices()).open(workspace.default_key or "")
+
+
+def selected(view: View, address: str = "") -> Selection:
+    """Return the selection of an address, which has to be one that the run can show."""
+    values, notes = texts(address)
+    selection, more = read(values, view.limits, PAGES)
+    assert notes + more == []
+    return selection
 
 
 class Client:
     """Calls the callbacks of an app the way that the browser does."""
 
-    def __init__(self, path: Path) -> None:
-        self.app = create_app(path)
+    def __init__(self, *paths: Path, **options: Any) -> None:
+        self.app = create_app(list(paths), **options)
         self.http = self.app.server.test_client()
         self.dependencies = self.http.get("/_dash-dependencies").get_json()
-        self.limits = View(path).limits
 
-    def call(self, output: str, changed: str, **values: Any) -> dict[str, Any]:
-        """Call the callback with that output; ``values`` by the ids of inputs and states."""
+    def call(
+        self,
+        output: str,
+        changed: str,
+        values: dict[str, Any],
+        *,
+        controls: dict[str, Any] | None = None,
+        panel: str | None = None,
+    ) -> dict[str, Any]:
+        """Call the callback whose outputs contain a text; ``values`` by ``id.property``."""
         dependency = next(
             one
             for one in self.dependencies
-            if output in one["output"].strip(".").split("...") and not one["clientside_function"]
+            if output in one["output"] and not one["clientside_function"]
         )
-        controls = values.pop("controls", {})
+        controls = controls or {}
+
+        def named(identity: str) -> dict[str, Any]:
+            return {**json.loads(identity), **({"panel": panel} if panel else {})}
 
         def filled(wanted: dict[str, str]) -> Any:
-            if wanted["id"].startswith("{"):
+            if "control" in wanted["id"] and "ALL" in wanted["id"]:
                 return [
                     {"id": {"control": name}, "property": wanted["property"], "value": value}
                     for name, value in controls.items()
                 ]
-            name = wanted["id"].replace("-", "_")
-            return {**wanted, "value": values.get(name)}
+            key = f"{wanted['id']}.{wanted['property']}"
+            identity = named(wanted["id"]) if wanted["id"].startswith("{") else wanted["id"]
+            return {**wanted, "id": identity, "value": values.get(key)}
 
         def target(text: str) -> Any:
             component, prop = text.rsplit(".", 1)
-            if component.startswith("{"):
+            if "ALL" in component:
                 return [{"id": {"control": name}, "property": prop} for name in controls]
-            return {"id": component, "property": prop}
+            identity = named(component) if component.startswith("{") else component
+            return {"id": identity, "property": prop}
 
         outputs = [target(text) for text in dependency["output"].strip(".").split("...")]
         response = self.http.post(
@@ -84,15 +92,21 @@ class Client:
                 "changedPropIds": [changed],
             },
         )
+        if response.status_code == 204:
+            return {}
         assert response.status_code == 200, response.get_data(as_text=True)
         return response.get_json()["response"]
 
     def select(
-        self, query: str = "", *, selection: Any = None, picked: Any = None, control: Any = None
+        self,
+        address: str = "",
+        *,
+        selection: Any = None,
+        picked: Any = None,
+        control: tuple[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Open an address, or change a selection by a click or a control."""
-        start, _ = parse(query, self.limits)
-        controls = {name: text for name, text in start.values().items() if name in CONTROLS}
+        controls: dict[str, Any] = {"theme": "light"}
         changed = "address.data" if selection is None else "picked.data"
         if control is not None:
             controls[control[0]] = control[1]
@@ -100,28 +114,46 @@ class Client:
         return self.call(
             "selection.data",
             changed,
-            address=query,
-            picked=picked,
-            selection=selection,
+            {"address.data": address, "picked.data": picked, "selection.data": selection},
             controls=controls,
         )
 
-    def panel(self, name: str, output: str, query: str = "") -> dict[str, Any]:
-        """Draw a panel for the selection of an address."""
-        selection, _ = parse(query, self.limits)
-        values = selection.values()
-        iteration = int(values.pop("iteration"))
-        return self.call(
-            f"{name}-{output}",
-            f"{name}-view.data",
-            selection=values,
-            iteration=iteration,
-            **{f"{name}_view": {"changed": 1}},
+    def opened(self, address: str = "") -> tuple[dict[str, str], int]:
+        """Return the selection and the iteration that an address opens."""
+        response = self.select(address)
+        return response["selection"]["data"], response["iteration"]["data"]
+
+    def panel(self, name: str, address: str = "") -> dict[str, Any]:
+        """Draw a panel for an address: what each of its parts gets, by the name of the part."""
+        selection, iteration = self.opened(address)
+        kind = pages.panels()[name].kind
+        part = "graph" if kind == "figure" else "body"
+        identity = {"kind": kind, "panel": name, "part": "view"}
+        response = self.call(
+            f'"kind":"{kind}","panel":["MATCH"],"part":"{part}"',
+            json.dumps(identity, separators=(",", ":")) + ".data",
+            {"selection.data": selection, "iteration.data": iteration},
+            panel=name,
         )
+        found: dict[str, Any] = {}
+        for key, value in response.items():
+            found[json.loads(key)["part"]] = next(iter(value.values()))
+        return found
+
+    def page(self, address: str) -> str:
+        """Return the panels of the page of an address, as the text that the browser gets."""
+        selection, iteration = self.opened(address)
+        response = self.call(
+            "content.children",
+            "place.data",
+            {"place.data": {}, "selection.data": selection, "iteration.data": iteration}
+            | {"place.data": {"page": selection["page"]}},
+        )
+        return json.dumps(response)
 
 
 class Visit:
-    """A page of the dashboard, with all that it asked for and complained about."""
+    """A page of the app, with all that it asked for and complained about."""
 
     def __init__(self, page: Any) -> None:
         self.page = page
@@ -150,12 +182,19 @@ class Visit:
         return sum("_dash-update-component" in url for url in self.requests)
 
     def open(self, url: str) -> Visit:
-        """Open an address and wait until every panel is drawn."""
+        """Open an address and wait until every panel of the page is drawn."""
         self.page.goto(url)
-        for name in ("heatmap", "trajectory", "steps", "restarts", "attention"):
-            self.page.wait_for_selector(f"#{name}-graph .js-plotly-plot .plot-container")
-        self.page.wait_for_selector("#readout-table table, #readout-table .message")
-        self.page.wait_for_selector(".token.selected")
+        self.page.wait_for_selector("#content > section, #content > .message")
+        return self.drawn()
+
+    def drawn(self) -> Visit:
+        """Wait until no panel of the page waits for what it shows, and the page is at rest."""
+        self.settle()
+        self.page.wait_for_function(
+            "[...document.querySelectorAll('[data-panel]')].every((panel) => "
+            "!panel.textContent.includes('Drawing…'))",
+            timeout=60_000,
+        )
         self.settle()
         return self
 
@@ -165,7 +204,7 @@ class Visit:
         while quiet < 3:
             self.page.wait_for_timeout(120)
             self.page.evaluate("new Promise((done) => requestIdleCallback(done))")
-            quiet = 0 if self.under_way else quiet + 1
+            quiet = 0 if self.under_way > 0 else quiet + 1
 
     def eventually(self, probe: Callable[[], Any], expected: Any) -> None:
         """Assert that a value becomes the expected one; a busy machine may take its time."""

@@ -164,7 +164,9 @@ def test_a_token_that_is_too_short_is_refused_and_none_is_written_in_a_log() -> 
 def test_limits_and_failures_say_so_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
     client = small_app().server.test_client()
     large = client.post(
-        "/_dash-update-component", data=b" " * (LARGEST_REQUEST + 1), content_type="application/json"
+        "/_dash-update-component",
+        data=b" " * (LARGEST_REQUEST + 1),
+        content_type="application/json",
     )
     assert large.status_code == 413
     assert client.put("/").status_code == 405

@@ -100,8 +100,8 @@ class TestTrajectory:
 
     def test_many_tokens_are_thinned_and_the_figure_says_so(self, run):
         figure = plots.trajectory(run, range(24), layers=[None, 0, 1])
-        assert len(traces(figure, "trajectory")) == 48
-        assert "16 of 24 tokens are drawn" in figure.layout.title.subtitle.text
+        assert len(traces(figure, "trajectory")) == 24
+        assert "8 of 24 tokens are drawn" in figure.layout.title.subtitle.text
 
     def test_webgl_only_for_many_points(self, run):
         assert {trace.type for trace in plots.trajectory(run, [1]).data} == {"scatter"}

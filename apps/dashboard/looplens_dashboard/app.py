@@ -13,21 +13,29 @@ from pathlib import Path
 from dash import Dash
 
 from looplens.run import Run
-from looplens_dashboard import pages
+from looplens_dashboard import exporting, pages
+from looplens_dashboard.live import LiveSession
+from looplens_dashboard.serving import secure
 from looplens_dashboard.shell import layout, wiring
 from looplens_dashboard.view import Views
 from looplens_dashboard.workspace import Workspace
 
+# A picture that needs no request: browsers ask for one again whenever the address changes.
+_ICON = "<link rel='icon' href='data:,'>"
+
 Runs = str | os.PathLike[str] | Run | Iterable[str | os.PathLike[str] | Run]
 
 
-def create_app(runs: Runs) -> Dash:
+def create_app(runs: Runs, *, models: Iterable[str | os.PathLike[str]] = ()) -> Dash:
     """Return the dashboard of some runs, ready to be served.
 
     Parameters
     ----------
     runs : path, looplens.Run, or several of them
         Directories of recorded runs, or folders that hold runs.
+    models : iterable of path
+        Checkpoint directories, or folders of them, that the page Live may record from beside the
+        bundled models.
 
     Returns
     -------
@@ -40,7 +48,8 @@ def create_app(runs: Runs) -> Dash:
         If there is no run, or the only one cannot be opened. Damage that shows only when a part is
         read is reported in the panel that reads it.
     """
-    views = Views(Workspace(runs), pages.choices())
+    workspace = Workspace(runs, may_be_empty=True)
+    views = Views(workspace, pages.choices(), live=LiveSession(models))
     shell = wiring.Shell(views, pages.PAGES, pages.BAR)
     app = Dash(
         "looplens_dashboard",
@@ -55,7 +64,10 @@ def create_app(runs: Runs) -> Dash:
         suppress_callback_exceptions=True,  # bar and panels come and go
         use_async=False,  # by default it depends on what else happens to be installed
     )
+    app.index_string = app.index_string.replace("{%favicon%}", _ICON)
+    secure(app)
     app.enable_dev_tools(debug=False, dev_tools_disable_version_check=True)
     app.layout = layout.page(pages.PAGES, pages.BAR)
     wiring.register(app, shell)
+    exporting.register(app, shell)
     return app

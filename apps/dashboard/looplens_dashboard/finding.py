@@ -51,6 +51,16 @@ def resolved(path: str | os.PathLike[str]) -> Location:
     return text.rstrip("/") if "://" in text else Path(text).expanduser().resolve()
 
 
+def exists(path: Location) -> bool:
+    """Return whether there is something; nobody knows of a URL before it is read."""
+    return not isinstance(path, Path) or path.exists()
+
+
+def name_of(path: Location) -> str:
+    """Return the last part of a path or URL."""
+    return path.name if isinstance(path, Path) else path.rpartition("/")[2]
+
+
 def is_store(path: Path) -> bool:
     """Return whether a directory holds Zarr metadata, as every run does."""
     return os.path.isfile(path / "zarr.json")

@@ -14,6 +14,7 @@ from typing import Any
 
 from looplens import plots
 from looplens.run import Run
+from looplens_dashboard.live import LiveSession
 from looplens_dashboard.panels.call import Call
 from looplens_dashboard.selection import Choice, Limits
 from looplens_dashboard.workspace import Workspace
@@ -133,10 +134,19 @@ class Views:
         Which runs there are.
     choices : mapping of str to Choice
         What the panels let one choose.
+    live : LiveSession, optional
+        What records from the page.
     """
 
-    def __init__(self, workspace: Workspace, choices: Mapping[str, Choice]) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        choices: Mapping[str, Choice],
+        *,
+        live: LiveSession | None = None,
+    ) -> None:
         self.workspace = workspace
+        self.live = live
         self._choices = choices
         self._lock = threading.Lock()
         self._views: dict[str, View] = {}

@@ -22,11 +22,13 @@ from looplens_dashboard.finding import (
     DEEPEST,
     MOST_FOLDERS,
     Location,
+    exists,
     find_stores,
     is_foreign,
     is_store,
     leads_out,
     measure,
+    name_of,
     resolved,
     stamp_of,
 )
@@ -87,7 +89,9 @@ class Workspace:
         self._opened: OrderedDict[str, Run] = OrderedDict()
         self._scanned = 0.0
         self.notes: tuple[str, ...] = ()
-        paths_given = dict.fromkeys(resolved(_text(path)) for path in given)
+        paths_given = dict.fromkeys(
+            resolved(path.path if isinstance(path, Run) else path) for path in given
+        )
         self.folders = tuple(
             path
             for path in paths_given
@@ -96,16 +100,15 @@ class Workspace:
         self._roots = {path.resolve() for path in paths_given if isinstance(path, Path)}
         for path in paths_given:
             if path not in self.folders:
-                self._list(path, _name(path), _NAMED)
+                self._list(path, name_of(path), _NAMED)
         self.rescan()
         for place in self._places.values():
-            if len(self._places) == 1 or not _exists(place.path):
+            if len(self._places) == 1 or not exists(place.path):
                 self.open(place.key)
         if not self._places and not may_be_empty:
             raise NotARunError(
-                f"There is no run in {', '.join(map(str, self.folders))}, down to {DEEPEST} "
-                "folders deep. Give the directory that a recording was written to, or a folder "
-                "above it."
+                f"There is no run in {', '.join(map(str, self.folders))}, down to {DEEPEST} folders "
+                "deep. Give the directory of a run, or a folder above it."
             )
 
     @property
@@ -288,18 +291,6 @@ class Workspace:
 
     def _measured(self, place: _Place) -> tuple[int | None, str | None]:
         return measure(place.path, self._roots) if isinstance(place.path, Path) else (None, None)
-
-
-def _exists(path: Location) -> bool:
-    return not isinstance(path, Path) or path.exists()
-
-
-def _text(path: RunPath) -> str | os.PathLike[str]:
-    return path.path if isinstance(path, Run) else path
-
-
-def _name(path: Location) -> str:
-    return path.name if isinstance(path, Path) else path.rpartition("/")[2]
 
 
 def _listed(keys: list[str], most: int = 12) -> str:

@@ -51,6 +51,36 @@ class Alignment:
             prompt=self.prompt[kept],
         )
 
+    def thinned(self, most: int) -> Alignment:
+        """Keep every n-th prompt, so that about so many tokens are left; at least one prompt.
+
+        Raises
+        ------
+        InputError
+            If the number is below 1.
+        """
+        if most < 1:
+            raise InputError(f"most_tokens must be at least 1, or None for all, got {most}.")
+        step = -(-len(self.prompt) // most)
+        if step == 1:
+            return self
+        count = len(self.prompts_a)
+        prompts = np.arange(step // 2 if step <= count else 0, count, step)
+        kept = np.isin(self.prompt, prompts)
+        return dataclasses.replace(
+            self,
+            tokens_a=self.tokens_a[kept],
+            tokens_b=self.tokens_b[kept],
+            prompt=np.searchsorted(prompts, self.prompt[kept]),
+            prompts_a=self.prompts_a[prompts],
+            prompts_b=self.prompts_b[prompts],
+        )
+
+    def by_row(self) -> Alignment:
+        """Return the same pairs for arrays that hold these tokens alone, in this order."""
+        rows = np.arange(len(self.prompt))
+        return dataclasses.replace(self, tokens_a=rows, tokens_b=rows)
+
 
 def align(run_a: StoredRun, run_b: StoredRun) -> Alignment:
     """Pair the tokens of two runs.
@@ -137,11 +167,11 @@ def _overlapping(
     """Pair prompts of one text and length of which different tokens were kept."""
     waiting: dict[tuple[str, int], list[int]] = defaultdict(list)
     for number in sorted(left_b):
-        waiting[_outside(run_b, number)].append(number)
+        waiting[text_and_length(run_b, number)].append(number)
     pairs = []
     for number in sorted(left_a):
         at = {position: (token, text) for token, text, position in prompts_a[number]}
-        for other in waiting.get(_outside(run_a, number), []):
+        for other in waiting.get(text_and_length(run_a, number), []):
             shared = [
                 at[position] == (token, text)
                 for token, text, position in prompts_b[other]
@@ -149,12 +179,13 @@ def _overlapping(
             ]
             if shared and all(shared):
                 pairs.append((number, other))
-                waiting[_outside(run_a, number)].remove(other)
+                waiting[text_and_length(run_a, number)].remove(other)
                 break
     return pairs
 
 
-def _outside(run: StoredRun, prompt: int) -> tuple[str, int]:
+def text_and_length(run: StoredRun, prompt: int) -> tuple[str, int]:
+    """Return what a prompt is known by where other tokens of it were kept."""
     table = run.prompts
     return str(table["text"].values[prompt]), int(table["length"].values[prompt])
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 import xarray as xr
 
+from looplens.analysis.comparing import describing
 from looplens.analysis.comparing.aligning import Alignment, align
 from looplens.analysis.comparing.bootstrap import PairedBootstrap
 from looplens.analysis.comparing.comparison import Agreement, Comparison, Curve, Difference
@@ -28,20 +28,6 @@ from looplens.errors import InputError, LoopLensError, near_matches
 if TYPE_CHECKING:
     from looplens.store import StoredRun
 
-FEW_PROMPTS = 20
-_SETTINGS = (
-    ("model", lambda run: run.model_name),
-    ("weights", lambda run: str(run.model.get("weights_digest", "unknown"))),
-    ("iterations", lambda run: str(run.iterations)),
-    ("core layers", lambda run: str(run.n_layers)),
-    ("width", lambda run: str(run.d_model)),
-    ("restarts", lambda run: str(run.restarts)),
-    ("restart seeds", lambda run: ", ".join(map(str, run.restart_seeds))),
-    ("initial state", lambda run: run.initial_state),
-    ("computed in", lambda run: run.source_dtype),
-    ("stored in", lambda run: str(run.store_dtype)),
-)
-
 
 def compare(
     run_a: StoredRun,
@@ -49,6 +35,7 @@ def compare(
     names: str | Iterable[str] | None = None,
     *,
     by: str | None = None,
+    most_tokens: int | None = None,
     n_boot: int = 1000,
     level: float = 0.95,
     seed: int = 0,
@@ -70,6 +57,9 @@ def compare(
         that both runs are expected to have.
     by : str or None
         Column of `run_a` to repeat the comparison in groups of tokens; see `group_tokens`.
+    most_tokens : int or None
+        Compare only so many of the shared prompts, evenly chosen, that they have about that many
+        tokens, and read no others; all by default. The notes say so.
     n_boot, level, seed : int, float, int
         Draws of prompts, share of them inside an interval, and seed.
 
@@ -93,8 +83,9 @@ def compare(
     wanted = _wanted(names)
     opened = run_a, run_b
     run_a, run_b = _Remembering.of(run_a), _Remembering.of(run_b)
-    pairs = align(run_a, run_b)
-    notes = _notes(run_a, run_b, pairs)
+    shared_pairs = align(run_a, run_b)
+    pairs = shared_pairs if most_tokens is None else shared_pairs.thinned(most_tokens)
+    notes = describing.notes(run_a, run_b, pairs, shared_pairs)
     bootstrap = PairedBootstrap(len(pairs.prompts_a), n_boot=n_boot, level=level, seed=seed)
     groups = None if by is None else group_tokens(run_a, by)
     statistics: list[Difference] = []
@@ -109,7 +100,8 @@ def compare(
         if not len(known.prompt):
             skipped[name] = "no token of it is known in both runs"
             continue
-        for shared in shared_variables(found_a, found_b, known, skipped, name):
+        rows = known.by_row() if name == PREDICTIONS else known  # it is of these tokens alone
+        for shared in shared_variables(found_a, found_b, rows, skipped, name):
             if name == PREDICTIONS and shared.name == "best_token":
                 same = same_best_token(name, shared, bootstrap, restarts_paired)
                 curves.append(same[0])
@@ -132,18 +124,18 @@ def compare(
                 for group, label in enumerate(groups.labels):
                     inside = of_token == group
                     if inside.any():
-                        rows = differences_of(name, shared, bootstrap, inside)
-                        grouped.setdefault(label, []).extend(rows)
+                        found = differences_of(name, shared, bootstrap, inside)
+                        grouped.setdefault(label, []).extend(found)
     return Comparison(
         a=opened[0],
         b=opened[1],
-        labels=_labels(run_a, run_b),
+        labels=describing.labels(run_a, run_b),
         n_prompts=len(pairs.prompts_a),
         n_tokens=len(pairs.tokens_a),
         n_boot=n_boot,
         level=level,
         seed=seed,
-        settings=_settings(run_a, run_b),
+        settings=describing.settings(run_a, run_b),
         statistics=tuple(statistics),
         curves=tuple(curves),
         agreements=tuple(agreements),
@@ -236,62 +228,3 @@ def _restarts_paired(run_a: StoredRun, run_b: StoredRun) -> bool:
     """Whether restart 0 of one run started from the state of restart 0 of the other."""
     same = run_a.restart_seeds == run_b.restart_seeds and run_a.d_model == run_b.d_model
     return same and run_a.initial_state == run_b.initial_state
-
-
-def _notes(run_a: StoredRun, run_b: StoredRun, pairs: Alignment) -> tuple[str, ...]:
-    notes = []
-    if pairs.difference:
-        text = (
-            f"{len(pairs.prompts_a)} prompts with {len(pairs.tokens_a)} tokens are in both runs "
-            f"and are compared, of {run_a.n_prompts} prompts with {run_a.n_tokens} tokens and "
-            f"{run_b.n_prompts} with {run_b.n_tokens}. Numbers of the summaries without an "
-            f"interval are of whole runs. {pairs.difference}"
-        )
-        warnings.warn(text, stacklevel=3)
-        notes.append(text)
-    for label, run in (("a", run_a), ("b", run_b)):
-        if not run.complete:
-            notes.append(
-                f"The recording {label} is not complete: {len(run.committed)} of {run.n_blocks} "
-                "blocks are there, and only their tokens are compared."
-            )
-    if len(pairs.prompts_a) == 1:
-        notes.append("With one prompt there are no intervals: it says nothing of other prompts.")
-    elif len(pairs.prompts_a) < FEW_PROMPTS:
-        notes.append(
-            f"{len(pairs.prompts_a)} prompts are few to draw from: intervals are rough and tend to "
-            f"be too narrow. Record {FEW_PROMPTS} or more."
-        )
-    if run_a.iterations != run_b.iterations:
-        notes.append(
-            f"The runs have {run_a.iterations} and {run_b.iterations} iterations: whatever "
-            "concerns the end of a recording is of another iteration in each. Curves are compared "
-            "at the iterations that both have."
-        )
-    if run_a.source_dtype != run_b.source_dtype:
-        notes.append(
-            f"One run was computed in {run_a.source_dtype}, the other in {run_b.source_dtype}: "
-            "small steps and regimes differ by rounding alone."
-        )
-    return tuple(notes)
-
-
-def _labels(run_a: StoredRun, run_b: StoredRun) -> tuple[str, str]:
-    """Return the shortest names that tell the runs apart."""
-    for of in (
-        lambda run: run.name,
-        lambda run: f"{run.model_name} ({run.name})",
-        lambda run: str(run.path),
-    ):
-        if of(run_a) != of(run_b):
-            return of(run_a), of(run_b)
-    return f"{run_a.name} (a)", f"{run_b.name} (b)"
-
-
-def _settings(run_a: StoredRun, run_b: StoredRun) -> tuple[tuple[str, str, str], ...]:
-    rows = [(name, of(run_a), of(run_b)) for name, of in _SETTINGS]
-    own, other = run_a.attrs.get("settings", {}), run_b.attrs.get("settings", {})
-    rows += [
-        (str(key), str(own.get(key)), str(other.get(key))) for key in dict.fromkeys([*own, *other])
-    ]
-    return tuple(row for row in rows if row[1] != row[2])

@@ -103,12 +103,7 @@ def _ends(
     found = {}
     for key, variable in _OF_TOKENS.items():
         if all(variable in side for side in results[PREDICTIONS]):
-            a, b = (
-                over_restarts(side[variable].values[:, tokens, -1])
-                for side, tokens in zip(
-                    results[PREDICTIONS], (pairs.tokens_a, pairs.tokens_b), strict=True
-                )
-            )
+            a, b = (over_restarts(side[variable].values[..., -1]) for side in results[PREDICTIONS])
             title = key.replace("_", " ")
             row = difference_of("readout", key, title, "", a, b, pairs.prompt, bootstrap)
             if row is not None:
@@ -128,17 +123,20 @@ class _Side:
         tokens: NDArray[np.int_],
         prompts: NDArray[np.int_],
     ) -> None:
-        self.name, self.run, self.found, self.tokens = name, run, found, tokens
+        self.name, self.run = name, run
+        if "token" in found.dims:
+            found = found.isel(token=tokens)
         named = "prompt" in found.coords
         there = found["prompt"].values.tolist() if named else range(found.sizes.get("prompt", 0))
         place_of = {number: place for place, number in enumerate(there)}
         self.prompts = np.array([place_of.get(number, -1) for number in prompts.tolist()])
+        self.found = found.load()  # once: every draw indexes it again
 
     def numbers(self, tokens: NDArray[np.int_], prompts: NDArray[np.int_]) -> dict[str, float]:
         """Return the numbers of the summary over some of the shared tokens and prompts."""
         found = self.found
         if "token" in found.dims:
-            found = found.isel(token=self.tokens[tokens])
+            found = found.isel(token=tokens)
         if "prompt" in found.dims:
             places = self.prompts[prompts]
             found = found.isel(prompt=places[places >= 0])

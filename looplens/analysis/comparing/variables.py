@@ -174,7 +174,7 @@ def predictions(run: StoredRun, tokens: NDArray[np.int_]) -> xr.Dataset | None:
     run : StoredRun
         The run.
     tokens : ndarray of int
-        The tokens that are compared: the cost of an answer is the mean over these.
+        The tokens that are compared, of which alone the result is, in this order.
 
     Returns
     -------
@@ -187,14 +187,22 @@ def predictions(run: StoredRun, tokens: NDArray[np.int_]) -> xr.Dataset | None:
     if not run.has_readout or not run.committed:
         return None
     source = Source(run=run, coverage=Coverage(run))
-    targets = run.tokens["target"].values >= 0
+    wanted = np.zeros(run.n_tokens, dtype=bool)
+    wanted[tokens] = True
+    source.coverage.recorded &= wanted  # no others are read
+    listed, rows = np.unique(tokens, return_inverse=True)
+    targets = run.tokens["target"].values[tokens] >= 0
     names = ["topk_ids", "entropy", *(["target_rank", "target_logprob"] if targets.any() else [])]
-    shape = (run.restarts, run.n_tokens, len(run.kept_iterations))
+    shape = (run.restarts, len(listed), len(run.kept_iterations))
     whole = {name: np.full(shape, np.nan, dtype=np.float32) for name in names}
     for piece, part in readouts(source, tuple(names), rank=0):
         for name, values in part.items():
             target = name.startswith("target")
-            whole[name][:, piece] = carried(values, part["topk_ids"]) if target else values
+            first, stop = np.searchsorted(listed, (piece.start, piece.stop))
+            inside = slice(first, stop)
+            whole[name][:, inside] = carried(values, part["topk_ids"]) if target else values
+    if not np.array_equal(listed, tokens):
+        whole = {name: values[:, rows] for name, values in whole.items()}
     dims = ("restart", "token", "iteration")
     data = {"entropy": labelled(dims, whole["entropy"], "entropy of the prediction", "nat")}
     data["best_token"] = labelled(dims, whole["topk_ids"], "best token")
@@ -205,14 +213,13 @@ def predictions(run: StoredRun, tokens: NDArray[np.int_]) -> xr.Dataset | None:
         logprob = np.where(targets[:, None], whole["target_logprob"], np.nan)
         data["target_logprob"] = labelled(dims, logprob, "log-probability of the target", "nat")
         cost = run_flops(run)
-        if cost is not None and targets[tokens].any():
-            judged = tokens[targets[tokens]]
-            spent = cost.at(judged).mean().total(np.array(run.kept_iterations))
+        if cost is not None:
+            spent = cost.at(tokens[targets]).mean().total(np.array(run.kept_iterations))
             data["correct_per_gflop"] = labelled(
                 dims,
                 per_gflop(correct, spent / GIGA),
                 "accuracy over the cost of a token",
                 "1/(1e9 operations)",
             )
-    coords = {"token": np.arange(run.n_tokens), "iteration": np.array(run.kept_iterations)}
+    coords = {"token": tokens, "iteration": np.array(run.kept_iterations)}
     return xr.Dataset(data, coords=coords)

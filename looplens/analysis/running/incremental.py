@@ -168,13 +168,7 @@ def current(
 
 def block_hashes(run: StoredRun) -> dict[str, str]:
     """Return fingerprints of the recorded blocks, by their numbers as text."""
-    hashes = {}
-    for block in sorted(run.committed):
-        try:
-            hashes[str(block)] = run.block_hash(block)[:_DIGITS]
-        except CorruptRunError:  # its record is damaged: it may still be readable
-            hashes[str(block)] = ""
-    return hashes
+    return {str(block): digest[:_DIGITS] for block, digest in run.block_hashes().items()}
 
 
 def _version(run: StoredRun, hashes: dict[str, str]) -> str:

@@ -123,7 +123,7 @@ def path_independence(material: Material) -> Section | None:
         pictures=(
             Picture(
                 name="gap",
-                figure=plots.convergence_heatmap(run, prompt=prompt, quantity="gap"),
+                figure=plots.restart_gaps(run, prompt),
                 caption=f"Prompt {prompt}, which holds the token that depends most on the initial "
                 "state. A row that turns dark forgets it.",
             ),

@@ -86,9 +86,13 @@ class RunTables(RunDescription):
             name: self._array(f"{group}/{name}").variable().load()
             for name in self._location.children(group)
         }
-        return xr.Dataset(
-            {n: c.astype(object) if c.dtype.kind == "T" else c for n, c in columns.items()}
-        )
+        # By numpy: xarray's own astype imports dask, for which an app's first page would wait.
+        texts = {
+            name: xr.Variable(column.dims, column.values.astype(object), column.attrs)
+            for name, column in columns.items()
+            if column.dtype.kind == "T"
+        }
+        return xr.Dataset(columns | texts)
 
     def _array(self, key: str) -> StoredArray:
         if key not in self._arrays:

@@ -16,7 +16,7 @@ from typing import Any
 import xarray as xr
 
 from looplens.errors import CorruptRunError, InputError
-from looplens.store.format.blocks import record_key
+from looplens.store.format.blocks import BLOCKS, record_key
 from looplens.store.reading import results
 from looplens.store.reading.remembered import RememberedResults
 from looplens.store.reading.run_arrays import RunArrays
@@ -45,8 +45,8 @@ class StoredRun(RunArrays):
 
     def __init__(self, path: str | os.PathLike[str], *, lazy: bool = False) -> None:
         super().__init__(path)
-        self._is_lazy = lazy
-        self._hashes: dict[int, tuple[Any, str]] = {}
+        self.lazy = lazy
+        self._hashes: tuple[Any, dict[int, str]] = (None, {})
 
     @property
     def tree(self) -> xr.DataTree:
@@ -113,7 +113,7 @@ class StoredRun(RunArrays):
             is raised when they are read.
         """
         found = self._results.open(name)
-        return found if found is None or self._is_lazy else found.load()
+        return found if found is None or self.lazy else found.load()
 
     @functools.cached_property
     def _results(self) -> RememberedResults:
@@ -173,20 +173,33 @@ class StoredRun(RunArrays):
         """
         if not 0 <= block < self.n_blocks:
             raise InputError(f"There is no block {block}: this run has {self.n_blocks}, from 0 on.")
-        key = record_key(block)
         try:
-            stamp = self._location.files.stamp(key)
-            known = self._hashes.get(block)
-            if known is not None and stamp is not None and known[0] == stamp:
-                return known[1]
-            content = self._location.read_bytes(key)
+            content = self._location.read_bytes(record_key(block))
         except FileNotFoundError as error:
             raise CorruptRunError(
-                f"{self._location}: block {block} is not recorded yet: {key} does "
+                f"{self._location}: block {block} is not recorded yet: {record_key(block)} does "
                 "not exist. Go on with the recording (resume=True, --resume)."
             ) from error
-        self._hashes[block] = stamp, hashlib.sha256(content).hexdigest()
-        return self._hashes[block][1]
+        return hashlib.sha256(content).hexdigest()
+
+    def block_hashes(self) -> dict[int, str]:
+        """Return `block_hash` of every block of `committed`; an empty one without a record.
+
+        The records are read again when one was written or removed since.
+        """
+        try:
+            stamp = self._location.files.stamp(BLOCKS)
+        except OSError:
+            stamp = None
+        if stamp is None or self._hashes[0] != stamp:
+            found = {}
+            for block in sorted(self.committed):
+                try:
+                    found[block] = self.block_hash(block)
+                except CorruptRunError:  # it may still be readable
+                    found[block] = ""
+            self._hashes = stamp, found
+        return dict(self._hashes[1])
 
     @functools.cached_property
     def _input_hash(self) -> str:

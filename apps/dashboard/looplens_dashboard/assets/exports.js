@@ -40,13 +40,19 @@
     }
   }
 
-  function download(address) {
+  // Fetched, so that an answer that is no file can be shown as words.
+  async function download(address) {
+    lens.say("Saving…");
+    const answer = await fetch(address);
+    if (!answer.ok) return lens.say(await answer.text());
     const link = document.createElement("a");
-    link.href = address;
-    link.download = "";
+    link.href = URL.createObjectURL(await answer.blob());
+    link.download = (answer.headers.get("Content-Disposition") || "").split("''")[1] || "";
     document.body.append(link);
     link.click();
     link.remove();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    return lens.say("Saved as " + link.download);
   }
 
   async function give(name, kind) {

@@ -70,7 +70,7 @@
   });
 
   // Elements with a use of their own for the keys keep them.
-  const KEEPS = "input, textarea, select, dialog, [role=radio], [role=option], [contenteditable]";
+  const KEEPS = "input, textarea, select, dialog[open], [role=radio], [role=option], [contenteditable]";
   const MOVES = {
     ArrowLeft: (step) => lens.goTo(lens.further(-step)),
     ArrowRight: (step) => lens.goTo(lens.further(step)),

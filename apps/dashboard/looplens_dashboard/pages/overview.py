@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from looplens_dashboard.pages import any_figure, numbers
 from looplens_dashboard.panels.call import figure_call
 from looplens_dashboard.panels.panel import Page, Panel
 
@@ -12,4 +13,4 @@ REGIMES = Panel(
     call=lambda _view, _selection: figure_call("regimes"),
 )
 
-PAGE = Page(name="overview", title="Overview", panels=(REGIMES,))
+PAGE = Page(name="overview", title="Overview", panels=(REGIMES, any_figure.PANEL, numbers.PANEL))

@@ -1,4 +1,4 @@
-"""The dashboard in a real browser: what moves without the server, and what the address keeps."""
+"""The shell in a real browser: what moves without the server, and what the address keeps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from dashboard_driver import Visit, serving
 
@@ -16,10 +15,7 @@ from looplens.run import Run
 pytestmark = pytest.mark.browser
 
 CURSOR_AT = "graph.layout.shapes.find((shape) => shape.name === 'cursor').x0"
-MARKER = (
-    "(({x, y}) => [x[0], y[0]])(graph.data.find((trace) => (trace.meta || {}).role === 'cursor'))"
-)
-TOP_ROW = "document.querySelector('#readout-table tr').textContent"
+MARKERS = "(({x}) => [...x])(graph.data.find((trace) => (trace.meta || {}).role === 'cursor'))"
 
 
 def scrub_to(visit: Visit, iteration: int) -> None:
@@ -38,38 +34,30 @@ def scrub_to(visit: Visit, iteration: int) -> None:
 @pytest.fixture(scope="module")
 def opened(chromium: Any, address: str) -> Iterator[Visit]:
     """One open page for the tests that leave its selection alone, or say which one they need."""
-    visit = Visit(chromium.new_page()).open(address + "?token=1&head=1&iteration=5")
+    page = chromium.new_page()
+    visit = Visit(page).open(address + "trajectories?token=1&also=3&iteration=5")
     yield visit
     visit.page.close()
 
 
-def test_scrubbing_moves_every_panel_without_asking_the_server(opened: Visit, run: Run) -> None:
+def test_scrubbing_moves_every_cursor_without_asking_the_server(opened: Visit, run: Run) -> None:
     visit = opened
-    asked = visit.updates
-    rows = {}
+    asked = len(visit.requests)
     for iteration in (12, 3):
         scrub_to(visit, iteration)
-        for name in ("heatmap", "steps", "restarts"):
-            visit.eventually(lambda name=name: visit.graph(name, CURSOR_AT), iteration)
-        expected = plots.trajectory(run, 1, iteration=iteration).data[-1]
-        place = pytest.approx([expected.x[0], expected.y[0]])
-        visit.eventually(lambda: visit.graph("trajectory", MARKER), place)
-        shown = np.array(visit.graph("attention", "graph.data[0].z"), dtype=float)
-        expected = plots.attention(run, 0, iteration, head=1).data[0].z
-        np.testing.assert_allclose(shown, expected, atol=1e-5)
-        rows[iteration] = visit.page.evaluate(TOP_ROW)
-    assert rows[12] != rows[3]
-    scrub_to(visit, 0)
-    assert "nothing has been read out yet" in visit.page.inner_text("#readout-table")
-    visit.wait_for_query(iteration="0")
-    assert visit.updates == asked
+        figure = plots.trajectory(run, [1, 3], iteration=iteration)
+        cursor = next(trace for trace in figure.data if (trace.meta or {}).get("role") == "cursor")
+        assert len(cursor.x) == 2
+        visit.eventually(lambda: visit.graph("trajectory", MARKERS), pytest.approx(list(cursor.x)))
+    visit.wait_for_query(iteration="3")
+    assert len(visit.requests) == asked
     assert visit.complaints == []
 
 
 def test_keys_pressed_faster_than_the_page_can_draw_are_not_lost(
     visit: Visit, address: str
 ) -> None:
-    page = visit.open(address + "?iteration=5").slow_down(6).page
+    page = visit.open(address + "restarts?iteration=5").slow_down(6).page
     for key in ("Home", "Shift+ArrowRight", *["ArrowRight"] * 8, "ArrowLeft"):
         page.keyboard.press(key)
     assert page.evaluate("looplens.iteration") == 17
@@ -83,102 +71,118 @@ def test_keys_pressed_faster_than_the_page_can_draw_are_not_lost(
     visit.eventually(lambda: page.inner_text("#iteration-number"), "18")
 
 
-def test_the_slider_and_playing_move_the_iteration_without_asking_the_server(
+def test_the_slider_playing_and_looping_move_the_iteration_without_the_server(
     opened: Visit,
 ) -> None:
     visit, page = opened, opened.page
-    asked = visit.updates
+    asked = len(visit.requests)
     box = page.locator("#scrubber").bounding_box()
     page.mouse.click(box["x"] + box["width"] * 0.8, box["y"] + 5)
     page.wait_for_function("Math.abs(looplens.iteration - 26) <= 1")
-    visit.eventually(
-        lambda: visit.graph("heatmap", CURSOR_AT) - page.evaluate("looplens.iteration"), 0
-    )
     page.get_by_text("30/s").click()
     page.keyboard.press("Space")
     page.wait_for_function("looplens.iteration === 32")  # it stops at the end
     page.wait_for_selector("#play[aria-label=Play]")
-    page.click("#play")  # from the end it starts again
-    page.wait_for_function("looplens.iteration > 0 && looplens.iteration < 32")
+    page.click("#loop")
+    assert page.get_attribute("#loop", "aria-pressed") == "true"
     page.click("#play")
+    page.wait_for_function("looplens.iteration > 20")
+    page.wait_for_function("looplens.iteration < 10")  # from the end it goes on at the start
+    page.click("#play")
+    page.click("#loop")
     stopped = page.evaluate("looplens.iteration")
     page.wait_for_timeout(200)
     assert page.evaluate("looplens.iteration") == stopped
-    assert visit.updates == asked
+    assert len(visit.requests) == asked
     assert visit.complaints == []
 
 
-def test_clicks_select_and_the_address_restores_the_view(
-    visit: Visit, address: str, run: Run, chromium: Any
+def test_the_address_restores_the_whole_view_and_back_goes_back(
+    visit: Visit, address: str, chromium: Any
 ) -> None:
-    page = visit.open(address + "?iteration=9").page
-    before = visit.graph("trajectory", "graph.data[1].x")
+    page = visit.open(address + "trajectories?iteration=9").page
     page.click("[data-token='4']")
-    page.wait_for_selector("[data-token='4'][aria-pressed=true]")
-    visit.settle()
-    after = visit.graph("trajectory", "graph.data[1].x")
-    assert after != before
-    assert after == pytest.approx(list(plots.trajectory(run, 4).data[1].x))
-    row = "graph.layout.shapes.find((shape) => shape.name === 'row').y0"
-    visit.eventually(lambda: visit.graph("heatmap", row), 3.5)
-    page.locator("#strip-panel").get_by_text("Settling", exact=True).click()
+    visit.wait_for_query(token="4")
+    page.locator("[data-token='6']").click(modifiers=["Shift"])
+    visit.wait_for_query(also="6")
     page.get_by_text("Dark", exact=True).click()
-    page.click("#next-prompt")
-    page.wait_for_selector("[data-token='15'][aria-pressed=true]")
-    page.keyboard.press("[")
-    page.wait_for_selector("[data-token='14'][aria-pressed=true]")
-    page.get_by_text("3-D", exact=True).click()
-    expected = {
-        "prompt": "1",
-        "token": "14",
-        "restart": "0",
-        "layer": "state",
-        "attention_layer": "0",
-        "head": "mean",
-        "colour": "settling",
-        "dims": "3",
-        "theme": "dark",
-        "figure": "regimes",
-        "iteration": "9",
-    }
-    visit.wait_for_query(**expected)
+    page.keyboard.press("]")
+    visit.wait_for_query(token="5", also="6", theme="dark", iteration="9")
+    visit.drawn()
+    page.evaluate("Plotly.relayout(looplens.graph('trajectory'), {'xaxis.range': [-1, 1.5]})")
     visit.settle()
-    assert visit.query == expected
+    assert "trajectory~xaxis:-1,1.5" in visit.query["zoom"]
 
     again = Visit(chromium.new_page())
     again.open(page.url)
-    assert again.query == expected
-    for name, key in (("trajectory", "data"), ("heatmap", "layout.shapes"), ("steps", "data")):
+    visit.eventually(lambda: again.query, visit.query)
+    for key in ("data", "layout.xaxis.range", "layout.shapes"):
         text = f"JSON.stringify(graph.{key})"
-        again.eventually(lambda: again.graph(name, text), visit.graph(name, text))  # noqa: B023
-    selected = "document.querySelector('.tokens').outerHTML"
-    again.eventually(lambda: again.page.evaluate(selected), page.evaluate(selected))
+        again.eventually(
+            lambda text=text: again.graph("trajectory", text), visit.graph("trajectory", text)
+        )
+    bar = "document.querySelector('.tokens').outerHTML"
+    again.eventually(lambda: again.page.evaluate(bar), page.evaluate(bar))
     assert again.page.get_attribute("html", "data-mantine-color-scheme") == "dark"
     again.page.close()
+
+    page.keyboard.press("3")
+    page.wait_for_selector("#restarts-panel")
+    visit.wait_for_query(token="5")
+    assert page.url.split("?")[0].endswith("/restarts")
+    page.go_back()
+    page.wait_for_selector("#trajectory-panel")
+    visit.wait_for_query(token="5", iteration="9")
     assert visit.complaints + again.complaints == []
 
 
-def test_a_cell_of_the_heat_map_selects_token_and_iteration(opened: Visit) -> None:
-    visit, page = opened, opened.page
-    point = visit.graph(
-        "heatmap",
-        "(({left, top}) => { const {xaxis, yaxis} = graph._fullLayout; return {"
-        "x: left + xaxis._offset + xaxis.d2p(20), y: top + yaxis._offset + yaxis.d2p(2)}; })"
-        "(graph.getBoundingClientRect())",
-    )
-    page.mouse.move(point["x"], point["y"])
-    page.wait_for_timeout(150)  # plotly answers a click with what it found under the pointer last
-    page.mouse.click(point["x"], point["y"])
-    visit.wait_for_query(token="2", iteration="20")
-    page.wait_for_selector("[data-token='2'][aria-pressed=true]")
+def test_another_run_is_shown_with_what_it_has(visit: Visit, address: str) -> None:
+    page = visit.open(address + "restarts?token=12&iteration=7").page
+    page.click(".selects input >> nth=0")
+    page.get_by_role("option", name="bare", exact=True).click()
+    visit.wait_for_query(run="bare", prompt="0", iteration="32")
+    visit.drawn()
+    assert "restarts=2 or more" in page.inner_text("#restarts-panel")
+    assert page.inner_text("#iteration-last") == "32"
+    assert visit.complaints == []
+
+
+def test_everything_can_be_reached_with_the_keyboard(visit: Visit, address: str) -> None:
+    page = visit.open(address + "overview?iteration=9").page
+    page.keyboard.press("?")
+    assert page.is_visible("#keys")
+    assert "previous and next token" in page.inner_text("#keys")
+    page.keyboard.press("Escape")
+    assert not page.is_visible("#keys")
+    page.keyboard.press("2")
+    page.wait_for_selector("#trajectory-panel")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    reached = set()
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        reached.add(
+            page.evaluate(
+                "(({id, dataset, tagName}) => dataset.page || dataset.token || dataset.export || id"
+                " || tagName)(document.activeElement)"
+            )
+        )
+    assert {"copy-link", "show-keys", "play", "loop", "restarts", "trajectory", "3"} <= reached
+    page.focus("[data-export=trajectory]")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#export-menu:not([hidden])")
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("document.activeElement.dataset.as") == "svg"
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.dataset.export") == "trajectory"
 
 
 def test_nothing_leaves_this_machine_and_bad_addresses_are_explained(
     visit: Visit, address: str
 ) -> None:
-    page = visit.open(address + "?token=777&dims=9&theme=dark").page
+    page = visit.open(address + "restarts?token=777&head=9&theme=dark").page
     assert "token='777' cannot be shown" in page.inner_text("#note")
-    assert "dims='9' cannot be shown" in page.inner_text("#note")
+    assert "head='9' cannot be shown" in page.inner_text("#note")
     assert visit.query["token"] == "7"
     elsewhere = [url for url in visit.requests if not url.startswith((address, "data:", "blob:"))]
     assert elsewhere == []
@@ -196,10 +200,7 @@ def test_the_scrubber_stands_only_where_the_run_keeps_something(
 ) -> None:
     """Every 4th of 64 iterations is kept: keys, playing and the slider move among them."""
     with serving(selected_run_path) as address:
-        page = visit.page
-        page.goto(address + "?token=4&attention_layer=3")
-        page.wait_for_selector("#readout-table table")
-        visit.settle()
+        page = visit.open(address + "trajectories?token=4").page
         for key, at in (("Home", 4), ("ArrowRight", 8), ("Shift+ArrowRight", 48), ("End", 64)):
             page.keyboard.press(key)
             visit.eventually(lambda: page.inner_text("#iteration-number"), str(at))
@@ -207,7 +208,6 @@ def test_the_scrubber_stands_only_where_the_run_keeps_something(
         visit.eventually(lambda: page.inner_text("#iteration-number"), "60")
         thumb = "#scrubber [role=slider]"
         visit.eventually(lambda: page.get_attribute(thumb, "aria-valuenow"), "60")
-        assert page.evaluate(TOP_ROW)
         track = page.query_selector("#scrubber .mantine-Slider-track").bounding_box()
         page.mouse.click(track["x"] + track["width"] * 0.31, track["y"] + track["height"] / 2)
         visit.settle()

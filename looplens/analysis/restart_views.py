@@ -1,11 +1,12 @@
 """Path independence of a whole run in a few hundred numbers, however many tokens it has.
 
-Counts are of all tokens. Curves over the iterations are of a sample of them: slabs of neighbouring
-tokens evenly over the run, so that little is read.
+Counts are of all tokens. Curves over the iterations are of at most some thousand of them: slabs of
+neighbouring tokens evenly over the run, so that little is read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,7 +30,7 @@ _QUANTILES = (0.1, 0.5, 0.9)
 
 
 def restart_overview(run: StoredRun) -> xr.Dataset:
-    """Count where the restarts of all tokens end, and how far apart they are on the way.
+    """Count where the restarts of all tokens of a run end.
 
     Parameters
     ----------
@@ -42,11 +43,9 @@ def restart_overview(run: StoredRun) -> xr.Dataset:
         ``gap_count`` (group, gap_bin) and ``angle_count`` (group, angle_bin): tokens by
         ``final_gap``, and by one minus ``token_aa``, of `path_independence`, in bins whose edges
         are ``gap_edge`` and ``angle_edge``; a value below the first edge is in the first bin. A
-        group is the regime that a token has from every restart, or ``"differs"``.
-        ``gap_quantile`` (quantile, iteration) and, with a readout, ``mean_agreement`` (iteration):
-        of the sampled tokens, whose number is the attribute ``sampled``. ``aa_score``,
-        ``same_regime`` (share of the tokens) and, with a readout, ``agreement`` at the last
-        iteration: of all tokens, whose number is the attribute ``tokens``.
+        group is the regime that a token has from every restart, or ``"differs"``. ``aa_score``,
+        ``same_regime`` (share of the tokens) and, with a readout, ``agreement`` (of predictions at
+        the last iteration). The attribute ``tokens`` is how many there are that are known.
 
     Raises
     ------
@@ -64,52 +63,84 @@ def restart_overview(run: StoredRun) -> xr.Dataset:
     directed = np.isfinite(cosine[known])
     angle = np.maximum(1 - cosine[known][directed], _LEAST_ANGLE)
     angle_edge, angle_count = _histogram(angle, group[directed], len(names))
-    slabs = sampled_slabs(len(known))
-    curves = _read(found["gap"], slabs)
+    same = float((group != len(REGIMES)).mean()) if len(group) else np.nan
     data = {
         "gap_count": labelled(("group", "gap_bin"), gap_count, "tokens by final_gap"),
         "gap_edge": labelled(("gap_end",), gap_edge, "ends of the bins of final_gap"),
         "angle_count": labelled(("group", "angle_bin"), angle_count, "tokens by 1 - token_aa"),
         "angle_edge": labelled(("angle_end",), angle_edge, "ends of the bins of 1 - token_aa"),
-        "gap_quantile": labelled(
+        "aa_score": labelled((), float(found["aa_score"]), "mean of token_aa over the tokens"),
+        "same_regime": labelled((), same, "share of tokens with one regime from every restart"),
+    }
+    if "agreement" in found:
+        data["agreement"] = labelled(
+            (), float(found["agreement"]), "share of pairs of restarts that predict the same token"
+        )
+    names_of = {"group": np.array(names, dtype=object)}
+    return xr.Dataset(data, coords=names_of, attrs={"tokens": int(known.sum())})
+
+
+def restart_curves(run: StoredRun, prompt: int) -> xr.Dataset:
+    """Return how far apart restarts are over the iterations: of a prompt, and of the whole run.
+
+    Parameters
+    ----------
+    run : StoredRun
+        A run with at least two restarts.
+    prompt : int
+        Number of the prompt.
+
+    Returns
+    -------
+    Dataset
+        ``gap`` (quantile, iteration) over tokens of the run and ``prompt_gap`` (iteration), the
+        median over those of the prompt; with a readout ``agreement`` and ``prompt_agreement``
+        (iteration), the mean share of pairs of restarts that predict the same token. Of long runs
+        a sample is read; the attributes ``sampled`` and ``tokens`` count its tokens and all.
+
+    Raises
+    ------
+    AnalysisError
+        If the run holds only one restart, or not what the analysis needs.
+    """
+    from looplens.analysis.suite import get  # the suite is slow to import
+
+    found = get(run, "path_independence")
+    slabs, own = sampled_slabs(run.n_tokens), [run.token_range(prompt)]
+    gaps = _read(found["gap"], slabs)
+    data = {
+        "gap": labelled(
             ("quantile", "iteration"),
-            quantiles(curves),
+            _quantiles(gaps, _QUANTILES),
             "quantiles over tokens of the distance between restarts over their norm",
         ),
-        "aa_score": labelled((), float(found["aa_score"]), "mean of token_aa over the tokens"),
-        "same_regime": labelled(
-            (),
-            float((group != len(REGIMES)).mean()) if len(group) else np.nan,
-            "share of the tokens that have one regime from every restart",
+        "prompt_gap": labelled(
+            ("iteration",),
+            _quantiles(_read(found["gap"], own), [0.5])[0],
+            "the median over the tokens of the prompt",
         ),
     }
     if "readout_agreement" in found:
-        agree = _read(found["readout_agreement"], slabs)
-        data["mean_agreement"] = labelled(
-            ("iteration",),
-            np.array([over_known(np.mean, column) for column in agree.T]),
-            "share of pairs of restarts that predict the same token, mean over tokens",
-        )
-        data["agreement"] = labelled(
-            (), float(found["agreement"]), "the same at the last iteration, of all tokens"
-        )
+        for name, chosen in (("agreement", slabs), ("prompt_agreement", own)):
+            shares = _read(found["readout_agreement"], chosen)
+            data[name] = labelled(
+                ("iteration",),
+                np.array([over_known(np.mean, column) for column in shares.T]),
+                "share of pairs of restarts that predict the same token, mean over tokens",
+            )
     return xr.Dataset(
         data,
-        coords={
-            "group": np.array(names, dtype=object),
-            "quantile": list(_QUANTILES),
-            "iteration": found["iteration"].values,
-        },
-        attrs={"tokens": int(known.sum()), "sampled": len(curves)},
+        coords={"quantile": list(_QUANTILES), "iteration": found["iteration"].values},
+        attrs={"tokens": run.n_tokens, "sampled": len(gaps)},
     )
 
 
-def quantiles(curves: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the 10th, 50th and 90th percentile over the known rows of curves (row, iteration)."""
+def _quantiles(curves: NDArray[np.floating], shares: Sequence[float]) -> NDArray[np.float64]:
+    """Return quantiles over the rows of curves (row, iteration) that are known throughout."""
     known = curves[np.isfinite(curves).all(1)]
     if not len(known):
-        return np.full((len(_QUANTILES), curves.shape[1]), np.nan)
-    return np.quantile(known, _QUANTILES, axis=0)
+        return np.full((len(shares), curves.shape[1]), np.nan)
+    return np.quantile(known, shares, axis=0)
 
 
 def sampled_slabs(tokens: int, most: int = MOST_SAMPLED) -> list[slice]:
