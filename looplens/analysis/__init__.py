@@ -96,6 +96,7 @@ if TYPE_CHECKING:
     from looplens.analysis.per_token.readouts import token_readout as token_readout
     from looplens.analysis.per_token.values import token_values as token_values
     from looplens.analysis.per_token.values import value_range as value_range
+    from looplens.analysis.per_token.values import word_counts as word_counts
     from looplens.analysis.projecting import projection as projection
     from looplens.analysis.registry import ANALYZERS as ANALYZERS
     from looplens.analysis.registry import Analyzer as Analyzer
@@ -122,6 +123,7 @@ _LABELLED = {
     "token_statistics": "per_token.catalogue",
     "token_values": "per_token.values",
     "value_range": "per_token.values",
+    "word_counts": "per_token.values",
     "compare": "comparing.compare",
     "compare_prompt": "comparing.of_prompt",
     "shared_tokens": "comparing.of_prompt",
@@ -229,6 +231,7 @@ __all__ = [
     "token_values",
     "two_scale_ratio",
     "value_range",
+    "word_counts",
 ]
 
 

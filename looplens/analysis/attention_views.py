@@ -7,6 +7,7 @@ one number, and when they settle, are the analyses ``attention_change`` and ``st
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ from looplens.errors import AnalysisError, InputError
 if TYPE_CHECKING:
     from looplens.store import StoredRun
 
+MOST_SHOWN = 16_384
+"""Weights of one iteration that a figure shows: a map of 128 tokens, or all heads together."""
+
 MEAN = "mean"
 """Value of `head` that means the mean over heads."""
 
@@ -33,7 +37,7 @@ def attention_maps(
     layer: int | None = None,
     head: int | str | None = None,
     restart: int = 0,
-    cells: int | None = None,
+    most: int | None = None,
 ) -> xr.Dataset:
     """Read attention maps of a prompt; only the iterations that are asked for are read.
 
@@ -51,9 +55,9 @@ def attention_maps(
         One head, or the mean over heads; neither has the axis ``head``. All heads by default.
     restart : int
         Which draw of the initial state.
-    cells : int, optional
-        Most cells along an axis: neighbouring tokens are joined until they fit. No limit by
-        default.
+    most : int, optional
+        Most weights of an iteration, all heads together: neighbouring tokens are joined until they
+        fit. No limit by default.
 
     Returns
     -------
@@ -71,8 +75,8 @@ def attention_maps(
         If the attention of this prompt was not recorded.
     """
     _check_recorded(run, prompt)
-    if cells is not None:
-        whole_number(cells, "cells", least=2)
+    if most is not None:
+        whole_number(most, "most", least=1)
     read = run.attention(
         prompt,
         restart=restart,
@@ -89,15 +93,19 @@ def attention_maps(
             )
         read = read.isel(head=head)
     axes = tuple(name for name in ("iteration", "head", "query", "key") if name in read.dims)
-    weights = _visible(read.transpose(*axes).values)
+    weights = read.transpose(*axes).values
     length = weights.shape[-1]
-    joined = 1 if cells is None else -(-length // cells)
+    each = None if most is None else max(2, math.isqrt(most // read.sizes.get("head", 1)))
+    joined = 1 if each is None else -(-length // each)
     places = np.arange(0, length, joined)
+    found = join_cells(weights, joined)
+    if _is_causal(weights):
+        found[..., np.triu(np.ones((len(places), len(places)), dtype=bool), k=1)] = np.nan
     coords: dict[str, Any] = {"query": places, "key": places}
     coords |= {name: read[name] for name in ("iteration",) if name in read.coords}
     if "head" in axes:
         coords["head"] = np.arange(heads)
-    weight = labelled(axes, join_cells(weights, joined), "largest attention weight of the cell")
+    weight = labelled(axes, found, "largest attention weight of the cell")
     return xr.Dataset({"weight": weight}, coords, {"tokens_per_cell": joined, "tokens": length})
 
 
@@ -110,7 +118,7 @@ def attention_difference(
     layer: int | None = None,
     head: int | str | None = None,
     restart: int = 0,
-    cells: int | None = None,
+    most: int | None = None,
 ) -> xr.Dataset:
     """Return the attention at one iteration minus that at another.
 
@@ -118,7 +126,7 @@ def attention_difference(
     ----------
     iteration, other : int
         Iterations of 1..T; what `iteration` has more of is positive.
-    run, prompt, layer, head, restart, cells
+    run, prompt, layer, head, restart, most
         As for `attention_maps`, whose errors apply.
 
     Returns
@@ -134,7 +142,7 @@ def attention_difference(
         layer=layer,
         head=head,
         restart=restart,
-        cells=cells,
+        most=most,
     )
     weight = found["weight"]
     difference = weight.isel(iteration=0) - weight.isel(iteration=1)
@@ -146,30 +154,27 @@ def attention_difference(
     return xr.Dataset({"difference": difference}, attrs=found.attrs)
 
 
-def join_cells(values: NDArray[np.floating], joined: int) -> NDArray[np.float32]:
-    """Return the largest value of each block of `joined` x `joined` over the last two axes.
+def join_cells(weights: NDArray[np.floating], joined: int) -> NDArray[np.float32]:
+    """Return the largest weight of each block of `joined` x `joined` over the last two axes.
 
-    NaN is left out of a block, and stays where a block has nothing else. The last block is smaller
-    where the length is no multiple.
+    The last block is smaller where the length is no multiple. A block with NaN is NaN.
     """
-    found = np.asarray(values, dtype=np.float32)
-    if joined == 1:
-        return found
-    for axis in (-1, -2):
-        starts = np.arange(0, found.shape[axis], joined)
-        found = np.fmax.reduceat(found, starts, axis=axis)
-    return found
+    found = np.array(weights, dtype=np.float32)
+    for axis in (-2, -1) if joined > 1 else ():  # whole rows first: they are quick
+        found = np.moveaxis(found, axis, 0)
+        largest = found[::joined].copy()
+        for further in range(1, joined):
+            part = found[further::joined]  # shorter by one where the last block is smaller
+            np.maximum(largest[: len(part)], part, out=largest[: len(part)])
+        found = np.moveaxis(largest, 0, axis)
+    return np.ascontiguousarray(found)
 
 
-def _visible(weights: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Blank the keys that come after the query, if the maps are causal.
-
-    Maps with weight above the diagonal are not causal and stay whole.
-    """
-    above = np.triu(np.ones(weights.shape[-2:], dtype=bool), k=1)
-    if np.nan_to_num(weights[..., above]).any():
-        return weights
-    return np.where(above, np.float32(np.nan), weights)
+def _is_causal(weights: NDArray[np.floating]) -> bool:
+    """Whether no query attends to a key after it; told by the first iteration that is there."""
+    one = weights.reshape(-1, *weights.shape[-3:])[0] if weights.ndim > 3 else weights
+    above = np.triu(np.ones(one.shape[-2:], dtype=bool), k=1)
+    return not np.nan_to_num(one[..., above]).any()
 
 
 def _check_recorded(run: StoredRun, prompt: int) -> None:

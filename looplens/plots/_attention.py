@@ -14,14 +14,12 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from looplens import analysis
+from looplens.analysis.attention_views import MOST_SHOWN
 from looplens.plots import _labels, _marks, _select, _theme
-
-MOST_CELLS = 256
-"""Cells along an axis of a map that has a figure to itself."""
 
 _CELL = 22
 _LEAST, _MOST = 240, 400
-_MOST_NAMED = 10_000  # cells whose hover text names both tokens; a text a cell is dear
+_MOST_NAMED = 5_000  # cells whose hover text names both tokens; a text a cell is dear
 
 
 def attention(
@@ -79,7 +77,7 @@ def attention(
         layer=layer,
         head="mean" if head is None else head,
         restart=restart,
-        cells=MOST_CELLS,
+        most=MOST_SHOWN,
     )
     return attention_figure(
         maps["weight"],
@@ -238,7 +236,9 @@ def draw_map(
     angle = -60 if max(map(len, texts)) > 2 else 0
     made.update_xaxes(title="key (attended to)", tickangle=angle, range=ends, **ticks)
     made.update_yaxes(title="query (reads)", scaleanchor="x", range=ends[::-1], **ticks)
-    made.update_layout(plot_bgcolor=_theme.palette(theme).missing, margin={"b": 84})
+    made.update_layout(
+        plot_bgcolor=_theme.palette(theme).missing, margin={"b": 84}, meta={"across": "token"}
+    )
     if framed is not None:
         _marks.add_row(made, *framed, _theme.palette(theme))
     return made

@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from looplens import analysis
+from looplens.analysis.attention_views import MOST_SHOWN
 from looplens.plots import _attention, _labels, _select, _theme
 
 LEAST_SCALE = 1e-3
@@ -77,7 +78,7 @@ def attention_difference(
         layer=layer,
         head="mean" if head is None else head,
         restart=restart,
-        cells=_attention.MOST_CELLS,
+        most=MOST_SHOWN,
     )
     return attention_difference_figure(
         found["difference"],

@@ -15,10 +15,8 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from looplens import analysis
+from looplens.analysis.attention_views import MOST_SHOWN
 from looplens.plots import _attention, _labels, _select, _theme
-
-MOST_CELLS = 40_000
-"""Cells of all heads together; longer prompts are joined into fewer."""
 
 _MOST_HEIGHT = 400
 
@@ -77,11 +75,6 @@ def tiles(heads: int, cells: int) -> Tiles:
     )
 
 
-def head_cells(heads: int) -> int:
-    """Return the most cells along an axis that each of so many heads may have."""
-    return max(2, math.isqrt(MOST_CELLS // heads))
-
-
 def attention_heads(
     run: Any,
     prompt: int,
@@ -89,6 +82,7 @@ def attention_heads(
     layer: int | None = None,
     restart: int = 0,
     *,
+    head: int | None = None,
     theme: str = "light",
 ) -> _theme.Figure:
     """Show the attention maps of all heads of a layer.
@@ -105,6 +99,8 @@ def attention_heads(
         Core layer; None for the first one that was kept.
     restart : int
         Which draw of the initial state.
+    head : int or None
+        The head that is framed; None for none.
     theme : {"light", "dark"}
         Template.
 
@@ -130,8 +126,10 @@ def attention_heads(
         iteration,
         layer=layer,
         restart=restart,
-        cells=head_cells(int(run.attrs["n_heads"])),
+        most=MOST_SHOWN,
     )
+    if head is not None:
+        head = _select.index("head", head, maps.sizes["head"])
     return attention_heads_figure(
         maps["weight"],
         labels=_labels.prompt_labels(run, prompt),
@@ -143,6 +141,7 @@ def attention_heads(
             f"layer {layer}",
             _attention.joined_note(maps),
         ),
+        head=head,
         theme=theme,
     )
 
@@ -153,6 +152,7 @@ def attention_heads_figure(
     labels: list[str],
     title: str,
     subtitle: str = "",
+    head: int | None = None,
     theme: str = "light",
 ) -> _theme.Figure:
     """Draw the attention maps of some heads.
@@ -165,6 +165,8 @@ def attention_heads_figure(
         One label a token.
     title, subtitle, theme : str
         Words and template.
+    head : int or None
+        The head that is framed.
     """
     colours = _theme.palette(theme)
     weights = weights.transpose("head", "query", "key")
@@ -178,10 +180,10 @@ def attention_heads_figure(
     )
     laid = np.full((places.height, places.width), np.nan, dtype=np.float32)
     of_head = np.zeros(laid.shape, dtype=np.int16)
-    for head, values in enumerate(weights.values):
-        row, column = places.corner(head)
+    for number, values in enumerate(weights.values):
+        row, column = places.corner(number)
         part = slice(row, row + places.cells), slice(column, column + places.cells)
-        laid[part], of_head[part] = values, head
+        laid[part], of_head[part] = values, number
     made.add_trace(
         go.Heatmap(
             z=laid,
@@ -206,7 +208,7 @@ def attention_heads_figure(
             },
         )
     )
-    _add_frames(made, places, colours)
+    _add_frames(made, places, head, colours)
     # Ticks that are not drawn name the tokens in the hover text, at no cost a cell.
     names = _attention.cell_labels(labels, starts)
     hidden = {"showticklabels": False, "ticks": "", "showgrid": False, "showline": False}
@@ -233,23 +235,15 @@ def attention_heads_figure(
     return made
 
 
-def _add_frames(made: _theme.Figure, places: Tiles, colours: _theme.Palette) -> None:
-    """Put a frame and a number on every head."""
+def _add_frames(
+    made: _theme.Figure, places: Tiles, chosen: int | None, colours: _theme.Palette
+) -> None:
+    """Put a frame and a number on every head, and a stronger frame around the chosen one."""
     shapes, numbers = [], []
     for head in range(places.heads):
         row, column = places.corner(head)
-        shapes.append(
-            {
-                "type": "rect",
-                "x0": column - 0.5,
-                "x1": column + places.cells - 0.5,
-                "y0": row - 0.5,
-                "y1": row + places.cells - 0.5,
-                "fillcolor": colours.missing,
-                "line": {"color": colours.grid, "width": 1},
-                "layer": "below",
-            }
-        )
+        shapes.append(_frame(places, head) | {"fillcolor": colours.missing, "layer": "below"})
+        shapes[-1]["line"] = {"color": colours.grid, "width": 1}
         numbers.append(
             {
                 "text": f"head {head}" if places.columns <= 6 else str(head),
@@ -262,4 +256,13 @@ def _add_frames(made: _theme.Figure, places: Tiles, colours: _theme.Palette) -> 
                 "font": {"size": 12 if places.columns <= 8 else 10, "color": colours.text},
             }
         )
+    stronger = {"line": {"color": colours.accent, "width": 2}, "visible": chosen is not None}
+    shapes.append({"name": "head", **_frame(places, chosen or 0), **stronger})
     made.update_layout(shapes=shapes, annotations=numbers)
+
+
+def _frame(places: Tiles, head: int) -> dict[str, Any]:
+    """Return the rectangle around a head."""
+    row, column = places.corner(head)
+    ends = {"x0": column - 0.5, "x1": column + places.cells - 0.5}
+    return {"type": "rect", **ends, "y0": row - 0.5, "y1": row + places.cells - 0.5}

@@ -56,7 +56,7 @@ def basins(run: Any, prompt: int, *, theme: str = "light") -> _theme.Figure:
         parts.append("open diamonds are not decided yet")
     return basins_figure(
         results,
-        labels=_labels.token_labels(run, tokens, position=True),
+        labels=_labels.token_labels(run, tokens),
         subtitle=_labels.subtitle(run, *parts),
         theme=theme,
     )

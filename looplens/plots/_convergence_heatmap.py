@@ -64,7 +64,8 @@ def convergence_heatmap(
     Raises
     ------
     InputError
-        If the prompt, the restart, the layer or the quantity does not exist.
+        If the prompt, the restart, the layer or the quantity does not exist, or the token is not
+        in the prompt.
     AnalysisError
         If the run does not hold what the analysis needs.
 

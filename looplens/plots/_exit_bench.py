@@ -127,7 +127,8 @@ def exit_bench_figure(
     ----------
     policies : Dataset
         ``iterations``, ``agreement``, ``at_end``, ``is_default``, and if known ``accuracy`` and
-        ``gflops`` (policy); ``exit_share`` (policy, iteration); with the coordinate ``threshold``.
+        ``gflops`` (policy); ``exit_share`` (policy, iteration); with the coordinates ``rule`` and
+        ``threshold``.
     threshold, iteration, subtitle, theme
         See :func:`exit_bench`.
     safe : float or None
@@ -202,6 +203,8 @@ def exit_bench_figure(
         bargap=0.1,
         meta={
             "bench": {
+                "rule": str(policies["rule"].values[0]),
+                "words": [f"{value:g}" for value in thresholds],
                 "thresholds": thresholds,
                 "stands": stands,
                 "default": int(np.argmax(policies["is_default"].values))

@@ -63,7 +63,7 @@ def geometry(
         results,
         changes[np.isfinite(changes)],
         iteration=iteration,
-        subtitle=_labels.of_prompt(run, token, f"restart {restart}"),
+        subtitle=_labels.of_prompt(run, token, f"restart {restart}", "loop state"),
         theme=theme,
     )
 

@@ -16,6 +16,7 @@ from looplens.plots import _select, _theme
 CURSOR = "cursor"
 """Name of the trace that marks the iteration under the scrubber."""
 
+_FEW = 8  # marks of more paths would cover them
 _END: dict[int, tuple[str, int]] = {2: ("x-thin-open", 14), 3: ("diamond-open", 10)}
 
 
@@ -52,6 +53,7 @@ def add_ends(
         ("start", _named("start", iterations[first]), first, "circle-open", 15 if dims == 2 else 9),
         ("end", _named("last state", iterations[last]), last, *_END[dims]),
     )
+    small = 1.0 if len(rows) <= _FEW else 0.6
     for role, name, where, symbol, size in marks:
         made.add_trace(
             kind(
@@ -61,7 +63,7 @@ def add_ends(
                 hoverinfo="skip",
                 marker={
                     "symbol": symbol,
-                    "size": size,
+                    "size": small * size,
                     "color": colours.text,
                     "line": {"width": 2, "color": colours.text},
                 },
@@ -95,9 +97,9 @@ def add_cursor(
             visible=iteration is not None,
             marker={
                 "symbol": "circle-open",
-                "size": 20 if dims == 2 else 12,
+                "size": (20 if dims == 2 else 12) * (1.0 if len(points) <= _FEW else 0.7),
                 "color": colours.accent,
-                "line": {"width": 3, "color": colours.accent},
+                "line": {"width": 3 if len(points) <= _FEW else 2, "color": colours.accent},
             },
             meta={"role": CURSOR, "iteration": stands},
         )

@@ -47,12 +47,12 @@ def path_independence(run: Any, *, theme: str = "light") -> _theme.Figure:
     found = analysis.restart_overview(run)
     sizes = f"{found.attrs['tokens']} tokens × {run.restarts} restarts"
     parts = [
-        f"alignment score {_labels.cosine(float(found['aa_score']))}",
-        f"{_labels.percent(float(found['same_regime']))} have one regime from every restart",
+        f"alignment {_labels.cosine(float(found['aa_score']))}",
+        f"{_labels.percent(float(found['same_regime']))} have one regime",
     ]
     if "agreement" in found:
         share = _labels.percent(float(found["agreement"]))
-        parts.append(f"{share} of pairs predict the same token")
+        parts.append(f"{share} of pairs predict the same")
     subtitle = f"{_labels.subtitle(run, sizes)}<br>{' · '.join(parts)}"
     return path_independence_figure(found, subtitle=subtitle, theme=theme)
 
@@ -76,8 +76,8 @@ def path_independence_figure(
     make_subplots(rows=1, cols=2, horizontal_spacing=0.1, figure=made)
     for column, (name, words) in enumerate(
         (
-            ("gap", "distance between restarts / norm, at the end"),
-            ("angle", "1 − cosine between the limits of restarts"),
+            ("gap", "final distance / norm"),
+            ("angle", "1 − cosine of limits"),
         ),
         start=1,
     ):

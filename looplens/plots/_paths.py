@@ -99,8 +99,11 @@ def trace(kind: Any, path: Path, colours: _theme.Palette, dims: int, *, bar: boo
         text=_told(path),
         line={"color": _translucent(colour), "width": 1.5 if dims == 2 else 3},
         marker={
+            # Most of the way is covered in the first iterations. The scale is the template's.
             "color": np.log1p(path.iterations),
-            **_colouring(path.iterations, colours, bar=bar),
+            "cmin": float(np.log1p(path.iterations[0])),
+            "cmax": float(np.log1p(path.iterations[-1])),
+            **(_colour_bar(path.iterations) if bar else {}),
             "symbol": symbols[path.symbol % len(symbols)],
             "size": 7 if dims == 2 else 4,
             "line": {"width": 1, "color": colour},
@@ -124,23 +127,17 @@ def _translucent(colour: str) -> str:
     return f"rgba({red},{green},{blue},0.55)"
 
 
-def _colouring(iterations: np.ndarray, colours: _theme.Palette, *, bar: bool) -> dict[str, Any]:
-    """Return how markers are coloured by iteration, and the colour bar.
-
-    Most of the way is covered in the first iterations, so the colour follows their logarithm.
-    """
+def _colour_bar(iterations: np.ndarray) -> dict[str, Any]:
+    """Return the bar of the iterations, at round numbers of them."""
     ticks = [int(iterations[0])] if iterations[0] == 0 else []
     ticks += [2**power for power in range(20) if iterations[0] <= 2**power <= iterations[-1]]
     return {
-        "colorscale": [list(stop) for stop in colours.sequential],
-        "cmin": float(np.log1p(iterations[0])),
-        "cmax": float(np.log1p(iterations[-1])),
-        "showscale": bar,
+        "showscale": True,
         "colorbar": {
             "title": {"text": "iteration"},
             "tickvals": np.log1p(ticks).tolist(),
             "ticktext": [str(tick) for tick in ticks],
-            "len": 0.7,
+            "len": 0.8,
             "y": 1,
             "yanchor": "top",
         },

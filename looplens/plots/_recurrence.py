@@ -121,10 +121,10 @@ def recurrence_figure(
     colours = _theme.palette(theme)
     known = _in_words(measured or {})
     largest = float(distance.max(initial=0.0)) or 1.0
-    high = np.log10(largest)
-    low = high - _DECADES
+    far = np.log10(largest)
+    near = far - _DECADES
     logarithms = np.log10(np.maximum(distance, largest * 10**-_DECADES))
-    exponents, texts = _labels.decade_ticks(low, high)
+    exponents, texts = _labels.decade_ticks(near, far)
     # Near is the end of the scale that is farthest from the paper.
     scale = list(colours.sequential)
     if theme == "dark":
@@ -142,8 +142,8 @@ def recurrence_figure(
             x=iterations,
             y=iterations,
             customdata=distance.astype(np.float32),
-            zmin=low,
-            zmax=high,
+            zmin=near,
+            zmax=far,
             colorscale=[list(stop) for stop in scale],
             colorbar={
                 "title": {"text": "distance / |last state|"},
@@ -154,10 +154,12 @@ def recurrence_figure(
         )
     )
     _marks.add_line(made, iteration, colours)
-    made.update_xaxes(title="iteration", showgrid=False, constrain="domain")
-    made.update_yaxes(
-        title="iteration", showgrid=False, scaleanchor="x", autorange="reversed", constrain="domain"
-    )
+    # Also where the cursor stands at the start, which is not drawn.
+    half = 0.5 * float(iterations[1] - iterations[0]) if len(iterations) > 1 else 0.5
+    low, high = float(iterations[0]) - half, float(iterations[-1]) + half
+    shared = {"title": "iteration", "showgrid": False, "constrain": "domain"}
+    made.update_xaxes(range=[low, high], **shared)
+    made.update_yaxes(range=[high, low], scaleanchor="x", **shared)
     made.update_layout(margin={"t": 78 + 20 * (known.count("<br>") + 1 if known else 0)})
     return made
 

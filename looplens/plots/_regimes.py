@@ -132,9 +132,8 @@ def regimes_figure(
     colours = _theme.palette(theme)
     overall = grouping.count_regimes(regime)
     by_group = grouping.count_regimes(regime, groups)
-    total = max(1, int(overall.sum()))
     made = _theme.figure(title="Regimes of the tokens", subtitle=subtitle, theme=theme, height=420)
-    make_subplots(rows=1, cols=2, column_widths=[0.42, 0.58], horizontal_spacing=0.12, figure=made)
+    make_subplots(rows=1, cols=2, column_widths=[0.42, 0.58], horizontal_spacing=0.17, figure=made)
     group_totals = by_group.sum("regime").values
     for name in _theme.REGIMES:
         style = colours.regimes[name]
@@ -158,9 +157,6 @@ def regimes_figure(
                 y=[style.label],
                 orientation="h",
                 marker=look,
-                text=[f"{count}  ({_labels.percent(count / total)})"],
-                textposition="outside",
-                cliponaxis=False,
                 showlegend=False,
                 hovertemplate=f"<b>{style.label}</b><br>{hover}<extra></extra>",
             ),
@@ -198,11 +194,22 @@ def regimes_figure(
         },
         margin={"t": 104},
     )
-    # room for the numbers at the ends of the bars
-    made.update_xaxes(
-        title="trajectories", range=[0, 1.45 * max(1, int(overall.max()))], row=1, col=1
+    made.update_xaxes(title="trajectories", rangemode="tozero", row=1, col=1)
+    # The numbers stand under the names: at the ends of the bars a narrow figure has no room.
+    made.update_yaxes(
+        autorange="reversed",
+        showgrid=False,
+        tickvals=[colours.regimes[name].label for name in _theme.REGIMES],
+        ticktext=[_counted(colours.regimes[name].label, overall, name) for name in _theme.REGIMES],
+        row=1,
+        col=1,
     )
-    made.update_yaxes(autorange="reversed", showgrid=False, row=1, col=1)
     made.update_xaxes(title=groups.by, type="category", showgrid=False, row=1, col=2)
     made.update_yaxes(title="share of trajectories", range=[0, 1], tickformat=".0%", row=1, col=2)
     return made
+
+
+def _counted(label: str, overall: xr.DataArray, name: str) -> str:
+    """Return the name of a regime with how many trajectories end in it."""
+    count, total = int(overall.sel(regime=name)), max(1, int(overall.sum()))
+    return f"{label}<br>{count:,} · {_labels.percent(count / total)}".replace(",", "\u202f")

@@ -1,7 +1,7 @@
 """Maps over virtual depth: every layer of every iteration against every other one.
 
-Left the states, right the attention of a prompt; below, how much the band at an offset of one
-iteration stands out. All of it is the analysis ``similarity``.
+The states, the attention of a prompt, and how much the band at an offset of one iteration stands
+out. All of it is the analysis ``similarity``.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from looplens.errors import AnalysisError, InputError, near_matches
 from looplens.plots import _heatmap, _labels, _marks, _select, _theme
 
 QUANTITIES: dict[str, tuple[str, str]] = {
-    "distance": ("state_distance", "distance / |state|"),
+    "distance": ("state_distance", "distance / norm"),
     "cosine": ("state_cosine", "cosine"),
 }
-"""What the left map can show: variable and title of the colour bar."""
+"""What the left map can show: variable and words."""
 
 _MOST_TICKS = 8
 
@@ -53,7 +53,7 @@ def similarity(
     Returns
     -------
     Figure
-        Two maps, and below them the contrast of the band by iteration (with two layers or more).
+        Two maps, and beside them the contrast of the band by iteration (with two layers or more).
 
     Raises
     ------
@@ -120,42 +120,42 @@ def similarity_figure(
         title="Similarity over virtual depth",
         subtitle=subtitle,
         theme=theme,
-        height=640 if banded else 460,
+        height=430,
     )
-    below: list[list[dict[str, Any] | None]] = [[{"colspan": 2}, None]] if banded else []
     make_subplots(
-        rows=1 + banded,
-        cols=2,
-        specs=[[{}, {}], *below],
-        row_heights=[0.72, 0.28] if banded else None,
-        vertical_spacing=0.16,
-        horizontal_spacing=0.2,
-        subplot_titles=["states", "attention", *([f"band at {_offset(maps)}"] if banded else [])],
+        rows=1,
+        cols=2 + banded,
+        column_widths=[0.34, 0.34, 0.32] if banded else None,
+        horizontal_spacing=0.12,
+        subplot_titles=[
+            f"states: {QUANTITIES[quantity][1]}",
+            "attention: distance",
+            *([f"band, {_offset(maps)} on"] if banded else []),
+        ],
         figure=made,
     )
-    variable, words = QUANTITIES[quantity]
-    _add_map(made, maps[variable], words, 1, theme, logarithmic=quantity == "distance")
-    _add_map(made, maps["attention_distance"], "distance", 2, theme, logarithmic=True)
+    states = maps[QUANTITIES[quantity][0]]
+    _add_map(made, states, 1, theme, logarithmic=quantity == "distance")
+    _add_map(made, maps["attention_distance"], 2, theme, logarithmic=True)
     if banded:
         _add_contrast(made, maps, theme)
     for axis in ("", "2", "3")[: 2 + banded]:
         _marks.add_line(made, iteration, _theme.palette(theme), x=f"x{axis}", y=f"y{axis}")
     for title in made.layout.annotations:
         title.font = {"size": 13, "color": _theme.palette(theme).text}
-    made.update_layout(margin={"t": 110})
+    made.update_layout(margin={"t": 96, "b": 84})
     return made
 
 
 def _offset(maps: xr.Dataset) -> str:
     """Say how far on the band is: one iteration, or more where they are thinned."""
     step = int(np.diff(np.unique(maps["depth_iteration"].values)).max(initial=1))
-    return "an offset of one iteration" if step == 1 else f"an offset of {step} iterations"
+    return "one iteration" if step == 1 else f"{step} iterations"
 
 
 def _add_map(
     made: _theme.Figure,
     values: xr.DataArray,
-    words: str,
     column: int,
     theme: str,
     *,
@@ -167,7 +167,7 @@ def _add_map(
     across = made.layout["xaxis" if column == 1 else "xaxis2"].domain
     low, high = made.layout.yaxis.domain
     drawn, scale = (_logarithmic if logarithmic else _linear)(numbers, colours)
-    scale["colorbar"] |= {"title": {"text": words}, "x": across[1], "xpad": 4}
+    scale["colorbar"] |= {"x": across[1], "xpad": 4}
     scale["colorbar"] |= {"y": high, "yanchor": "top", "len": float(high) - float(low)}
     iteration, layer = values["depth_iteration"].values, values["depth_layer"].values
     kept = np.unique(iteration)
@@ -258,12 +258,11 @@ def _add_contrast(made: _theme.Figure, maps: xr.Dataset, theme: str) -> None:
                     marker={"symbol": symbol, "size": 5},
                     hovertemplate=f"{what}<br>iteration %{{x}}<br>%{{y:.3f}}<extra></extra>",
                 ),
-                row=2,
-                col=1,
+                row=1,
+                col=3,
             )
-    made.update_xaxes(title="iteration", row=2, col=1)
-    made.update_yaxes(title="contrast", range=[-0.1, 1.1], row=2, col=1)
-    top = made.layout.yaxis3.domain[1]
+    made.update_xaxes(title="iteration", row=1, col=3)
+    made.update_yaxes(title="contrast", range=[-0.1, 1.1], row=1, col=3)
     made.update_layout(
-        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": top, "yanchor": "bottom"}
+        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": -0.2, "yanchor": "top"}
     )

@@ -17,10 +17,10 @@ from looplens.errors import AnalysisError
 from looplens.plots import _labels, _marks, _select, _theme
 
 _PANELS: dict[str, str] = {
-    "concentration": "concentration of attention above uniform",
+    "concentration": "concentration above uniform",
     "sink_rate": "share of heads with a sink",
     "mixing": "mixing of a query (nats)",
-    "matrix_entropy": "matrix entropy of the residual stream (nats)",
+    "matrix_entropy": "matrix entropy (nats)",
 }
 _MOST_MARKED = 8  # layers with a symbol of their own
 _MOST_BORDERS = 16
@@ -266,12 +266,12 @@ def _panels(
         raise AnalysisError("No stage could be measured: the recording holds no finite number.")
     columns = min(2, len(known))
     rows = -(-len(known) // columns)
-    made = _theme.figure(title=title, subtitle=subtitle, theme=theme, height=140 + 210 * rows)
+    made = _theme.figure(title=title, subtitle=subtitle, theme=theme, height=150 + 220 * rows)
     make_subplots(
         rows=rows,
         cols=columns,
         horizontal_spacing=0.1,
-        vertical_spacing=0.25 / rows,
+        vertical_spacing=0.36 / rows,
         subplot_titles=[_PANELS[name] for name in known],
         figure=made,
     )

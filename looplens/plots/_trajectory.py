@@ -196,7 +196,7 @@ def _notes(found: xr.Dataset) -> list[str]:
     count = int(found["in_fit"].values.sum())
     of = {
         "run": told["fitted_to"],
-        "prompt": f"{told['fitted_to']} of the prompt",
+        "prompt": f"{told['fitted_to']} of whole prompts",
         "token": f"{told['fitted_to']} of what is drawn",
         "tail": f"the last {count} iterations of what is drawn, each path from its own mean there",
     }[told["basis"]]

@@ -81,7 +81,7 @@ def verdict(
         windows=(float(thresholds["tail"]), float(thresholds["confirm_tail"])),
         longest=int(thresholds["longest_window"]),
         iteration=iteration,
-        subtitle=_labels.of_token(run, token, f"restart {restart}"),
+        subtitle=_labels.of_token(run, token, f"restart {restart}", "loop state"),
         theme=theme,
     )
 

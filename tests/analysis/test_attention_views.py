@@ -39,13 +39,13 @@ def test_only_the_iterations_that_are_asked_for_are_read(run):
 
 
 def test_a_joined_cell_is_the_largest_weight_of_its_block():
-    values = np.array([[0.1, np.nan, np.nan], [0.2, 0.7, np.nan], [0.3, 0.4, 0.5]])
-    np.testing.assert_allclose(join_cells(values, 2), [[0.7, np.nan], [0.4, 0.5]], rtol=1e-6)
+    values = np.array([[0.1, 0.0, 0.0], [0.2, 0.7, 0.0], [0.3, 0.4, 0.5]])
+    np.testing.assert_allclose(join_cells(values, 2), [[0.7, 0.0], [0.4, 0.5]], rtol=1e-6)
     np.testing.assert_allclose(join_cells(values, 1), values, rtol=1e-6)
 
 
 def test_long_prompts_are_joined_until_they_fit(run):
-    found = analysis.attention_maps(run, 0, 4, cells=3)
+    found = analysis.attention_maps(run, 0, 4, most=2 * 3 * 3)
     assert found.attrs["tokens_per_cell"] == 3
     assert found["query"].values.tolist() == [0, 3, 6]
     whole = analysis.attention_maps(run, 0, 4)["weight"]

@@ -13,7 +13,7 @@ from looplens import analysis, plots, reports
 from looplens.analysis.comparing.aligning import align
 from looplens.analysis.comparing.bootstrap import PairedBootstrap
 from looplens.analysis.comparing.differences import difference_of
-from looplens.errors import InputError
+from looplens.errors import AnalysisError, InputError
 from looplens.prompts import Prompt
 from looplens.run import open_run
 from looplens.store import RunSpec, RunWriter
@@ -173,6 +173,82 @@ class TestDifferences:
         analysis.compare(fast, slow, "geometry", n_boot=100)
         monkeypatch.setattr("looplens.analysis.suite.computed", None)  # nothing is computed again
         fast.compare(slow, "geometry", n_boot=100)
+
+
+class TestSomeOfThePrompts:
+    def test_only_some_prompts_are_compared_and_read(self, whole, fast, slow, monkeypatch):
+        found = analysis.compare(fast, slow, "convergence", most_tokens=40, n_boot=100)
+        prompts = np.arange(1, PROMPTS, 3)  # every third of 24, from the middle of the first three
+        assert (found.n_prompts, found.n_tokens) == (8, 32)
+        assert found["convergence.rate"].a == pytest.approx(0.4 + prompts.mean() / 1000, abs=2e-3)
+        summary = next(row for row in found.summaries if row.name == "median_rate")
+        assert summary.a == pytest.approx(0.4 + np.median(prompts) / 1000, abs=2e-3)
+        assert any("8 of the 24 shared prompts are compared" in note for note in found.notes)
+        assert not any("most_tokens" in note for note in analysis.compare(fast, slow, "pca").notes)
+        few = analysis.compare(*whole, ["classify", "predictions"], most_tokens=8, n_boot=100)
+        assert (few.n_prompts, few.n_tokens) == (1, 8)
+        assert few["predictions.correct.last"].tokens <= 8
+
+    def test_a_number_below_one(self, fast, slow):
+        with pytest.raises(InputError, match="most_tokens must be at least 1, or None for all"):
+            analysis.compare(fast, slow, most_tokens=0)
+
+
+class TestOnePrompt:
+    def test_states_of_closed_form(self, fast, slow):
+        rate = np.array([0.4, 0.6]) + 5 / 1000
+        found = analysis.state_distance(fast, slow, 5, restart=1)["distance"]
+        assert found.sizes == {"token": TOKENS, "iteration": ITERATIONS + 1}
+        start = np.random.default_rng(5).normal(size=(2, TOKENS, 1, 3))[1]
+        a, b = (2 + start * r ** np.arange(ITERATIONS + 1)[:, None] for r in rate)
+        size = np.sqrt(((a**2).sum(-1) + (b**2).sum(-1)) / 2)
+        assert found.values == pytest.approx(np.linalg.norm(b - a, axis=-1) / size, abs=1e-5)
+        back = analysis.state_distance(slow, fast, 5, restart=1)["distance"]
+        assert back.values == pytest.approx(found.values)
+        assert not analysis.state_distance(fast, fast, 5)["distance"].values.any()
+
+    def test_the_same_prompt_at_another_place(self, fast, slow, tmp_path):
+        mixed = write(tmp_path / "mixed", 0.6, order=ALL[::-1], seeds=(0,))
+        tokens, others = analysis.shared_tokens(fast, mixed, 3)
+        assert tokens.tolist() == [12, 13, 14, 15]
+        assert others.tolist() == [80, 81, 82, 83]
+        found = analysis.compare_prompt(fast, mixed, 3, "rate", restart=1)
+        assert found["other_token"].values.tolist() == others.tolist()
+        assert found.attrs["restarts"] == (1, 0)
+        rates = found["rate"].mean("token")
+        assert rates.values == pytest.approx([0.403, 0.603], abs=2e-3)
+        straight = analysis.state_distance(fast, slow, 3)["distance"].values
+        assert analysis.state_distance(fast, mixed, 3)["distance"].values == pytest.approx(straight)
+
+    def test_what_cannot_be_compared(self, fast, whole, tmp_path):
+        other = write(tmp_path / "other", 0.6, order=(1, 2))
+        with pytest.raises(InputError, match="Prompt 0 of fast, 'prompt 0', is not in other"):
+            analysis.shared_tokens(fast, other, 0)
+        shifted = write(tmp_path / "shifted", 0.6, shift=1)
+        with pytest.raises(InputError, match="but none of its tokens: they have other ids"):
+            analysis.shared_tokens(fast, shifted, 0)
+        with pytest.raises(InputError, match="prompt must lie between 0 and 23, got 24"):
+            analysis.compare_prompt(fast, other, 24)
+        with pytest.raises(InputError, match="knows no 'speed' of its tokens; it knows: "):
+            analysis.compare_prompt(fast, fast, 0, "speed")
+        with pytest.raises(AnalysisError, match="have 3 dimensions, those of seed 0 16: there is"):
+            analysis.state_distance(fast, whole[0], 0)
+
+    @pytest.mark.parametrize("theme", ["light", "dark"])
+    def test_figures(self, whole, theme):
+        made = plots.compare_tokens(*whole, 1, token=10, theme=theme)
+        marks = [trace for trace in made.data if (trace.name or "").startswith(("a:", "b:"))]
+        drawn = [place for trace in marks for place in trace.meta["tokens"]]
+        assert sorted(drawn) == sorted(2 * list(range(8, 16)))  # one mark a token and run
+        regimes = [trace for trace in made.data if trace.yaxis == "y2"]
+        assert sum(len(trace.x) for trace in regimes) == 16
+        states = plots.compare_states(*whole, 1, token=10, iteration=4, theme=theme)
+        assert {shape.name for shape in states.layout.shapes} == {"row", plots.CURSOR}
+        assert states.layout.meta["first_token"] == 8
+        with pytest.raises(InputError, match=r"token 3 is not among the tokens .*: 8 to 15"):
+            plots.compare_states(*whole, 1, token=3)
+        with pytest.raises(InputError, match="value must be a number, and 'regime' is a word"):
+            plots.compare_tokens(*whole, 1, "regime")
 
 
 class TestAlignment:

@@ -6,6 +6,7 @@ import pytest
 import looplens
 from looplens import analysis
 from looplens.analysis import bases
+from looplens.errors import AnalysisError
 from looplens.testing.runs import synthetic_run
 
 
@@ -89,3 +90,16 @@ def test_a_prompt_is_sampled_where_it_is_large_and_says_so(run, monkeypatch):
     two = analysis.projection(run, 3, basis="token")
     assert two.attrs["states"] == 32
     assert two["explained_variance_ratio"].values[0] > 0.5
+
+
+def test_a_part_of_a_run_goes_by_the_numbers_that_it_keeps(selected_run_path):
+    """Layers 1 and 3, iterations 4, 8, ... and 6 random components of each state."""
+    run = looplens.open_run(selected_run_path)
+    found = analysis.projection(run, [4], layers=3)
+    stored = analysis.get(run, "pca")["layer_projection"].sel(layer=3).isel(restart=0, token=[4])
+    own = stored.isel(component=[0, 1]).values
+    np.testing.assert_allclose(found["projection"].values[0], own, atol=1e-4 * np.abs(own).max())
+    assert found["iteration"].values.tolist() == list(run.kept_iterations)
+    assert analysis.projection(run, [4], basis="tail").attrs["states"] == 4
+    with pytest.raises(AnalysisError, match="holds no states after layer 2"):
+        analysis.projection(run, [4], layers=[None, 2])

@@ -44,6 +44,33 @@ def test_every_command_shows_an_example(cli, command):
     assert f"looplens {command}" in out.split("Example:")[1]
 
 
+def test_the_app_is_given_every_path_and_a_token_from_the_environment(cli, monkeypatch):
+    import looplens_dashboard
+
+    asked = []
+    monkeypatch.setattr(
+        looplens_dashboard, "serve", lambda paths, **options: asked.append((paths, options)), False
+    )
+    monkeypatch.setenv("LOOPLENS_ACCESS", "from the environment")
+    assert cli("app", "runs/a", "runs", "--port", 0, "--models", "m")[0] == 0
+    assert asked == [
+        (
+            ["runs/a", "runs"],
+            {
+                "host": "127.0.0.1",
+                "port": 0,
+                "access": "from the environment",
+                "open_browser": False,
+                "models": ["m"],
+            },
+        )
+    ]
+    monkeypatch.undo()
+    code, _, err = cli("app", "/nowhere/at/all")
+    assert code == 2
+    assert "the directory does not exist" in err
+
+
 def test_the_demo_shows_what_it_found(cli, tmp_path):
     out = tmp_path / "demo"
     code, text, _ = cli("demo", "--out", out, "--prompts", 4, "--iterations", 64, "--restarts", 2)

@@ -152,7 +152,7 @@ def test_components_become_html_without_anything_that_acts() -> None:
         draw=lambda figure: f"[{figure}]",
     )
     assert shown == (
-        '<button class="token" style="background-color: red; --c: 1" data-token="4" '
-        'aria-pressed="true">a &lt; b<br>3</button><a>link</a>'
-        '<img title="&quot;quoted&quot;">' + "[{'data': []}]"
+        '<button aria-pressed="true" class="token" data-token="4" '
+        'style="background-color: red; --c: 1">a &lt; b<br>3</button><a>link</a>'
+        "<img title=\"&quot;quoted&quot;\">[{'data': []}]"
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 from dashboard_driver import selected, serving, view_of
+from looplens_dashboard.pages import trajectories
 
 from looplens import plots
 from looplens.errors import AnalysisError
-from looplens_dashboard.pages import trajectories
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +87,9 @@ class TestBrowser:
         visit.wait_for_query(iteration="13")
         visit.eventually(lambda: markers(visit)["cursor"] == markers(visit)["states"], True)
         assert markers(visit)["cursor"] != before["cursor"]
-        for name in ("trajectory", "steps", "verdict"):
-            where = "graph.layout.shapes.filter((s) => s.name === 'cursor').map((s) => s.x0)"
-            visit.eventually(lambda name=name: set(visit.graph(name, where)), {13})
+        lines = "graph.layout.shapes.filter((s) => s.name === 'cursor').map((s) => s.x0)"
+        for name in ("trajectory", "steps"):
+            visit.eventually(functools.partial(visit.graph, name, f"Math.min(...{lines})"), 13)
         assert visit.updates == asked
         assert visit.complaints == []
 

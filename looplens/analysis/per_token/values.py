@@ -135,6 +135,23 @@ def value_range(
     return (float(known.min()), float(known.max())) if known.size else None
 
 
+def word_counts(
+    run: StoredRun, name: str, *, restart: int = 0, layer: int | None = None
+) -> dict[str, int]:
+    """Return how many tokens of a run have each word of a statistic.
+
+    Words that the statistic can have but no token has are left out; the others come in its order,
+    or in the order of the tokens.
+    """
+    found = named(token_statistics(run), name)
+    if found.kind == "number":
+        raise InputError(f"{name!r} is a number: its range is analysis.value_range(run, {name!r}).")
+    whole = column(run, found, restart=restart, layer=layer)
+    words = whole.words or ()
+    counts = np.bincount(whole.values[whole.values >= 0], minlength=len(words))
+    return {word: int(count) for word, count in zip(words, counts, strict=True) if count}
+
+
 def column(
     run: StoredRun, found: TokenStatistic, *, restart: int = 0, layer: int | None = None
 ) -> Column:

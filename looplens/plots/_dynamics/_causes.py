@@ -119,6 +119,7 @@ def causes_figure(
                         "line": {"width": 1, "color": colour},
                     },
                     hovertemplate="%{text}<extra></extra>",
+                    meta={"tokens": [numbers[row] for row in rows]},
                 ),
                 row=place,
                 col=1,

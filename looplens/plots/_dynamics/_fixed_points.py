@@ -136,6 +136,7 @@ def fixed_points_figure(
                         "line": {"width": 1.5, "color": colours.categories[category]},
                     },
                     hovertemplate="%{text}<extra></extra>",
+                    meta={"tokens": [numbers[r] for r in rows]},
                 ),
                 row=row,
                 col=1,

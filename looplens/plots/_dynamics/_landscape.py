@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from looplens.plots import _heatmap, _labels, _theme
+from looplens.plots import _heatmap, _labels, _marks, _theme
 from looplens.plots._dynamics import _stored
 from looplens.plots._dynamics._plane import (
     add_marks,
@@ -26,7 +26,9 @@ _ARROW = 0.92  # longest arrow over the distance of two
 _PIXELS = 660
 
 
-def landscape(run: Any, token: int | None = None, *, theme: str = "light") -> _theme.Figure:
+def landscape(
+    run: Any, token: int | None = None, *, iteration: int | None = None, theme: str = "light"
+) -> _theme.Figure:
     """Show the landscape of a token that the dynamics lab has stored.
 
     Parameters
@@ -35,6 +37,8 @@ def landscape(run: Any, token: int | None = None, *, theme: str = "light") -> _t
         A run with the result ``dynamics/landscape``.
     token : int or None
         Token number in the run; by default the first one stored.
+    iteration : int or None
+        Where the cursor stands on every trajectory; None keeps it out of sight.
     theme : {"light", "dark"}
         Template.
 
@@ -51,11 +55,18 @@ def landscape(run: Any, token: int | None = None, *, theme: str = "light") -> _t
         If no landscape of it is stored; the message names the command that makes it.
     """
     found, token = _stored.stored(run, "landscape", token)
-    return landscape_figure(found, token, subtitle=_labels.of_prompt(run, token), theme=theme)
+    return landscape_figure(
+        found, token, iteration=iteration, subtitle=_labels.of_prompt(run, token), theme=theme
+    )
 
 
 def landscape_figure(
-    result: xr.Dataset, token: int | None = None, *, subtitle: str = "", theme: str = "light"
+    result: xr.Dataset,
+    token: int | None = None,
+    *,
+    iteration: int | None = None,
+    subtitle: str = "",
+    theme: str = "light",
 ) -> _theme.Figure:
     """Draw a landscape.
 
@@ -65,8 +76,8 @@ def landscape_figure(
         What :func:`looplens.dynamics.landscape` returns.
     token : int or None
         Which of its tokens; by default the first.
-    subtitle, theme : str
-        Words and template.
+    iteration, subtitle, theme
+        See :func:`landscape`.
 
     Returns
     -------
@@ -90,6 +101,8 @@ def landscape_figure(
     _add_arrows(made, found, u, v, colours)
     _add_paths(made, found, colours)
     _add_fixed_points(made, found, colours)
+    path, iterations = found["path"].values.astype(np.float64), found["iteration"].values
+    _marks.add_cursor(made, go.Scatter, path, iterations, iteration, colours, 2)
     plane_layout(made, u, v)
     return made
 
@@ -153,11 +166,13 @@ def _add_paths(made: _theme.Figure, found: xr.Dataset, colours: _theme.Palette) 
         regime = str(found["regime"].values[row]).replace("_", " ")
         made.add_trace(
             go.Scatter(
-                x=path[row, :, 0],
-                y=path[row, :, 1],
+                # Plain lists: a browser that moves the cursor reads them without decoding.
+                **_marks.coordinates(path[row]),
                 mode="lines+markers",
                 name=f"restart {restart}" + (f": {regime}" if regime else ""),
-                customdata=np.stack([iterations, away[row]], axis=1),
+                customdata=iterations.tolist(),
+                text=[f"{_labels.number(float(gap))} from the plane" for gap in away[row]],
+                meta={"role": "trajectory"},
                 line={"color": colours.accent, "width": 0.7},
                 marker={
                     "symbol": symbol,
@@ -166,8 +181,7 @@ def _add_paths(made: _theme.Figure, found: xr.Dataset, colours: _theme.Palette) 
                     "line": {"width": 1, "color": colours.paper},
                 },
                 hovertemplate=(
-                    f"restart {restart}<br>iteration %{{customdata[0]}}"
-                    "<br>%{customdata[1]:.3g} from the plane<extra></extra>"
+                    f"restart {restart}<br>iteration %{{customdata}}<br>%{{text}}<extra></extra>"
                 ),
             )
         )

@@ -11,14 +11,16 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from looplens.plots import _labels, _theme
+from looplens.plots import _labels, _marks, _theme
 from looplens.plots._dynamics import _stored
 from looplens.plots._dynamics._lyapunov_tokens import add_cuts, regime_words
 
 _ROW = 24  # pixels of a sublayer
 
 
-def lyapunov(run: Any, token: int | None = None, *, theme: str = "light") -> _theme.Figure:
+def lyapunov(
+    run: Any, token: int | None = None, *, iteration: int | None = None, theme: str = "light"
+) -> _theme.Figure:
     """Show the Lyapunov spectrum of a token.
 
     Parameters
@@ -27,6 +29,8 @@ def lyapunov(run: Any, token: int | None = None, *, theme: str = "light") -> _th
         The opened run, with a result ``dynamics/lyapunov``.
     token : int, optional
         Token number in the run; by default the first one of the result.
+    iteration : int or None
+        Where the cursor stands; None keeps it out of sight.
     theme : {"light", "dark"}
         Template.
 
@@ -46,12 +50,21 @@ def lyapunov(run: Any, token: int | None = None, *, theme: str = "light") -> _th
     """
     result, token = _stored.stored(run, "lyapunov", token)
     return lyapunov_figure(
-        result, token, subtitle=_labels.of_prompt(run, token, _restart_of(result)), theme=theme
+        result,
+        token,
+        iteration=iteration,
+        subtitle=_labels.of_prompt(run, token, _restart_of(result)),
+        theme=theme,
     )
 
 
 def lyapunov_figure(
-    result: xr.Dataset, token: int | None = None, *, subtitle: str = "", theme: str = "light"
+    result: xr.Dataset,
+    token: int | None = None,
+    *,
+    iteration: int | None = None,
+    subtitle: str = "",
+    theme: str = "light",
 ) -> _theme.Figure:
     """Draw the spectrum of one token of a result.
 
@@ -61,8 +74,8 @@ def lyapunov_figure(
         What :func:`looplens.dynamics.lyapunov_spectra` returns.
     token : int, optional
         Token number; by default the first one.
-    subtitle, theme : str
-        Words and template.
+    iteration, subtitle, theme
+        See :func:`lyapunov`.
     """
     colours = _theme.palette(theme)
     one = _stored.of_token(result, token)
@@ -84,6 +97,7 @@ def lyapunov_figure(
         horizontal_spacing=0.22,
     )
     _add_stretches(made, one, colours)
+    _marks.add_line(made, iteration, colours)
     _add_exponents(made, one, float(result.attrs["cut"]), colours)
     if parts:
         _add_sublayers(made, one, colours)
@@ -157,7 +171,7 @@ def _add_stretches(made: _theme.Figure, one: xr.Dataset, colours: _theme.Palette
                 col=1,
             )
     made.update_xaxes(title="iteration", row=1, col=1)
-    made.update_yaxes(title="log stretch since the start", row=1, col=1)
+    made.update_yaxes(title="log stretch", row=1, col=1)
 
 
 def _add_exponents(

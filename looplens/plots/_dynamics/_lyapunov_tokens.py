@@ -111,6 +111,7 @@ def lyapunov_tokens_figure(
                     mode="markers",
                     name=regime + words,
                     text=[labels[index] for index in of],
+                    meta={"tokens": numbers[of].tolist()},
                     marker={
                         "symbol": symbol + ("-open" if words and "open" not in symbol else ""),
                         "color": colours.categories[colour],

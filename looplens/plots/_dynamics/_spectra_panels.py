@@ -37,6 +37,7 @@ def add_plane(
     every = real + 1j * np.abs(imag)
     around = part["multiplier_real"].values + 1j * np.abs(part["multiplier_imag"].values)
     at = [str(word) for word in part["at"].values]
+    tokens = part["token"].values
     for name, values, marker in (
         (
             "other eigenvalues",
@@ -70,6 +71,7 @@ def add_plane(
                 marker=marker,
                 hovertemplate="%{text}<br>%{x:.4f} ± %{y:.4f} i<br>modulus %{customdata:.4f}"
                 "<extra></extra>",
+                meta={"tokens": tokens[rows].tolist()},
             ),
             1,
             1,
@@ -126,6 +128,7 @@ def add_rates(
                 hovertemplate="%{text}<br>predicted %{x:.4f}<br>"
                 + name
                 + " %{y:.4f}<extra></extra>",
+                meta={"tokens": part["token"].values[known].tolist()},
             ),
             2,
             1,
@@ -201,6 +204,7 @@ def add_periods(
             text=[names[row] for row in np.flatnonzero(known)],
             marker={"symbol": _symbol(style), "size": 9, "color": style.colour, "opacity": 0.85},
             hovertemplate="%{text}<br>predicted %{x:.3g}<br>detected %{y:.3g}<extra></extra>",
+            meta={"tokens": part["token"].values[known].tolist()},
         ),
         2,
         2,

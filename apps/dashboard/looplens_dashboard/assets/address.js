@@ -76,6 +76,7 @@
       if (here) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
       if (here) document.title = link.textContent + " · " + (selection.run || "looplens");
+      if (here) document.getElementById("bar").hidden = link.dataset.ofRun !== "yes";
     });
   };
 

@@ -1,49 +1,210 @@
-// The attention maps of all iterations, sent once by panels/attention.py, swapped while scrubbing.
+// The attention maps of all iterations, sent once beside their figures and laid into them here while
+// scrubbing; and what a token reads, shown in the tokens of the bar. Nothing here asks the server.
 (function () {
   "use strict";
   const lens = (window.looplens = window.looplens || {});
+  lens.frames = lens.frames || {};
   const MISSING = 65535;
-  let source = null;
-  let weights = null;
+  const decoded = new WeakMap();
+  const shown = {}; // by panel: { frames, at }: the maps, and the place of the one that is drawn
+  let pointed = null; // { panel, head, query }: the row that the pointer is on
 
-  lens.attentionFrames = function (frames) {
-    if (frames === source) return;
-    source = frames || null;
-    weights = null;
-    if (!source) return;
-    const bytes = Uint8Array.from(window.atob(source.weights), (character) => character.charCodeAt(0));
-    weights = new Uint16Array(bytes.buffer);
-  };
+  function weightsOf(frames) {
+    if (!decoded.has(frames)) {
+      const bytes = Uint8Array.from(window.atob(frames.weights), (text) => text.charCodeAt(0));
+      decoded.set(frames, new Uint16Array(bytes.buffer));
+    }
+    return decoded.get(frames);
+  }
 
-  // The last map at or before the iteration; none at iteration 0, before anything attended.
-  function frameAt(iteration) {
+  // The last map at or before the iteration; -1 at iteration 0, before anything attended.
+  function placeOf(frames, iteration) {
     let found = -1;
-    source.iterations.forEach((number, index) => {
-      if (number <= iteration) found = index;
-    });
+    frames.iterations.forEach((number, place) => (found = number <= iteration ? place : found));
     return found;
   }
 
-  function map(frame) {
-    const size = source.size;
-    const value = function (code) {
-      return code === MISSING ? null : (code / (MISSING - 1)) * source.scale;
-    };
-    return Array.from({ length: size }, function (_, query) {
-      const start = (frame * size + query) * size;
-      return Array.from({ length: size }, (_, key) =>
-        frame < 0 ? null : value(weights[start + key]),
-      );
+  function weight(frames, place, head, query, key) {
+    if (place < 0) return null;
+    const { heads, cells } = frames;
+    const code = weightsOf(frames)[((place * heads + head) * cells + query) * cells + key];
+    return code === MISSING ? null : (code / (MISSING - 1)) * frames.scale;
+  }
+
+  function square(cells, value) {
+    const places = Array.from({ length: cells }, (_, place) => place);
+    return places.map((query) => places.map((key) => value(query, key)));
+  }
+
+  // A figure that is not drawn anew yet waits: its maps are not these.
+  function isDrawn(graph, frames) {
+    const meta = graph.data && graph.data[0] && graph.data[0].meta;
+    return Boolean(meta && meta.key === frames.key);
+  }
+
+  function redraw(panel, graph, frames, iteration, change) {
+    if (!isDrawn(graph, frames)) return;
+    watch(panel, graph);
+    const place = placeOf(frames, iteration);
+    const state = (shown[panel] = { frames: frames, at: place });
+    const meta = graph.data[0].meta;
+    const drawn = place + "/" + frames.against;
+    if (meta.drawn !== drawn) change(place, { ...meta, drawn: drawn });
+    if (pointed && pointed.panel === panel) shade(state);
+  }
+
+  // Row and column of the first cell of a head; as in looplens/plots/_attention_heads.py.
+  function corner(meta, head) {
+    const row = Math.floor(head / meta.columns);
+    return [
+      row * (meta.cells + meta.title) + meta.title,
+      (head % meta.columns) * (meta.cells + meta.gap),
+    ];
+  }
+
+  lens.frames.heads = function (graph, frames, iteration) {
+    redraw("heads", graph, frames, iteration, function (place, meta) {
+      const rows = Math.ceil(meta.heads / meta.columns) * (meta.cells + meta.title);
+      const across = meta.columns * (meta.cells + meta.gap) - meta.gap;
+      const laid = Array.from({ length: rows }, () => new Array(across).fill(null));
+      for (let head = 0; head < meta.heads; head += 1) {
+        const [top, left] = corner(meta, head);
+        for (let query = 0; query < meta.cells; query += 1) {
+          for (let key = 0; key < meta.cells; key += 1) {
+            laid[top + query][left + key] = weight(frames, place, head, query, key);
+          }
+        }
+      }
+      window.Plotly.restyle(graph, { z: [laid], meta: [meta] }, [0]);
+    });
+    frameHead(graph);
+  };
+
+  // The stronger frame goes to the selected head; without one, it is out of sight.
+  function frameHead(graph) {
+    const index = (graph.layout.shapes || []).findIndex((shape) => shape.name === "head");
+    if (index < 0 || !lens.selection || !graph.data[0].meta) return;
+    const meta = graph.data[0].meta;
+    const head = Number(lens.selection.head); // not a number: the mean of all
+    const visible = Number.isInteger(head) && head < meta.heads;
+    const [top, left] = visible ? corner(meta, head) : [0, 0];
+    const shape = graph.layout.shapes[index];
+    if (shape.visible === visible && (!visible || (shape.x0 === left - 0.5 && shape.y0 === top - 0.5)))
+      return;
+    const key = "shapes[" + index + "].";
+    window.Plotly.relayout(graph, {
+      [key + "visible"]: visible,
+      [key + "x0"]: left - 0.5,
+      [key + "x1"]: left + meta.cells - 0.5,
+      [key + "y0"]: top - 0.5,
+      [key + "y1"]: top + meta.cells - 0.5,
     });
   }
 
-  lens.showAttention = function (graph) {
-    if (!weights || graph.data.length === 0) return;
-    const frame = frameAt(lens.iteration);
-    const shown = graph.data[0];
-    if (shown.meta && shown.meta.frame === frame && shown.meta.source === source.key) return;
-    if (graph.layout.meta && graph.layout.meta.key !== source.key) return; // its maps are under way
-    const meta = { frame: frame, source: source.key };
-    window.Plotly.restyle(graph, { z: [map(frame)], meta: [meta] }, [0]);
+  lens.frames.attention = function (graph, frames, iteration) {
+    redraw("attention", graph, frames, iteration, function (place, meta) {
+      const map = square(frames.cells, (query, key) => weight(frames, place, 0, query, key));
+      window.Plotly.restyle(graph, { z: [map], meta: [meta] }, [0]);
+    });
   };
+
+  lens.frames["attention-difference"] = function (graph, frames, iteration) {
+    redraw("attention-difference", graph, frames, iteration, function (place, meta) {
+      const other = frames.iterations.indexOf(frames.against);
+      const strong = [];
+      let largest = 0;
+      const map = square(frames.cells, function (query, key) {
+        const now = weight(frames, place, 0, query, key);
+        const then = weight(frames, other, 0, query, key);
+        const change = now === null || then === null ? null : now - then;
+        largest = Math.max(largest, Math.abs(change || 0));
+        if (change) strong.push([Math.abs(change), change, query, key]);
+        return change;
+      });
+      const scale = Math.max(meta.least, largest);
+      const middle = (meta.joined - 1) / 2;
+      const signs = strong
+        .filter(([size]) => size >= scale / 2)
+        .sort((one, next) => next[0] - one[0])
+        .slice(0, meta.signs);
+      const at = (cell) => cell * meta.joined + middle;
+      const index = graph.data.findIndex((trace) => (trace.meta || {}).role === "signs");
+      const maps = { z: [map], zmin: [-scale], zmax: [scale], meta: [meta] };
+      window.Plotly.restyle(graph, maps, [0]);
+      if (index < 0) return;
+      const texts = {
+        x: [signs.map(([, , , key]) => at(key))],
+        y: [signs.map(([, , query]) => at(query))],
+        text: [signs.map(([, change]) => (change > 0 ? "+" : "−"))],
+      };
+      window.Plotly.restyle(graph, texts, [index]);
+    });
+  };
+
+  // What a token reads, in the tokens of the bar
+
+  function watch(panel, graph) {
+    if (graph.looplensReads) return;
+    graph.looplensReads = true;
+    graph.on("plotly_hover", function (event) {
+      const point = event.points[0];
+      const row = point.pointNumber && point.pointNumber[0];
+      if (row === undefined || point.data.type !== "heatmap") return;
+      const meta = point.data.meta;
+      const head = panel === "heads" ? point.customdata : 0;
+      const first = panel === "heads" ? corner(meta, head)[0] : 0;
+      pointed = { panel: panel, head: head, query: row - first };
+      if (shown[panel]) shade(shown[panel]);
+    });
+    graph.on("plotly_unhover", clear);
+    if (panel === "heads") {
+      graph.on("plotly_click", (event) => lens.pick({ head: String(event.points[0].customdata) }));
+    }
+  }
+
+  const strip = () => document.getElementById("strip-panel");
+
+  function shade(state) {
+    const place = strip();
+    if (!place) return;
+    const { frames, at } = state;
+    const cell = new Map();
+    frames.tokens.forEach((token, position) => cell.set(token, Math.floor(position / frames.joined)));
+    place.classList.add("reading");
+    place.querySelectorAll("[data-token]").forEach(function (element) {
+      const key = cell.get(Number(element.dataset.token));
+      const part = key === undefined ? null : weight(frames, at, pointed.head, pointed.query, key);
+      const shown = part || 0;
+      element.style.setProperty("--read", Math.sqrt(shown).toFixed(3));
+      element.classList.toggle("reads", key === pointed.query);
+      if (shown >= 0.05) element.dataset.read = shown.toFixed(2).replace(/^0/, "");
+      else delete element.dataset.read;
+    });
+  }
+
+  function clear() {
+    pointed = null;
+    const place = strip();
+    if (!place) return;
+    place.classList.remove("reading");
+    place.querySelectorAll("[data-token]").forEach(function (element) {
+      element.classList.remove("reads");
+      delete element.dataset.read;
+    });
+  }
+
+  // Pointing at a token of the bar does the same, for the head whose map is on the page.
+  document.addEventListener("pointerover", function (event) {
+    const token = event.target.closest && event.target.closest("#strip-panel [data-token]");
+    const state = shown.attention;
+    if (!lens.graph || !lens.graph("attention") || !state) return;
+    const position = token ? state.frames.tokens.indexOf(Number(token.dataset.token)) : -1;
+    if (position < 0) {
+      if (pointed && pointed.panel === "attention" && pointed.byToken) clear();
+      return;
+    }
+    const query = Math.floor(position / state.frames.joined);
+    pointed = { panel: "attention", head: 0, query: query, byToken: true };
+    shade(state);
+  });
 })();

@@ -94,7 +94,7 @@
     const layout = graph.layout.meta || {};
     const token = meta.token ?? (meta.tokens || [])[point.pointNumber];
     if (point.data.type === "heatmap" && layout.first_token !== undefined) {
-      lens.goTo(Math.round(point.x));
+      if (layout.across !== "token") lens.goTo(Math.round(point.x));
       lens.pickToken(String(layout.first_token + Math.round(point.y)), shift);
     } else if (token !== undefined && token !== null) {
       if (role(point.data) === "trajectory") lens.goTo(Number(point.customdata));

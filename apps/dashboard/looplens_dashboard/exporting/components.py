@@ -58,7 +58,7 @@ def _is_tag(component: Component, tag: str) -> bool:
 
 def _properties(component: Component) -> dict[str, Any]:
     props = component.to_plotly_json()["props"]
-    return {name: value for name, value in props.items() if name != "children"}
+    return {name: props[name] for name in sorted(props) if name != "children"}
 
 
 def _attribute(name: str, value: Any) -> str:

@@ -6,4 +6,12 @@ from looplens_dashboard.live.request import STARTS, LiveLimits
 from looplens_dashboard.live.session import LiveSession
 from looplens_dashboard.live.shelf import LiveShelf
 
-__all__ = ["STARTS", "LiveLimits", "LiveModel", "LiveSession", "LiveShelf", "LiveState", "find_models"]
+__all__ = [
+    "STARTS",
+    "LiveLimits",
+    "LiveModel",
+    "LiveSession",
+    "LiveShelf",
+    "LiveState",
+    "find_models",
+]

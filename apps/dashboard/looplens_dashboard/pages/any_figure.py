@@ -62,7 +62,11 @@ PANEL = Panel(
     answers="What does any other analysis say about what is selected?",
     keys=("prompt", "token", "also", "restart", "layer", "head"),
     call=_call,
-    choices=(Choice(name="figure", label="Figure", options=_titles, width=270),),
+    choices=(
+        Choice(
+            name="figure", label="Figure", options=_titles, default="path_independence", width=270
+        ),
+    ),
     span=12,
     wide=8,
     height=540,

@@ -8,7 +8,7 @@ import xarray as xr
 from dash import html
 from dash.development.base_component import Component
 
-from looplens.analysis import ANALYZERS, select
+from looplens.analysis import ANALYZERS, get
 from looplens.analysis.dynamics import TITLE, dynamics_results
 from looplens.errors import AnalysisError
 from looplens_dashboard.panels.panel import Panel
@@ -30,8 +30,11 @@ def numbers(view: View, token: int, restart: int) -> dict[str, list[tuple[str, s
     stored = set(view.run.analyses)
     for name, analyzer in ANALYZERS.items():
         if name in stored:
-            piece = select(view.run, name, tokens=token, restart=restart)
-            if rows := _rows(piece, view.run.results(name)):
+            whole = get(view.run, name)
+            single = [key for key, value in whole.data_vars.items() if _is_single(value)]
+            place = {"token": token, "restart": restart}
+            piece = whole[single].isel(place, missing_dims="ignore")
+            if rows := _rows(piece, whole):
                 found[analyzer.title] = rows
     for name, whole in dynamics_results(view.run).items():
         if token in whole["token"].values and (rows := _rows(whole.sel(token=token), whole)):
@@ -63,6 +66,11 @@ def body(view: View, selection: Selection) -> Component:
         for title, rows in found.items()
     ]
     return html.Div(tables, className="number-columns")
+
+
+def _is_single(values: xr.DataArray) -> bool:
+    """Whether a token has one value, or one a restart."""
+    return "token" in values.dims and set(values.dims) <= {"token", "restart"}
 
 
 def _rows(piece: xr.Dataset, whole: xr.Dataset) -> list[tuple[str, str, str]]:

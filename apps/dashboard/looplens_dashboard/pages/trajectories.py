@@ -37,7 +37,7 @@ BASIS = Choice(
         ("token", "of the tokens"),
         ("tail", "of their tails"),
     ),
-    width=116,
+    width=126,
 )
 DIMS = Choice(
     name="dims", label="Dimensions", options=(("2", "2-D"), ("3", "3-D")), control="segmented"
@@ -87,7 +87,7 @@ def _steps(_view: View, selection: Selection) -> Call:
 
 
 def _short_legend(figure: Any, _selection: Selection) -> None:
-    """Keep what a legend of many tokens takes from the height of the panels to two rows."""
+    """Keep a legend of many tokens or layers to two rows of the height of the card."""
     figure.update_layout(legend_maxheight=50)
 
 
@@ -142,6 +142,7 @@ CYCLE = Panel(
     call=lambda view, selection: _of_token(
         "cycle", selection, iteration=max(selection.iteration, _first(view, of_layers=True))
     ),
+    adjust=_short_legend,
     span=7,
     wide=5,
     height=520,

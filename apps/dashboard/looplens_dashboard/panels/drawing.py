@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html as html_entities
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from looplens_dashboard.view import View
 FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 _MOST_TICKS = 18
+_TAGS = re.compile(r"</?(?:b|i|sup|sub)>")  # plotly reads them, a caption does not
 
 _log = logging.getLogger(__name__)
 
@@ -80,6 +82,7 @@ def fit(figure: go.Figure) -> str:
     # break with a blank behind it is within a sentence.
     subtitle = (figure.layout.title.subtitle.text or "").replace("<br> ", " ")
     subtitle = subtitle.replace("<br>", " · ")
+    subtitle = _TAGS.sub("", subtitle)
     parts = html_entities.unescape(subtitle).split(" · ")[1:]
     titled = any(
         note.yref == "paper" and note.y is not None and note.y >= 0.99

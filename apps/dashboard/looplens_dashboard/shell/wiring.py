@@ -122,7 +122,7 @@ class Shell:
         if not place or not values:
             raise PreventUpdate
         if not self.pages[values["page"]].of_run:
-            return None
+            raise PreventUpdate  # it is out of sight there, and callbacks still know its parts
         if "problem" in values:
             return bar.run_select(self.views.workspace, "")
         view, selection = self.current(values, iteration)
