@@ -3,14 +3,14 @@
   "use strict";
   const lens = (window.looplens = window.looplens || {});
   let sent = null; // what the server sent beside the strip
-  let asked = null; // the match that was chosen last, until the strip shows it
+  let asked = 0; // how many matches on from what the strip shows was asked for
   let tip = null;
 
   lens.frames = lens.frames || {};
   lens.frames.strip = function (body, frames) {
     if (frames === sent) return;
     sent = frames;
-    asked = null;
+    asked = 0;
     const chosen = body.querySelector(".token.selected");
     const box = chosen && chosen.parentElement;
     if (!box) return;
@@ -21,15 +21,16 @@
     }
   };
 
-  // Several keys may come before the server has answered the first.
+  // Several keys may come before the server has answered the first: they count from where it is.
   lens.nextMatch = function (step) {
-    const ways = sent && (step > 0 ? sent.next : sent.previous);
-    if (!ways || !ways.length) {
-      return lens.say(sent && lens.selection.filter ? "No token matches the filter." : "There is no filter.");
-    }
-    const at = asked && asked.step === step ? (asked.at + 1) % ways.length : 0;
-    asked = { step: step, at: at };
-    return lens.pick({ token: String(ways[at]), also: "" });
+    if (!sent || !lens.selection.filter) return lens.say("There is no filter.");
+    if (!sent.next.length) return lens.say("No token matches the filter.");
+    let at = asked + step;
+    if (at === 0 && !sent.matches) at += step;
+    if (Math.abs(at) > sent.next.length) return undefined;
+    asked = at;
+    const ways = at > 0 ? sent.next : sent.previous;
+    return lens.pick({ token: at ? String(ways[Math.abs(at) - 1]) : sent.token, also: "" });
   };
 
   function show(button) {

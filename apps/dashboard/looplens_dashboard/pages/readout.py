@@ -72,9 +72,9 @@ def predictions(view: View, selection: Selection) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``iterations``; ``words`` and ``probabilities`` (iteration, rank); ``entropy`` and ``change``
-        (KL from the iteration before) in nats; ``target``: None, or its ``word`` and by iteration
-        its ``probability`` and ``rank``, from 0. What is not finite is None.
+        ``iterations``; ``words`` and ``probabilities`` (iteration, rank); ``entropy`` and
+        ``change`` (KL from the iteration before) in nats; ``target``: None, or its ``word`` and by
+        iteration its ``probability`` and ``rank``, from 0. What is not finite is None.
     """
     found = analysis.token_readout(view.run, selection.token, selection.restart)
     found = found.isel(rank=slice(_MOST_RANKS))
@@ -126,7 +126,7 @@ PREDICTIONS = Panel(
     call=lambda _view, selection: _of_token("predictions", selection),
     span=8,
     wide=5,
-    height=400,
+    height=420,
     follows=True,
 )
 
@@ -139,7 +139,7 @@ NOW = Panel(
     frames=predictions,
     span=4,
     wide=3,
-    height=400,
+    height=420,
     follows=True,
 )
 
@@ -151,7 +151,7 @@ CANDIDATES = Panel(
     call=lambda _view, selection: _of_token("rank_trajectories", selection),
     span=6,
     wide=4,
-    height=440,
+    height=420,
     follows=True,
 )
 
@@ -163,7 +163,7 @@ FLIPS = Panel(
     call=lambda _view, selection: _of_prompt("flips", selection),
     span=6,
     wide=5,
-    height=440,
+    height=420,
     follows=True,
 )
 
@@ -173,7 +173,7 @@ RANKS = Panel(
     answers="For which tokens of the prompt is the right answer found, and when?",
     keys=("prompt", "token", "restart"),
     call=lambda _view, selection: _of_prompt("target_ranks", selection),
-    span=6,
+    span=4,
     wide=3,
     height=420,
     follows=True,
@@ -187,7 +187,7 @@ CURVES = Panel(
         "readout", by=selection["accuracy_by"] or None, iteration=selection.iteration
     ),
     choices=(CURVES_BY,),
-    span=6,
+    span=4,
     wide=4,
     height=420,
     follows=True,
@@ -223,13 +223,13 @@ AGREEMENT = Panel(
     title="Iterations that agree",
     answers="From which iteration on does the model say the same?",
     call=lambda _view, _selection: figure_call("prediction_agreement"),
-    span=6,
+    span=4,
     wide=3,
-    height=520,
+    height=420,
 )
 
 PAGE = Page(
     name="readout",
     title="Readout & exits",
-    panels=(PREDICTIONS, NOW, CANDIDATES, FLIPS, RANKS, CURVES, BENCH, EXITS, AGREEMENT),
+    panels=(PREDICTIONS, NOW, CANDIDATES, FLIPS, RANKS, CURVES, AGREEMENT, BENCH, EXITS),
 )

@@ -201,8 +201,8 @@ def _said(statistic: TokenStatistic, value: Any) -> str:
     """Write a value for people, with its unit."""
     if statistic.kind == "word":
         return visible(str(value), _LONGEST_WORD).replace("_", " ") if value else "–"
-    units = statistic.units if statistic.units not in ("", "1", "iteration") else ""
-    return f"{short(value)} {units}".strip()
+    known = np.isfinite(value) and statistic.units not in ("", "1", "iteration", "iterations")
+    return f"{short(value)} {statistic.units}" if known else short(value)
 
 
 def _matches(view: View, selection: Selection, found: Any, inside: set[int] | None) -> Component:
@@ -244,8 +244,10 @@ def frames(view: View, selection: Selection) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``first``, global number of the first token; ``names``; ``rows``, a list of texts a token;
-        ``next`` and ``previous``, tokens that match, the nearest first.
+        ``first`` and ``token``, global numbers of the first and the selected one; ``names``;
+        ``rows``, a list of texts a token;
+        ``next`` and ``previous``, tokens that match, the nearest first; whether the selected one
+        itself ``matches``.
     """
     shown, _ = window(view, selection)
     known = analysis.token_statistics(view.run)
@@ -276,16 +278,18 @@ def frames(view: View, selection: Selection) -> dict[str, Any]:
         ]
         for row, token in enumerate(shown)
     ]
-    around: dict[str, list[int]] = {"next": [], "previous": []}
+    around: dict[str, Any] = {"next": [], "previous": [], "matches": False}
     found, _ = matched(view, selection)
     if found is not None and len(found):
         at = int(np.searchsorted(found, selection.token, side="right"))
         before = int(np.searchsorted(found, selection.token, side="left"))
         steps = range(min(_NEIGHBOURS, len(found)))
+        around["matches"] = at > before
         around["next"] = [int(found[(at + step) % len(found)]) for step in steps]
         around["previous"] = [int(found[(before - 1 - step) % len(found)]) for step in steps]
     return {
         "first": shown.start,
+        "token": str(selection.token),
         "names": [known[name].title for name in values],
         "rows": rows,
         **around,
