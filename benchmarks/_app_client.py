@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import http.client
 import json
+import math
 import re
 import subprocess
 import sys
@@ -22,8 +24,8 @@ UPDATE = "/_dash-update-component"
 
 
 @contextlib.contextmanager
-def served(*paths: Path) -> Iterator[str]:
-    """Serve runs from a process of its own for a ``with`` block; give the address."""
+def served(*paths: Path) -> Iterator[tuple[str, int]]:
+    """Serve runs from a process of its own for a ``with`` block; give address and process."""
     process = subprocess.Popen(
         [sys.executable, "-u", "-c", _SERVE, *map(str, paths)], stdout=subprocess.PIPE, text=True
     )
@@ -33,7 +35,7 @@ def served(*paths: Path) -> Iterator[str]:
         found = re.search(r"http://\S+", line)
         if found is None:
             raise RuntimeError(f"The app did not start: {line!r}")
-        yield found[0].rstrip("/")
+        yield found[0].rstrip("/"), process.pid
     finally:
         process.terminate()
         process.wait(20)
@@ -49,6 +51,8 @@ class Answer:
         ``select``, ``page``, ``bar``, or the name of a panel.
     seconds : float
         From the request to the last byte.
+    cpu : float
+        Seconds that the processors spent on it; NaN where that cannot be told.
     nbytes : int
         Size of the answer.
     problem : str
@@ -57,7 +61,8 @@ class Answer:
 
     callback: str
     seconds: float
-    nbytes: int
+    cpu: float = math.nan
+    nbytes: int = 0
     problem: str = ""
 
 
@@ -68,9 +73,12 @@ class Page:
     ----------
     address : str
         Of the app.
+    process : int, optional
+        Number of the process that answers, if nobody else asks it anything.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, process: int | None = None) -> None:
+        self._process = process
         self._connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
         self._origin = address
         self._dependencies = [
@@ -107,9 +115,7 @@ class Page:
         answer, response = self._call(name, output, f"{view}.data", self._state(), panel=name)
         text = json.dumps(response)
         if not answer.problem and "could not be drawn" in text:
-            return Answer(
-                callback=name, seconds=answer.seconds, nbytes=answer.nbytes, problem=text[:300]
-            )
+            return dataclasses.replace(answer, problem=text[:300])
         return answer
 
     def _state(self) -> dict[str, Any]:
@@ -150,7 +156,7 @@ class Page:
             "changedPropIds": [changed],
         }
         sent = json.dumps(body)
-        started = time.perf_counter()
+        before, started = self._cpu(), time.perf_counter()
         self._connection.request(
             "POST",
             UPDATE,
@@ -166,8 +172,23 @@ class Page:
             found = json.loads(content)["response"]
         elif response.status != 204:
             problem = f"{response.status}: {content[:200]!r}"
-        answer = Answer(callback=name, seconds=seconds, nbytes=len(content), problem=problem)
+        answer = Answer(
+            callback=name,
+            seconds=seconds,
+            cpu=self._cpu() - before,
+            nbytes=len(content),
+            problem=problem,
+        )
         return answer, found
+
+    def _cpu(self) -> float:
+        """Return the seconds of processor that the answering process took so far (Linux)."""
+        if self._process is None:
+            return math.nan
+        times = Path(f"/proc/{self._process}/task").glob("*/schedstat")
+        with contextlib.suppress(OSError):
+            return sum(int(time.read_text().split()[0]) for time in times) / 1e9
+        return math.nan
 
     def _get(self, path: str) -> Any:
         self._connection.request("GET", path)

@@ -57,15 +57,18 @@ def read_states(
     restart: int,
     iterations: np.ndarray,
 ) -> np.ndarray:
-    """Read states (layer, token, iteration, d_model); NaN where a layer has none."""
+    """Read states (layer, token, iteration, d_model); NaN at the start, which no layer has."""
     found = []
     for place in places:
         if place is None:
             read = run.state(restart=restart, tokens=np.asarray(tokens))
         else:
             read = run.site("resid_post", restart=restart, tokens=np.asarray(tokens), layer=place)
-        read = read.transpose("token", "iteration", ...)
-        found.append(read.reindex(iteration=iterations).values)
+        values = read.transpose("token", "iteration", ...).values
+        kept = np.isin(read["iteration"].values, iterations)
+        whole = np.full((len(tokens), len(iterations), values.shape[-1]), np.nan, values.dtype)
+        whole[:, len(iterations) - int(kept.sum()) :] = values[:, kept]
+        found.append(whole)
     return np.stack(found)
 
 

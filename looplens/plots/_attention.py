@@ -152,7 +152,7 @@ def named_head(run: Any, head: int | None) -> str:
 def joined_note(maps: xr.Dataset) -> str:
     """Say how many tokens a cell stands for, if several."""
     joined = int(maps.attrs["tokens_per_cell"])
-    return f"{joined} × {joined} tokens a cell: the largest weight" if joined > 1 else ""
+    return f"strongest of {joined} × {joined} tokens a cell" if joined > 1 else ""
 
 
 def framed_row(run: Any, prompt: int, token: int | None) -> tuple[slice, int | None] | None:

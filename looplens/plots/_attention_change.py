@@ -1,6 +1,6 @@
-"""How far the attention of every head still changes from one iteration to the next.
+"""How the attention of every head settles over the iterations.
 
-The change, and when a head settles, are the analysis ``attention_change``.
+The change, the distance to the limit and the settling of a head are from ``attention_change``.
 """
 
 from __future__ import annotations
@@ -10,8 +10,14 @@ from typing import Any
 import numpy as np
 
 from looplens import analysis
-from looplens.errors import AnalysisError
+from looplens.errors import AnalysisError, InputError, near_matches
 from looplens.plots import _heatmap, _labels, _marks, _select, _theme
+
+QUANTITIES: dict[str, str] = {
+    "change": "Change of attention from the iteration before",
+    "distance_to_limit": "Distance of attention to its limit",
+}
+"""What the heat map can show, and its title."""
 
 
 def attention_change(
@@ -19,10 +25,11 @@ def attention_change(
     prompt: int | None = None,
     restart: int = 0,
     *,
+    quantity: str = "change",
     iteration: int | None = None,
     theme: str = "light",
 ) -> _theme.Figure:
-    """Show how much every head's attention still changes from one iteration to the next.
+    """Show how the attention of every head settles.
 
     Parameters
     ----------
@@ -32,6 +39,8 @@ def attention_change(
         Prompt number; None for the first one with recorded attention.
     restart : int
         Which draw of the initial state.
+    quantity : {"change", "distance_to_limit"}
+        How far the map is from that of the iteration before, or from the mean of the last quarter.
     iteration : int or None
         Where the cursor stands; None keeps it out of sight.
     theme : {"light", "dark"}
@@ -45,7 +54,7 @@ def attention_change(
     Raises
     ------
     InputError
-        If the prompt or the restart does not exist.
+        If the prompt, the restart or the quantity does not exist.
     AnalysisError
         If the attention of this prompt was not recorded.
 
@@ -54,6 +63,11 @@ def attention_change(
     Blayney et al., arXiv 2604.11791, proposition 4.2 (attention changes no faster than the state)
     and figures 3 and 24; total variation is used here in place of the Frobenius norm.
     """
+    if quantity not in QUANTITIES:
+        raise InputError(
+            f"quantity must be one of {', '.join(map(repr, QUANTITIES))}, got {quantity!r}."
+            f"{near_matches(str(quantity), QUANTITIES)}"
+        )
     recorded = [int(number) for number in run.attention_prompts]
     restart = _select.restart(run, restart)
     prompt = _select.prompt(run, prompt if prompt is not None else recorded[0] if recorded else 0)
@@ -64,7 +78,7 @@ def attention_change(
         )
     found = analysis.get(run, "attention_change")
     found = found.isel(prompt=recorded.index(prompt), restart=restart)
-    change = found["change"].transpose("layer", "head", "iteration")
+    change = found[quantity].transpose("layer", "head", "iteration")
     heads, iterations = change.shape[1:]
     rows = [
         f"layer {layer}, head {head}" for layer in change["layer"].values for head in range(heads)
@@ -75,7 +89,7 @@ def attention_change(
         rows,
         value_title="total variation",
         row_title="",
-        title="Change of attention from the iteration before",
+        title=QUANTITIES[quantity],
         subtitle=_labels.subtitle(
             run, f"prompt {prompt}", f"restart {restart}", "mean over queries"
         ),

@@ -1,7 +1,7 @@
 """The attention maps of all heads of a layer at one iteration, side by side.
 
-All heads are one heat map, so that a browser can move through the iterations quickly: it lays
-the maps of another iteration into the same cells. Where they lie says :func:`tiles`.
+All heads are one heat map, so that a browser can move through the iterations quickly: it lays the
+maps of another iteration into the same cells. ``meta.tiles`` has the first row and column of each.
 """
 
 from __future__ import annotations
@@ -187,8 +187,8 @@ def attention_heads_figure(
     made.add_trace(
         go.Heatmap(
             z=laid,
-            x=np.arange(places.width),
-            y=np.arange(places.height),
+            x=list(range(places.width)),  # plain: a browser lays maps by their lengths
+            y=list(range(places.height)),
             customdata=of_head,
             zmin=0,
             zmax=1,
@@ -199,12 +199,10 @@ def attention_heads_figure(
             "<extra></extra>",
             meta={
                 "role": "attention-heads",
-                "heads": places.heads,
                 "cells": places.cells,
-                "columns": places.columns,
-                "gap": places.gap,
-                "title": places.title,
                 "joined": int(starts[1] - starts[0]) if len(starts) > 1 else 1,
+                "tiles": [places.corner(number) for number in range(places.heads)],
+                "tile": "head",
             },
         )
     )

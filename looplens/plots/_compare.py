@@ -220,7 +220,7 @@ def compare_curve(comparison: Any, name: str, *, theme: str = "light") -> _theme
         theme=theme,
         height=420,
     )
-    make_subplots(rows=1, cols=2 if both else 1, horizontal_spacing=0.11, figure=made)
+    make_subplots(rows=1, cols=2 if both else 1, horizontal_spacing=0.17, figure=made)
     for row, (values, label, dash) in enumerate(
         ((found.a, comparison.labels[0], "solid"), (found.b, comparison.labels[1], "dash"))
     ):

@@ -29,9 +29,9 @@ _MOST_TICKS = 6
 def laid_out(made: _theme.Figure) -> _theme.Figure:
     """Lay out two rows that share the thresholds, and the histogram below them."""
     make_subplots(rows=3, cols=1, row_heights=[0.36, 0.26, 0.38], vertical_spacing=0.1, figure=made)
-    made.update_yaxes(tickformat=".0%", rangemode="tozero", title="share", row=1, col=1)
+    made.update_yaxes(tickformat="~%", rangemode="tozero", title="share", row=1, col=1)
     made.update_yaxes(rangemode="tozero", title="iterations", nticks=4, row=2, col=1)
-    made.update_yaxes(tickformat=".0%", rangemode="tozero", title="leave", nticks=4, row=3, col=1)
+    made.update_yaxes(tickformat="~%", rangemode="tozero", title="leave", nticks=4, row=3, col=1)
     made.layout.yaxis.domain = [0.72, 1.0]
     made.layout.yaxis2.domain = [0.46, 0.69]
     made.layout.yaxis3.domain = [0.0, 0.22]

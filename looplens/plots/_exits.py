@@ -93,7 +93,7 @@ def exits_figure(results: xr.Dataset, *, subtitle: str = "", theme: str = "light
     made.update_xaxes(title=_COST[cost], type="log", row=1, col=1)
     made.update_xaxes(title="iterations, mean", type="log", row=1, col=2)
     made.update_xaxes(exponentformat="power", dtick="D2")
-    made.update_yaxes(tickformat=".0%")
+    made.update_yaxes(tickformat="~%")
     made.update_layout(
         legend={"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"},
         margin={"t": 104, "b": 130},

@@ -206,6 +206,7 @@ def add_row_markers(
     """
     positions = np.asarray(positions, dtype=np.float64)
     defined = np.flatnonzero(np.isfinite(positions)).tolist()
+    few = len(positions) <= 60
     made.add_trace(
         go.Scatter(
             name=name,
@@ -215,9 +216,9 @@ def add_row_markers(
             mode="markers",
             marker={
                 "symbol": "circle",
-                "size": 8,
+                "size": 8 if few else 5,
                 "color": "#ffffff",
-                "line": {"width": 2, "color": "#1f2430"},
+                "line": {"width": 2 if few else 1, "color": "#1f2430"},
             },
             hovertemplate="%{text}<extra></extra>",
             showlegend=True,

@@ -23,8 +23,8 @@ _TWO_ROWS = 50  # pixels
 class Path:
     """The states of one token after one layer.
 
-    ``points`` (iteration, dims), ``off_plane`` and ``step_off_plane`` (iteration), what it is
-    called, and which colour and symbol of the theme it has.
+    ``points`` (iteration, dims), ``off_plane`` and ``step_off_plane`` (iteration) where they are
+    known, what it is called, and which colour and symbol of the theme it has.
     """
 
     token: int
@@ -32,8 +32,8 @@ class Path:
     name: str
     points: np.ndarray
     iterations: np.ndarray
-    off_plane: np.ndarray
-    step_off_plane: np.ndarray
+    off_plane: np.ndarray | None
+    step_off_plane: np.ndarray | None
     colour: int
     symbol: int
 
@@ -59,7 +59,9 @@ def of(found: xr.Dataset, labels: Sequence[str]) -> list[Path]:
     """
     found = found.transpose("token", "layer", "iteration", ...)
     points = found["projection"].values
-    away, step = found["off_plane"].values, found["step_off_plane"].values
+    shares = [
+        found[name].values if name in found else None for name in ("off_plane", "step_off_plane")
+    ]
     tokens, layers = found["token"].values.tolist(), found["layer"].values.tolist()
     return [
         Path(
@@ -68,8 +70,8 @@ def of(found: xr.Dataset, labels: Sequence[str]) -> list[Path]:
             name=f"{label}, {place_name(layer)}" if len(layers) > 1 else label,
             points=points[row, place],
             iterations=found["iteration"].values,
-            off_plane=away[row, place],
-            step_off_plane=step[row, place],
+            off_plane=None if shares[0] is None else shares[0][row, place],
+            step_off_plane=None if shares[1] is None else shares[1][row, place],
             colour=row if len(tokens) > 1 else place,
             symbol=place if len(layers) > 1 else row,
         )
@@ -90,13 +92,14 @@ def trace(kind: Any, path: Path, colours: _theme.Palette, dims: int, *, bar: boo
     symbols = _theme.TOKEN_SYMBOLS if dims == 2 else _theme.SYMBOLS_3D
     colour = colours.categories[path.colour % len(colours.categories)]
     shown = "plane" if dims == 2 else "space"
+    told = _told(path)
     return kind(
         # Plain lists on purpose: a browser that moves the cursor reads them without decoding.
         **_marks.coordinates(path.points),
         name=path.name,
         mode="lines+markers",
         customdata=path.iterations.tolist(),
-        text=_told(path),
+        text=told,
         line={"color": _translucent(colour), "width": 1.5 if dims == 2 else 3},
         marker={
             # Most of the way is covered in the first iterations. The scale is the template's.
@@ -108,14 +111,17 @@ def trace(kind: Any, path: Path, colours: _theme.Palette, dims: int, *, bar: boo
             "size": 7 if dims == 2 else 4,
             "line": {"width": 1, "color": colour},
         },
-        hovertemplate=f"{path.name}<br>iteration %{{customdata}}<br>off the {shown}: "
-        "%{text}<extra></extra>",
+        hovertemplate=f"{path.name}<br>iteration %{{customdata}}"
+        + (f"<br>off the {shown}: %{{text}}" if told else "")
+        + "<extra></extra>",
         meta={"role": "trajectory", "token": path.token, "layer": path.layer},
     )
 
 
-def _told(path: Path) -> list[str]:
+def _told(path: Path) -> list[str] | None:
     """Say at each iteration how much of the state and of the step to it is not shown."""
+    if path.off_plane is None or path.step_off_plane is None:
+        return None
     return [
         _labels.percent(state) + (f", of the step {_labels.percent(step)}" if step == step else "")
         for state, step in zip(path.off_plane, path.step_off_plane, strict=True)

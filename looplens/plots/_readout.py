@@ -135,7 +135,7 @@ def readout_figure(
         )
         made.update_xaxes(title="iteration" if place["row"] == rows else "", **place)
         if name == "accuracy":
-            made.update_yaxes(range=[-0.03, 1.03], tickformat=".0%", **place)
+            made.update_yaxes(range=[-0.03, 1.03], tickformat="~%", **place)
         if name in _LOGARITHMIC and (values > 0).any():
             made.update_yaxes(**_log_axis(values[values > 0]), **place)
         _marks.add_line(made, iteration, colours, axis=str(panel + 1) if panel else "")

@@ -50,7 +50,8 @@ def recurrence(
     -------
     Figure
         A heat map (iteration, iteration) of distances over the norm of the last state on a
-        logarithmic scale of two decades, without the random start.
+        logarithmic scale of two decades, without the random start. Of a long record the end is
+        drawn whole: every n-th iteration would make an orbit of period n a fixed point.
 
     Raises
     ------
@@ -70,8 +71,8 @@ def recurrence(
     iterations = iterations[iterations >= 1]
     if not np.isfinite(states).all():
         raise AnalysisError(f"The states of token {token} are not finite: nothing recurs.")
-    every = max(1, -(-len(iterations) // _MOST))
-    states, iterations = states[::every], iterations[::every]
+    there = len(iterations)
+    states, iterations = states[-_MOST:], iterations[-_MOST:]
     norm = float(np.linalg.norm(states[-1].astype(np.float64)))
     distance = analysis.recurrence_matrix(states) / (norm or 1.0)
     measured = {}
@@ -88,7 +89,7 @@ def recurrence(
             token,
             f"restart {restart}",
             "loop state" if layer is None else f"layer {layer}",
-            f"one iteration in {every} is drawn" if every > 1 else "",
+            f"the last {_MOST} of {there} iterations are drawn" if there > _MOST else "",
         ),
         theme=theme,
     )

@@ -104,6 +104,9 @@ def restart_gaps_figure(
     """
     gap = found["gap"].transpose("token", "iteration")
     iterations = gap["iteration"].values
+    contracts = (found["gap_rate"] + 2 * found["gap_rate_error"] < 1).values
+    if not contracts.all():
+        subtitle += f" · {int((~contracts).sum())} of {len(labels)} tokens do not contract"
     made = _heatmap.log_heatmap(
         gap.values,
         iterations,
@@ -114,16 +117,12 @@ def restart_gaps_figure(
         subtitle=subtitle,
         theme=theme,
     )
-    contracts = (found["gap_rate"] + 2 * found["gap_rate_error"] < 1).values
     ends = np.where(contracts, found["gap_fit_end"].values, np.nan)
-    name = "contracts up to here"
-    if not contracts.all():
-        name += f"; {int((~contracts).sum())} of {len(labels)} tokens do not"
     rates = found["gap_rate"].values
     _heatmap.add_row_markers(
         made,
         ends,
-        name=name,
+        name="contracts up to here",
         theme=theme,
         hover=[
             f"{label}<br>×{_labels.number(rate)} an iteration up to {end:g}"
@@ -283,7 +282,7 @@ def _add_curves(
         edge = {"line": {"width": 0}, "hoverinfo": "skip", "hovertemplate": None}
         curve(of_run[0], "lower end", **edge, showlegend=False)
         fill = {"fill": "tonexty", "fillcolor": _faint(colours.muted)}
-        curve(of_run[2], "middle 80 % of the run", **edge, **fill)
+        curve(of_run[2], "80 % of the run", **edge, **fill)
     middle = of_run[len(of_run) // 2]
     curve(middle, "run", line={"color": colours.muted, "width": 2, "dash": "dash"})
     curve(of_prompt, "prompt", line={"color": colours.categories[0], "width": 2})

@@ -20,7 +20,7 @@ from looplens.errors import InputError
 from looplens.plots import _labels, _marks, _paths, _select, _theme
 
 _MOST_PATHS = 24  # more cannot be told apart
-_MOST_POINTS = 20_000  # more make a page slow, with WebGL too
+_MOST_POINTS = 8_000  # more make a page slow, with WebGL too
 _CAMERA = {"eye": {"x": 1.7, "y": 1.7, "z": 0.9}, "center": {"z": -0.12}}
 
 
@@ -137,8 +137,9 @@ def trajectory_figure(
     Parameters
     ----------
     found : Dataset
-        What `looplens.analysis.projection` returns, with two or three components. Its tokens are
-        kept in ``meta`` for whoever handles clicks.
+        What `looplens.analysis.projection` returns, with two or three components; without
+        ``off_plane`` there is no strip below. Its tokens are kept in ``meta`` for whoever handles
+        clicks.
     labels : sequence of str
         One a token.
     iteration, subtitle, theme
@@ -154,15 +155,16 @@ def trajectory_figure(
         theme=theme,
         height=560,
     )
-    first = {"type": "scene"} if dims == 3 else {"type": "xy"}
-    make_subplots(
-        rows=2,
-        cols=1,
-        row_heights=[0.8, 0.2],
-        vertical_spacing=0.17 if dims == 2 else 0.06,
-        specs=[[first], [{"type": "xy"}]],
-        figure=made,
-    )
+    strip = "off_plane" in found
+    if strip:
+        make_subplots(
+            rows=2,
+            cols=1,
+            row_heights=[0.8, 0.2],
+            vertical_spacing=0.17 if dims == 2 else 0.06,
+            specs=[[{"type": "scene" if dims == 3 else "xy"}], [{"type": "xy"}]],
+            figure=made,
+        )
     kind = _paths.kind(dims, sum(len(path.iterations) for path in paths))
     made.add_traces(
         [_paths.trace(kind, path, colours, dims, bar=path is paths[0]) for path in paths]
@@ -171,9 +173,10 @@ def trajectory_figure(
     iterations = found["iteration"].values
     _marks.add_ends(made, kind, points, iterations, colours, dims)
     _marks.add_cursor(made, kind, points, iterations, iteration, colours, dims)
-    axis, name = ("2", "off plane") if dims == 2 else ("", "off space")
-    _paths.add_strip(made, paths, name, colours, axis=axis)
-    _marks.add_line(made, iteration, colours, axis=axis)
+    if strip:
+        axis, name = ("2", "off plane") if dims == 2 else ("", "off space")
+        _paths.add_strip(made, paths, name, colours, axis=axis)
+        _marks.add_line(made, iteration, colours, axis=axis)
     _finish(made, axes, dims, tail=_tail_range(found, points), shown=f"{subtitle} {labels}")
     return made
 

@@ -20,7 +20,7 @@
   const CONTROLS =
     "button, a[href], input, select, textarea, [role=slider], [role=radio], [role=menuitem], [role=tab], summary";
   document.querySelectorAll(CONTROLS).forEach((element) => {
-    if (element.type === "hidden" || !shown(element)) return;
+    if (element.type === "hidden" || !shown(element) || element.closest("[aria-hidden=true]")) return;
     const name =
       element.getAttribute("aria-label") ||
       labelled(element) ||

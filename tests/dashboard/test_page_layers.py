@@ -75,7 +75,7 @@ class TestFrames:
         monkeypatch.setattr(frames, "MOST_SENT", 2 * 64 * 17)
         sent = frames.attention_frames(view, selected(view, "/layers"), head=None, against=2)
         assert sent["iterations"] == [2, *range(2, 33, 3)][1:]
-        assert sent["note"] == "one of 3 iterations while scrubbing"
+        assert sent["note"] == "1 of 3 iterations while scrubbing"
         monkeypatch.setattr(frames, "MOST_READ", 2 * 64 * 8)
         sent = frames.attention_frames(view, selected(view, "/layers"), head="mean", against=3)
         assert sent["iterations"] == [2, 3, 7, 12, 17, 22, 27, 32]
@@ -148,7 +148,7 @@ class TestBrowser:
         visit.page.mouse.click(box["x"] + box["width"] * 0.6, box["y"] + box["height"] * 0.8)
         visit.wait_for_query(head="1")
         visit.eventually(lambda: visit.graph("heads", f"{frame}.visible"), True)
-        left = visit.graph("heads", "graph.data[0].meta.cells + graph.data[0].meta.gap - 0.5")
+        left = visit.graph("heads", "graph.data[0].meta.tiles[1][1] - 0.5")
         visit.eventually(lambda: visit.graph("heads", f"{frame}.x0"), left)
         visit.drawn()
         assert "head 1" in visit.page.locator("#attention-panel .caption").inner_text()
@@ -159,3 +159,15 @@ class TestBrowser:
         visit.page.mouse.click(box["x"] + box["width"] / 16, box["y"] + box["height"] * 13 / 16)
         visit.wait_for_query(token="6")
         assert visit.query["iteration"] == "9"
+
+
+def test_the_data_of_the_heads_are_a_map_for_each(view):
+    from looplens_dashboard.exporting import data
+
+    figure = called(view, "heads", "iteration=7&layer=1").draw(view.run)
+    rows = [line.split(",") for line in data.as_csv(figure).splitlines()[1:]]
+    weights = analysis.attention_maps(view.run, 0, 7, layer=1)["weight"].values
+    assert len(rows) == weights.size
+    drawn = {(name, int(y), int(x)): value for name, x, y, value, *_ in rows}
+    assert drawn["head 1", 0, 5] == ""  # a key after the query
+    assert float(drawn["head 1", 5, 2]) == pytest.approx(float(weights[1, 5, 2]))

@@ -255,6 +255,10 @@ def test_figures_show_the_results_and_nothing_else(orbiting_model, orbiting_land
     assert "restart 0, others held" in names
     assert "the other tokens are held still here" in made.layout.title.subtitle.text
     assert any("stable fixed point" in name for name in _names(orbiting_landscape, 7))
+    moved = plots.landscape_figure(orbiting_landscape, 6, iteration=5)
+    paths = [t for t in moved.data if (t.meta or {}).get("role") == "trajectory"]
+    cursor = next(t for t in moved.data if t.name == plots.CURSOR)
+    assert list(cursor.x) == [path.x[list(path.customdata).index(5)] for path in paths]
     found = basin_map(orbiting_model, ORBITING, tokens=6, size=9, plane="starts")
     made = plots.basin_map_figure(found)
     names = [trace.name for trace in made.data]

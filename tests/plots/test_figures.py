@@ -172,7 +172,7 @@ class TestAttention:
     def test_what_was_not_recorded_is_named(self, run, lonely_run):
         with pytest.raises(InputError, match="iteration must lie between 1 and 64, got 0"):
             plots.attention(run, 0, 0)
-        with pytest.raises(AnalysisError, match="holds no attention. Record it again"):
+        with pytest.raises(AnalysisError, match="This run holds no attention"):
             plots.attention(lonely_run, 0, 1)
         with pytest.raises(AnalysisError, match=r"not recorded \(recorded: none\)"):
             plots.attention_change(lonely_run)

@@ -45,8 +45,10 @@ class TestRestarts:
         np.testing.assert_allclose(curve.y, np.maximum(np.median(gap.values, axis=0), min(curve.y)))
 
     def test_tokens_that_do_not_contract_are_counted(self, run):
-        marks = next(t for t in plots.restart_gaps(run, 0).data if "contracts" in (t.name or ""))
-        assert "1 of 8 tokens do not" in marks.name  # the one with two basins
+        figure = plots.restart_gaps(run, 0)
+        marks = next(trace for trace in figure.data if "contracts" in (trace.name or ""))
+        # The one with two basins.
+        assert "1 of 8 tokens do not contract" in figure.layout.title.subtitle.text
         assert 7 not in marks.y
 
     def test_agreement_starts_where_something_is_read_out(self, run):
@@ -132,6 +134,14 @@ class TestAttention:
         assert list(figure.data[0].x[:2]) == [1.0, 4.0]
         assert list(figure.layout.xaxis.range) == [-0.5, length - 0.5]
         assert figure.data[0].text[0][0] == "word … word"
+
+    def test_heads_settle_by_their_change_or_by_their_distance_to_the_limit(self, run):
+        found = analysis.get(run, "attention_change").isel(prompt=1, restart=0)
+        drawn = heatmap(plots.attention_change(run, 1, quantity="distance_to_limit"))
+        expected = found["distance_to_limit"].transpose("layer", "head", "iteration").values
+        np.testing.assert_allclose(drawn.customdata, expected.reshape(drawn.z.shape), rtol=1e-6)
+        with pytest.raises(InputError, match=r"quantity must be one of .*Did you mean 'change'"):
+            plots.attention_change(run, 1, quantity="changes")
 
     def test_the_row_of_the_token_is_framed(self, run):
         figure = plots.attention(run, 1, 5, token=10)

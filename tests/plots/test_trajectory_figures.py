@@ -178,3 +178,19 @@ def test_a_basis_that_cannot_be_fitted_says_what_to_do(tmp_path):
     short = open_run(synthetic_run(tmp_path / "short", prompts=1, iterations=1, attention=False))
     with pytest.raises(AnalysisError, match="at least two finite states, and there are 1"):
         plots.trajectory(short, [0], basis="token")
+
+
+def test_a_long_recurrence_plot_is_of_the_end_and_keeps_a_period_of_two(tmp_path, monkeypatch):
+    from looplens.plots import _recurrence
+    from looplens.run import open_run
+    from looplens.testing.runs import synthetic_run
+
+    monkeypatch.setattr(_recurrence, "_MOST", 16)
+    run = open_run(synthetic_run(tmp_path / "long", prompts=1, restarts=1, attention=False))
+    figure = plots.recurrence(run, 3, iteration=60)
+    drawn = next(trace for trace in figure.data if trace.type == "heatmap")
+    assert list(drawn.x) == list(range(49, 65))
+    distance = np.asarray(drawn.customdata)
+    assert distance[0, 1] > 100 * distance[0, 2]
+    assert "the last 16 of 64 iterations are drawn" in figure.layout.title.subtitle.text
+    assert [line.x0 for line in lines(figure)] == [60]

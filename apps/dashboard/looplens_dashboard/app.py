@@ -65,6 +65,7 @@ def create_app(runs: Runs, *, models: Iterable[str | os.PathLike[str]] = ()) -> 
         use_async=False,  # by default it depends on what else happens to be installed
     )
     app.index_string = app.index_string.replace("{%favicon%}", _ICON)
+    app.index_string = app.index_string.replace("<html>", '<html lang="en">')
     secure(app)
     app.enable_dev_tools(debug=False, dev_tools_disable_version_check=True)
     app.layout = layout.page(pages.PAGES, pages.BAR)

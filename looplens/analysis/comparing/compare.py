@@ -36,6 +36,7 @@ def compare(
     *,
     by: str | None = None,
     most_tokens: int | None = None,
+    summaries: bool = True,
     n_boot: int = 1000,
     level: float = 0.95,
     seed: int = 0,
@@ -60,6 +61,8 @@ def compare(
     most_tokens : int or None
         Compare only so many of the shared prompts, evenly chosen, that they have about that many
         tokens, and read no others; all by default. The notes say so.
+    summaries : bool
+        Compare the numbers of the summaries as well, which takes most of the time.
     n_boot, level, seed : int, float, int
         Draws of prompts, share of them inside an interval, and seed.
 
@@ -139,7 +142,7 @@ def compare(
         statistics=tuple(statistics),
         curves=tuple(curves),
         agreements=tuple(agreements),
-        summaries=compare_summaries(run_a, run_b, results, pairs, bootstrap),
+        summaries=compare_summaries(run_a, run_b, results, pairs, bootstrap) if summaries else (),
         by=by,
         groups={label: tuple(rows) for label, rows in grouped.items()},
         notes=notes,

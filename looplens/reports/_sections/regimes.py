@@ -215,10 +215,12 @@ def _example_pictures(material: Material) -> list[Picture]:
             f"{text}, prompt {prompt}"
             for text, prompt in zip(token_labels(run, tokens, position=True), prompts, strict=True)
         ]
+        paths = basis["projection"].isel(restart=0, token=tokens).expand_dims(layer=[-1])
+        found = paths.to_dataset().assign(
+            explained_variance_ratio=basis["explained_variance_ratio"]
+        )
         figure = plots.trajectory_figure(
-            basis["projection"].isel(restart=0, token=tokens),
-            basis["explained_variance_ratio"],
-            tokens=tokens,
+            found.isel(component=[0, 1]),
             labels=labels,
             subtitle=subtitle(run, escape(label), "restart 0", "loop state"),
         )

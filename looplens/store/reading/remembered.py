@@ -11,7 +11,7 @@ import xarray as xr
 
 from looplens.store.files.location import RunLocation
 from looplens.store.reading.result_arrays import ChunkMemory
-from looplens.store.reading.results import open_result
+from looplens.store.reading.results import open_result, stored_names
 
 MOST_BYTES = 128_000_000
 """Bytes of results that are kept at once; those that were read longest ago make room."""
@@ -30,11 +30,20 @@ class RememberedResults:
         self._location = location
         self._memory = ChunkMemory(MOST_BYTES)
         self._opened: dict[str, tuple[object, xr.Dataset]] = {}
+        self._names: tuple[object, list[str]] = (None, [])
+
+    def names(self) -> list[str]:
+        """Return the names of the stored analyses; those in a group as ``group/name``."""
+        stamp = self._stamp_of_names(self._names[1])
+        if stamp is None or stamp != self._names[0]:
+            found = stored_names(self._location)
+            self._names = self._stamp_of_names(found), found
+        return list(self._names[1])
 
     def open(self, name: str) -> xr.Dataset | None:
         """Return a stored analysis whose variables are read when they are indexed.
 
-        None when there is none of that name.
+        None when there is none of that name. Everyone gets the same object: load a copy.
 
         Raises
         ------
@@ -48,7 +57,19 @@ class RememberedResults:
             if found is None:
                 return None
             opened = self._opened[name] = version, found
-        return opened[1].copy()  # whoever asked may load or change it
+        return opened[1]
+
+    def _stamp_of_names(self, names: list[str]) -> object:
+        """Return what changes with a directory of results; None where it cannot be known."""
+        groups = {name.partition("/")[0] for name in names if "/" in name}
+        try:
+            stamps = [
+                self._location.files.stamp(key)
+                for key in ("analysis", *(f"analysis/{group}" for group in sorted(groups)))
+            ]
+        except OSError:
+            return None
+        return None if None in stamps else stamps
 
     def _version(self, name: str) -> object:
         """Return what changes when a result is replaced, which is done as a whole."""

@@ -98,13 +98,14 @@ class StoredRun(RunArrays):
     @property
     def analyses(self) -> list[str]:
         """Names of the stored analyses; those in a group as ``group/name``."""
-        return results.stored_names(self._location)
+        return self._results.names()
 
     def analysis(self, name: str) -> xr.Dataset | None:
         """Return a stored analysis; None when it was not stored.
 
         Its attributes say what made it: analysis, version, parameters (JSON), input_hash, created.
-        It is in memory, unless the run was opened with ``lazy=True``.
+        It is in memory, unless the run was opened with ``lazy=True``: then everyone who asks gets
+        the same object, which is not to be changed.
 
         Raises
         ------
@@ -113,7 +114,7 @@ class StoredRun(RunArrays):
             is raised when they are read.
         """
         found = self._results.open(name)
-        return found if found is None or self.lazy else found.load()
+        return found if found is None or self.lazy else found.copy().load()
 
     @functools.cached_property
     def _results(self) -> RememberedResults:

@@ -53,28 +53,17 @@
     if (pointed && pointed.panel === panel) shade(state);
   }
 
-  // Row and column of the first cell of a head; as in looplens/plots/_attention_heads.py.
-  function corner(meta, head) {
-    const row = Math.floor(head / meta.columns);
-    return [
-      row * (meta.cells + meta.title) + meta.title,
-      (head % meta.columns) * (meta.cells + meta.gap),
-    ];
-  }
-
   lens.frames.heads = function (graph, frames, iteration) {
     redraw("heads", graph, frames, iteration, function (place, meta) {
-      const rows = Math.ceil(meta.heads / meta.columns) * (meta.cells + meta.title);
-      const across = meta.columns * (meta.cells + meta.gap) - meta.gap;
-      const laid = Array.from({ length: rows }, () => new Array(across).fill(null));
-      for (let head = 0; head < meta.heads; head += 1) {
-        const [top, left] = corner(meta, head);
+      const across = graph.data[0].x.length;
+      const laid = Array.from(graph.data[0].y, () => new Array(across).fill(null));
+      meta.tiles.forEach(function ([top, left], head) {
         for (let query = 0; query < meta.cells; query += 1) {
           for (let key = 0; key < meta.cells; key += 1) {
             laid[top + query][left + key] = weight(frames, place, head, query, key);
           }
         }
-      }
+      });
       window.Plotly.restyle(graph, { z: [laid], meta: [meta] }, [0]);
     });
     frameHead(graph);
@@ -86,8 +75,8 @@
     if (index < 0 || !lens.selection || !graph.data[0].meta) return;
     const meta = graph.data[0].meta;
     const head = Number(lens.selection.head); // not a number: the mean of all
-    const visible = Number.isInteger(head) && head < meta.heads;
-    const [top, left] = visible ? corner(meta, head) : [0, 0];
+    const visible = Number.isInteger(head) && head < meta.tiles.length;
+    const [top, left] = visible ? meta.tiles[head] : [0, 0];
     const shape = graph.layout.shapes[index];
     if (shape.visible === visible && (!visible || (shape.x0 === left - 0.5 && shape.y0 === top - 0.5)))
       return;
@@ -152,7 +141,7 @@
       if (row === undefined || point.data.type !== "heatmap") return;
       const meta = point.data.meta;
       const head = panel === "heads" ? point.customdata : 0;
-      const first = panel === "heads" ? corner(meta, head)[0] : 0;
+      const first = panel === "heads" ? meta.tiles[head][0] : 0;
       pointed = { panel: panel, head: head, query: row - first };
       if (shown[panel]) shade(shown[panel]);
     });

@@ -17,7 +17,7 @@
     // Within the strip only: the page must not move because a token was chosen.
     const above = chosen.offsetTop - box.offsetTop;
     if (above < box.scrollTop || above + chosen.offsetHeight > box.scrollTop + box.clientHeight) {
-      box.scrollTop = above - box.clientHeight / 3;
+      box.scrollTop = above - chosen.offsetHeight - 8; // with one row of what comes before
     }
   };
 

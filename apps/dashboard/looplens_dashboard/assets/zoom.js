@@ -88,7 +88,7 @@
         });
         if (kept.length) shown[name] = Object.fromEntries(kept);
       });
-      const texts = Object.entries(shown).map(([name, axes]) =>
+      const texts = Object.entries(shown).sort().map(([name, axes]) =>
         [name, ...Object.entries(axes).map(([axis, values]) => axis + ":" + values.join(","))].join("~"),
       );
       return texts.join(";").slice(0, LONGEST);

@@ -89,10 +89,11 @@ def _traces(figure: go.Figure) -> list[dict[str, Any]]:
         if role == "cursor" or trace.visible is False:
             continue
         values = _values(trace, role)
-        if values:
+        name = plain_text(trace.name) or f"{trace.type} {number}"
+        for part, values in _tiles(trace, name, values) if values else ():
             found.append(
                 {
-                    "name": plain_text(trace.name) or f"{trace.type} {number}",
+                    "name": part,
                     "type": trace.type,
                     "axes": _axes(trace),
                     "titles": _titles(figure, trace, values),
@@ -124,6 +125,22 @@ def _values(trace: Any, role: str | None) -> dict[str, np.ndarray]:
         found = {key: v for key, v in found.items() if key in ("x", "y", "z") or v.shape == z.shape}
     elif "y" in found and "x" not in found and trace.type.startswith("scatter"):
         found = {"x": np.arange(len(found["y"])), **found}
+    return found
+
+
+def _tiles(
+    trace: Any, name: str, values: dict[str, np.ndarray]
+) -> list[tuple[str, dict[str, np.ndarray]]]:
+    """Return the maps that a map lays side by side, each with a name and places of its own."""
+    meta = trace.meta if isinstance(trace.meta, Mapping) else {}
+    if "tiles" not in meta:
+        return [(name, values)]
+    found = []
+    places = np.arange(meta["cells"]) * meta["joined"]
+    for number, (row, column) in enumerate(meta["tiles"]):
+        part = np.s_[row : row + meta["cells"], column : column + meta["cells"]]
+        cut = {key: array[part] for key, array in values.items() if key not in ("x", "y")}
+        found.append((f"{meta['tile']} {number}", {"x": places, "y": places, **cut}))
     return found
 
 

@@ -15,6 +15,7 @@ from looplens_dashboard.selection.choices import Options
 from looplens_dashboard.view import View
 
 _MOST_LISTED = 256
+_MOST_NAMED = 16  # heads
 _MOST_COMPUTED = 20_000  # tokens of a run whose maps are made on the spot
 
 
@@ -34,6 +35,13 @@ QUANTITY = Choice(
     name="likeness",
     label="How states are compared",
     options=(("distance", "distance"), ("cosine", "cosine")),
+    control="segmented",
+)
+
+SETTLING = Choice(
+    name="attention_settling",
+    label="What is shown of every head",
+    options=(("change", "change"), ("distance_to_limit", "distance to limit")),
     control="segmented",
 )
 
@@ -73,6 +81,12 @@ def _name_frames(figure: Any, head: int | str | None, selection: Selection) -> N
     thin_ticks(figure, "xaxis", "yaxis", most=24)
 
 
+def _thin_heads(figure: Any) -> None:
+    axis = figure.layout.yaxis
+    step = -(-len(axis.tickvals) // _MOST_NAMED)
+    axis.update(tickvals=axis.tickvals[::step], ticktext=axis.ticktext[::step])
+
+
 def _measured(view: View, name: str, prompt: int) -> int | None:
     """Return the prompt if an analysis has it; else None, for what the figure shows without one."""
     return prompt if prompt in analysis.get(view.run, name)["prompt"].values else None
@@ -103,7 +117,7 @@ HEADS = Panel(
     frames=lambda view, selection: attention_frames(view, selection, head=None),
     adjust=lambda figure, selection: _name_frames(figure, None, selection),
     span=12,
-    wide=6,
+    wide=5,
     height=440,
     follows=True,
 )
@@ -134,7 +148,7 @@ DIFFERENCE = Panel(
     adjust=lambda figure, selection: _name_frames(figure, _head(selection), selection),
     choices=(AGAINST,),
     span=6,
-    wide=3,
+    wide=4,
     height=440,
     follows=True,
 )
@@ -148,9 +162,11 @@ CHANGE = Panel(
         "attention_change",
         prompt=selection.prompt,
         restart=selection.restart,
+        quantity=selection["attention_settling"],
         iteration=selection.iteration,
     ),
-    adjust=lambda figure, _selection: thin_ticks(figure, "yaxis"),
+    adjust=lambda figure, _selection: _thin_heads(figure),
+    choices=(SETTLING,),
     span=6,
     wide=6,
     height=460,

@@ -21,7 +21,7 @@ def _of_prompt(figure: str, selection: Selection) -> Call:
 
 
 def _thin_rows(figure: Any, _selection: Selection) -> None:
-    thin_ticks(figure, "yaxis")
+    thin_ticks(figure, "yaxis", most=10)
 
 
 RESTARTS = Panel(

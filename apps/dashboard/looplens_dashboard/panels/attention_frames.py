@@ -80,7 +80,7 @@ def attention_frames(
     tokens = np.full(length, -1)
     own = run.token_range(selection.prompt)
     tokens[view.positions[own]] = np.arange(own.start, own.stop)
-    note = f"one of {step} iterations while scrubbing" if step > 1 else None
+    note = f"1 of {step} iterations while scrubbing" if step > 1 else None
     return {
         "key": frames_key(selection, head),
         "weights": base64.b64encode(coded.tobytes()).decode("ascii"),

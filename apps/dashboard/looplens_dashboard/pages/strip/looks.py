@@ -220,6 +220,6 @@ def short(value: Any) -> str:
     if not np.isfinite(number):
         return _UNKNOWN
     if number == int(number) and abs(number) < 1e6:
-        return str(int(number))
+        return str(int(number)).replace("-", "−")
     text = f"{number:.3g}" if 1e-3 <= abs(number) < 1e6 else f"{number:.1e}"
     return text.replace("e-0", "e-").replace("e+0", "e").replace("-", "−")
