@@ -48,8 +48,9 @@ soak: setup  ## kill recordings at random moments, 200 times; every one must end
 app: setup  ## the dashboard on RUN (default runs/demo)
 	$(BIN)/looplens app $(RUN)
 
-docs: demo  ## take the pictures of the documentation anew from the run of the demo
+docs: demo  ## take the pictures of the documentation anew from the run of the demo, and list the panels
 	$(BIN)/python docs/make_images.py
+	$(BIN)/python docs/list_panels.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

@@ -33,6 +33,7 @@ GROUPS = {
     "startup": "startup",
     "attention": "attention",
     "dynamics": "dynamics",
+    "app": "app",
 }
 
 

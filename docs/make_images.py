@@ -1,4 +1,4 @@
-"""Take the pictures of the README from a recorded run: ``make docs`` (after ``make demo``).
+"""Take the pictures of the README and of app.md: ``make docs`` (after ``make demo``).
 
 The report and the dashboard are opened in headless Chromium and photographed as they are. Figures
 of the dynamics lab are drawn from the run that the README makes.
@@ -8,17 +8,28 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 from pathlib import Path
 
 from looplens_dashboard import create_app
-from looplens_dashboard.app import make_http_server
+from looplens_dashboard.serving import running
 from playwright.sync_api import Browser, sync_playwright
 
 import looplens
 
 RUN = Path("runs/demo")
 ORBIT = Path("runs/orbit")
+ZEROS = Path("runs/orbit-zeros")
+VIEWS = {
+    "overview": "run=demo&prompt=3&iteration=8",
+    "trajectories": "run=orbit&token=6&also=3&iteration=24",
+    "restarts": "run=orbit&token=6&iteration=12",
+    "layers": "run=demo&prompt=0&iteration=5&layer=1&head=2",
+    "readout": "run=demo&prompt=1&iteration=6",
+    "dynamics": "run=orbit&token=6&iteration=40",
+    "compare": "run=orbit&other=orbit-zeros&token=6&iteration=16",
+    "live": "run=demo",
+}
+"""What each page of the app is photographed at."""
 IMAGES = Path(__file__).parent / "images"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
@@ -32,20 +43,20 @@ def photograph_report(browser: Browser, run: looplens.Run) -> None:
     page.screenshot(path=IMAGES / "report.png")
 
 
-def photograph_dashboard(browser: Browser, run: looplens.Run) -> None:
-    """Photograph the dashboard at the last token of the first prompt."""
-    server = make_http_server(create_app(run), port=0)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    token = run.token_range(0).stop - 1
-    for theme in ("light", "dark"):
-        page = browser.new_page(viewport={"width": 1440, "height": 1500})
-        page.goto(
-            f"http://127.0.0.1:{server.port}/?token={token}&iteration=7&head=mean&theme={theme}"
-        )
-        page.wait_for_selector("#readout-table tr")
-        page.wait_for_timeout(3000)
-        page.screenshot(path=IMAGES / f"dashboard-{theme}.png")
-    server.shutdown()
+def photograph_app(browser: Browser) -> None:
+    """Photograph the first screen of every page of the app, in both themes."""
+    with running(create_app([RUN, ORBIT, ZEROS])) as address:
+        for name, view in VIEWS.items():
+            for theme in ("light", "dark"):
+                page = browser.new_page(viewport={"width": 1440, "height": 1000})
+                page.goto(f"{address}{name}?{view}&theme={theme}")
+                page.wait_for_selector("#content > section")
+                page.wait_for_function(
+                    "!document.getElementById('content').textContent.includes('Drawing…')"
+                )
+                page.wait_for_timeout(2500)
+                page.screenshot(path=IMAGES / f"app-{name}-{theme}.png")
+                page.close()
 
 
 def draw_dynamics() -> None:
@@ -54,8 +65,13 @@ def draw_dynamics() -> None:
     run = looplens.record(
         model, ["6cbaabdbd"], out=ORBIT, iterations=64, restarts=3, overwrite=True
     )
+    run.analyze()
     looplens.dynamics.investigate(model, run, tokens="all")
     looplens.dynamics.investigate(model, run, "landscape", tokens=6)
+    zeros = looplens.record(
+        model, ["6cbaabdbd"], out=ZEROS, iterations=64, initial_state="zeros", overwrite=True
+    )
+    zeros.analyze()
     for name, draw in (
         ("spectra", looplens.plots.spectra),
         ("landscape", looplens.plots.landscape),
@@ -75,7 +91,7 @@ def main() -> None:
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=executable, args=FLAGS)
         photograph_report(browser, run)
-        photograph_dashboard(browser, run)
+        photograph_app(browser)
         browser.close()
 
 

@@ -7,7 +7,7 @@ neighbouring tokens evenly over the run, so that little is read.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from looplens.analysis.analyzers._analyzer import labelled, over_known
 from looplens.analysis.regimes.classifying import REGIMES
+from looplens.errors import AnalysisError, InputError, near_matches
 
 if TYPE_CHECKING:
     from looplens.store import StoredRun
@@ -23,10 +24,11 @@ DIFFERS = "differs"
 """Group of the tokens whose regime is not the same from every restart."""
 
 MOST_SAMPLED = 4096
-_SLABS = 16
+_SLABS = 8
 _PER_DECADE = 4
 _LEAST_ANGLE = 1e-6  # one minus a cosine: below this, float32 states have the same direction
 _QUANTILES = (0.1, 0.5, 0.9)
+_CURVES = ("gap", "readout_agreement")
 
 
 def restart_overview(run: StoredRun) -> xr.Dataset:
@@ -80,8 +82,8 @@ def restart_overview(run: StoredRun) -> xr.Dataset:
     return xr.Dataset(data, coords=names_of, attrs={"tokens": int(known.sum())})
 
 
-def restart_curves(run: StoredRun, prompt: int) -> xr.Dataset:
-    """Return how far apart restarts are over the iterations: of a prompt, and of the whole run.
+def restart_curves(run: StoredRun, prompt: int, *, of: str = "gap") -> xr.Dataset:
+    """Return how restarts differ over the iterations: of a prompt, and of the whole run.
 
     Parameters
     ----------
@@ -89,50 +91,63 @@ def restart_curves(run: StoredRun, prompt: int) -> xr.Dataset:
         A run with at least two restarts.
     prompt : int
         Number of the prompt.
+    of : {"gap", "readout_agreement"}
+        The distance between restarts over their norm, or the share of pairs of restarts that
+        predict the same token; variables of `path_independence`.
 
     Returns
     -------
     Dataset
-        ``gap`` (quantile, iteration) over tokens of the run and ``prompt_gap`` (iteration), the
-        median over those of the prompt; with a readout ``agreement`` and ``prompt_agreement``
-        (iteration), the mean share of pairs of restarts that predict the same token. Of long runs
-        a sample is read; the attributes ``sampled`` and ``tokens`` count its tokens and all.
+        ``run`` (quantile, iteration), three quantiles over the tokens of the run, and ``prompt``
+        (iteration), the median over those of the prompt; of an agreement the means, ``run``
+        (iteration) and ``prompt`` (iteration). Of long runs a sample is read; the attributes
+        ``sampled`` and ``tokens`` count its tokens and all.
 
     Raises
     ------
+    InputError
+        If `of` is something else.
     AnalysisError
         If the run holds only one restart, or not what the analysis needs.
     """
     from looplens.analysis.suite import get  # the suite is slow to import
 
+    if of not in _CURVES:
+        known = " or ".join(map(repr, _CURVES))
+        raise InputError(f"of must be {known}, got {of!r}.{near_matches(str(of), _CURVES)}")
     found = get(run, "path_independence")
-    slabs, own = sampled_slabs(run.n_tokens), [run.token_range(prompt)]
-    gaps = _read(found["gap"], slabs)
-    data = {
-        "gap": labelled(
-            ("quantile", "iteration"),
-            _quantiles(gaps, _QUANTILES),
-            "quantiles over tokens of the distance between restarts over their norm",
-        ),
-        "prompt_gap": labelled(
-            ("iteration",),
-            _quantiles(_read(found["gap"], own), [0.5])[0],
-            "the median over the tokens of the prompt",
-        ),
-    }
-    if "readout_agreement" in found:
-        for name, chosen in (("agreement", slabs), ("prompt_agreement", own)):
-            shares = _read(found["readout_agreement"], chosen)
-            data[name] = labelled(
-                ("iteration",),
-                np.array([over_known(np.mean, column) for column in shares.T]),
-                "share of pairs of restarts that predict the same token, mean over tokens",
-            )
+    if of not in found:
+        raise AnalysisError(
+            "Agreement of restarts is that of their predictions, and this run has no readout. "
+            "Record with readout=True (--readout on the command line)."
+        )
+    curves = _read(found[of], sampled_slabs(run.n_tokens))
+    own = found[of].isel(token=run.token_range(prompt)).values
+    words = found[of].attrs["long_name"]
+    coords: dict[str, Any] = {"iteration": found["iteration"].values}
+    if of == "gap":
+        axes: tuple[str, ...] = ("quantile", "iteration")
+        of_run, of_prompt = _quantiles(curves, _QUANTILES), _quantiles(own, [0.5])[0]
+        statistics = ("quantiles", "median")
+        coords["quantile"] = list(_QUANTILES)
+    else:
+        axes, statistics = ("iteration",), ("mean", "mean")
+        of_run, of_prompt = _means(curves), _means(own)
     return xr.Dataset(
-        data,
-        coords={"quantile": list(_QUANTILES), "iteration": found["iteration"].values},
-        attrs={"tokens": run.n_tokens, "sampled": len(gaps)},
+        {
+            "run": labelled(axes, of_run, f"{words}: {statistics[0]} over tokens of the run"),
+            "prompt": labelled(
+                ("iteration",), of_prompt, f"{words}: {statistics[1]} over those of the prompt"
+            ),
+        },
+        coords=coords,
+        attrs={"tokens": run.n_tokens, "sampled": len(curves)},
     )
+
+
+def _means(curves: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return means over the known values of curves (row, iteration)."""
+    return np.array([over_known(np.mean, column) for column in curves.T])
 
 
 def _quantiles(curves: NDArray[np.floating], shares: Sequence[float]) -> NDArray[np.float64]:

@@ -23,6 +23,9 @@ def compare(
     only: Annotated[
         list[str] | None, typer.Option(help="Name of an analysis; may be repeated.")
     ] = None,
+    most_tokens: Annotated[
+        int | None, typer.Option(help="Compare evenly chosen prompts with about so many tokens.")
+    ] = None,
     n_boot: Annotated[int, typer.Option(help="Draws of prompts for the intervals.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
     fail_if: Annotated[
@@ -59,7 +62,9 @@ def compare(
             check_target(run, out)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".* are in both runs")  # it is among the notes
-        found = compare_runs(*opened, only, by=by, n_boot=n_boot, seed=seed)
+        found = compare_runs(
+            *opened, only, by=by, most_tokens=most_tokens, n_boot=n_boot, seed=seed
+        )
     failures = check(conditions, found.numbers(), found.skipped)
     console = Console()
     a, b = found.labels

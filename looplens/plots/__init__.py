@@ -92,6 +92,8 @@ from looplens.plots._stages import (
 )
 from looplens.plots._steps import steps, steps_figure
 from looplens.plots._theme import CONFIG, PALETTES, REGIMES, Figure, Palette, RegimeStyle, palette
+from looplens.plots._token_looks import TokenLook, TokenLooks, short_number, token_looks
+from looplens.plots._tokens import tokens, tokens_figure
 from looplens.plots._trajectory import trajectory, trajectory_figure
 from looplens.plots._verdict import verdict, verdict_figure
 
@@ -121,6 +123,7 @@ FIGURES: dict[str, Callable[..., Any]] = {
     "verdict": verdict,
     "stages": stages,
     "readout": readout,
+    "tokens": tokens,
     "predictions": predictions,
     "rank_trajectories": rank_trajectories,
     "flips": flips,
@@ -157,6 +160,8 @@ __all__ = [
     "Figure",
     "Palette",
     "RegimeStyle",
+    "TokenLook",
+    "TokenLooks",
     "attention",
     "attention_bound",
     "attention_bound_figure",
@@ -248,6 +253,7 @@ __all__ = [
     "restarts_figure",
     "settling",
     "settling_figure",
+    "short_number",
     "similarity",
     "similarity_figure",
     "spectra",
@@ -264,6 +270,9 @@ __all__ = [
     "target_ranks_figure",
     "token_collapse",
     "token_collapse_figure",
+    "token_looks",
+    "tokens",
+    "tokens_figure",
     "trajectory",
     "trajectory_figure",
     "verdict",

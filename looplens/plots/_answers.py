@@ -127,6 +127,7 @@ def target_ranks(
     Lu et al., arXiv 2507.02199 (rank trajectories; as summarised elsewhere).
     """
     prompt, restart = _select.prompt(run, prompt), _select.restart(run, restart)
+    recorded = run.readout["target_rank"]
     span, note = _select.window(run.token_range(prompt), token, MOST_TOKENS)
     tokens = np.arange(span.start, span.stop)
     tokens = tokens[run.tokens["target"].values[tokens] >= 0]
@@ -135,7 +136,7 @@ def target_ranks(
             f"No token of prompt {prompt} has a target, so no answer is right. Record with "
             "looplens.Prompt(..., targets=...)."
         )
-    ranks = run.readout["target_rank"].isel(restart=restart, token=tokens)
+    ranks = recorded.isel(restart=restart, token=tokens)
     return target_ranks_figure(
         ranks.transpose("token", "iteration").values,
         _labels.token_labels(run, tokens, position=True),

@@ -135,7 +135,7 @@ def attention_difference_figure(
             "zmin": -scale,
             "zmax": scale,
             "colorscale": [list(stop) for stop in colours.diverging],
-            "colorbar": {"title": {"text": f"more (+) or less (−) than at iteration {other}"}},
+            "colorbar": {"title": {"text": f"+ more, − less than at {other}"}},
         },
         words="%{z:+.3g}",
         meta={"role": "attention-difference", "least": LEAST_SCALE, "signs": _MOST_SIGNS},

@@ -150,6 +150,7 @@ def exit_bench_figure(
     made = _panels.laid_out(made)
     places = list(range(len(thresholds)))
     words = [_labels.number(value, digits=2) for value in thresholds]
+    exact = [f"{value:g}" for value in thresholds]
     for variable, title, colour, dash, symbol in _panels.CURVES:
         if variable in policies:
             made.add_trace(
@@ -157,7 +158,7 @@ def exit_bench_figure(
                     name=title,
                     x=places,
                     y=policies[variable].values,
-                    text=words,
+                    text=exact,
                     mode="lines+markers",
                     line={"color": colours.categories[colour], "dash": dash, "width": 2},
                     marker={"symbol": symbol, "size": 7},
@@ -167,7 +168,7 @@ def exit_bench_figure(
                 row=1,
                 col=1,
             )
-    _panels.add_exits(made, policies, own, own_name, words, colours)
+    _panels.add_exits(made, policies, own, own_name, exact, colours)
     times = policies["iteration"].values
     shares = policies["exit_share"].transpose("policy", "iteration").values
     made.add_trace(
@@ -204,7 +205,7 @@ def exit_bench_figure(
         meta={
             "bench": {
                 "rule": str(policies["rule"].values[0]),
-                "words": [f"{value:g}" for value in thresholds],
+                "words": exact,
                 "thresholds": thresholds,
                 "stands": stands,
                 "default": int(np.argmax(policies["is_default"].values))

@@ -14,7 +14,7 @@ import xarray as xr
 from plotly.subplots import make_subplots
 
 from looplens import analysis
-from looplens.plots import _labels, _marks, _select, _theme
+from looplens.plots import _labels, _marks, _palette, _select, _theme
 
 MOST_TOKENS = 240
 """Rows that are drawn at once; of a longer prompt those around the selected token."""
@@ -212,7 +212,7 @@ def _add_cells(
             text=hover,
             zmin=-1,
             zmax=1,
-            colorscale=_steps(colours.missing, colours.paper, light),
+            colorscale=_palette.steps((colours.missing, colours.paper, light)),
             showscale=False,
             hovertemplate="iteration %{x}<br>%{text}<extra></extra>",
         ),
@@ -231,9 +231,3 @@ def _add_cells(
             row=2,
             col=1,
         )
-
-
-def _steps(*shades: str) -> list[list[Any]]:
-    """Return a scale of equal steps."""
-    edges = np.linspace(0, 1, len(shades) + 1)
-    return [[float(at), shade] for n, shade in enumerate(shades) for at in edges[n : n + 2]]

@@ -6,7 +6,7 @@ drawn with them, and how, is not known here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from looplens.errors import InputError, near_matches
@@ -129,6 +129,12 @@ TOKEN_SYMBOLS: tuple[str, ...] = (
 """Marker symbols that tell tokens or restarts apart; 3-D figures know only some of them."""
 
 SYMBOLS_3D: tuple[str, ...] = ("circle", "square", "diamond", "cross", "x", "circle-open")
+
+
+def steps(shades: Sequence[str]) -> list[list[float | str]]:
+    """Return a colour scale of equal steps, one a shade."""
+    edges = [number / len(shades) for number in range(len(shades) + 1)]
+    return [[at, shade] for n, shade in enumerate(shades) for at in edges[n : n + 2]]
 
 
 def palette(theme: str) -> Palette:

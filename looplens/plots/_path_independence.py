@@ -141,7 +141,7 @@ def _name_decades(made: _theme.Figure, edges: np.ndarray, words: str, column: in
     low, high = np.log10(edges[0]), np.log10(edges[-1])
     spare = max(0.0, 2 - (high - low)) / 2
     low, high = low - spare - 0.1, high + spare + 0.1
-    exponents, texts = _labels.decade_ticks(low, high)
+    exponents, texts = _labels.decade_ticks(low, high, most=4)
     made.update_xaxes(
         title=words, range=[low, high], tickvals=exponents, ticktext=texts, row=1, col=column
     )

@@ -108,8 +108,9 @@ def readout_figure(
     make_subplots(
         rows=rows,
         cols=columns,
+        shared_xaxes=True,
         horizontal_spacing=0.11,
-        vertical_spacing=0.3 / rows if rows > 1 else 0,
+        vertical_spacing=0.26 / rows if rows > 1 else 0,
         subplot_titles=[title for _, title in panels],
         figure=made,
     )

@@ -13,7 +13,6 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from looplens import analysis
-from looplens.errors import AnalysisError
 from looplens.plots import _heatmap, _labels, _marks, _select, _theme
 
 _MAP, _CURVES = (0.0, 0.7), (0.76, 1.0)  # heights of the map and of the curves
@@ -94,7 +93,7 @@ def restart_gaps_figure(
         ``gap`` (token, iteration), ``gap_rate``, ``gap_rate_error``, ``gap_fit_end`` (token) of
         the tokens of a prompt.
     curves : Dataset
-        ``gap`` (quantile, iteration), three quantiles over the run, and ``prompt_gap`` (iteration).
+        ``run`` (quantile, iteration), three quantiles over the run, and ``prompt`` (iteration).
     labels : list of str
         One label a token.
     tokens : slice
@@ -129,7 +128,7 @@ def restart_gaps_figure(
             for label, rate, end in zip(labels, rates, ends, strict=True)
         ],
     )
-    of_prompt, of_run = curves["prompt_gap"].values, curves["gap"].values
+    of_prompt, of_run = curves["prompt"].values, curves["run"].values
     axis = _labels.decade_axis(of_run, of_prompt)
     for ticks in ("tickvals", "ticktext"):  # few fit beside a low axis
         axis[ticks] = axis[ticks][:: -(-len(axis[ticks]) // 3)]
@@ -175,13 +174,8 @@ def restart_agreement(
     """
     prompt = _select.prompt(run, prompt)
     found = analysis.get(run, "path_independence")
-    if "readout_agreement" not in found:
-        raise AnalysisError(
-            "Agreement of restarts is that of their predictions, and this run has no readout. "
-            "Record with readout=True (--readout on the command line)."
-        )
     tokens = run.token_range(prompt)
-    curves = analysis.restart_curves(run, prompt)
+    curves = analysis.restart_curves(run, prompt, of="readout_agreement")
     return restart_agreement_figure(
         found["readout_agreement"].isel(token=tokens),
         curves,
@@ -214,7 +208,7 @@ def restart_agreement_figure(
     agreement : DataArray (token, iteration)
         Share of pairs of restarts that predict the same token, of the tokens of a prompt.
     curves : Dataset
-        Its means ``agreement`` over the run and ``prompt_agreement`` (iteration).
+        Its means over the tokens of the ``run`` and over those of the ``prompt`` (iteration).
     labels, tokens, iteration, token, subtitle, theme
         As for :func:`restart_gaps_figure`.
     """
@@ -232,7 +226,7 @@ def restart_agreement_figure(
     )
     axis = {"range": [-0.04, 1.04], "tickformat": ".0%", "nticks": 3}
     curves = curves.sel(iteration=iterations)
-    of_prompt, of_run = curves["prompt_agreement"].values, curves["agreement"].values[None]
+    of_prompt, of_run = curves["prompt"].values, curves["run"].values[None]
     _add_curves(made, iterations, of_prompt, of_run, "mean", axis, theme)
     made.update_layout(
         legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.0, "yanchor": "bottom"}

@@ -18,7 +18,7 @@ from looplens.analysis import grouping
 from looplens.plots import _labels, _select, _theme
 
 _SPREAD = 0.28
-_MOST_POINTS = _theme.WEBGL_POINTS
+_MOST_POINTS = 2000  # drawn as SVG: more take a browser longer than all other panels
 
 
 def settling(

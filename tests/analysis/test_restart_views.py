@@ -5,7 +5,7 @@ import pytest
 
 from looplens import analysis
 from looplens.analysis.restart_views import sampled_slabs
-from looplens.errors import AnalysisError
+from looplens.errors import AnalysisError, InputError
 from looplens.run import open_run
 from looplens.testing import synthetic_run
 
@@ -41,13 +41,16 @@ def test_curves_are_quantiles_of_the_tokens(run):
     curves = analysis.restart_curves(run, 1)
     found = analysis.get(run, "path_independence")
     gap = found["gap"].values
-    np.testing.assert_allclose(curves["gap"].sel(quantile=0.5).values, np.median(gap, axis=0))
+    np.testing.assert_allclose(curves["run"].sel(quantile=0.5).values, np.median(gap, axis=0))
     own = gap[run.token_range(1)]
-    np.testing.assert_allclose(curves["prompt_gap"].values, np.median(own, axis=0))
-    agreement = found["readout_agreement"].values[run.token_range(1)].mean(0)
-    np.testing.assert_allclose(curves["prompt_agreement"].values[1:], agreement[1:])
-    assert np.isnan(curves["agreement"].values[0])  # nothing is read out of the initial state
+    np.testing.assert_allclose(curves["prompt"].values, np.median(own, axis=0))
     assert curves.attrs == {"tokens": run.n_tokens, "sampled": run.n_tokens}
+    shares = analysis.restart_curves(run, 1, of="readout_agreement")
+    agreement = found["readout_agreement"].values[run.token_range(1)].mean(0)
+    np.testing.assert_allclose(shares["prompt"].values[1:], agreement[1:])
+    assert np.isnan(shares["run"].values[0])  # nothing is read out of the initial state
+    with pytest.raises(InputError, match="of must be 'gap' or 'readout_agreement', got 'gaps'"):
+        analysis.restart_curves(run, 1, of="gaps")
 
 
 def test_long_runs_are_sampled_evenly():

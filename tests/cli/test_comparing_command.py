@@ -65,6 +65,15 @@ def test_conditions_set_the_exit_code(cli, paths, condition, code):
     assert found[0] == code
 
 
+def test_some_of_the_prompts(cli, paths):
+    code, text, said = cli(
+        *("compare", *paths[:2], "--only", "classify", "--n-boot", 100, "--most-tokens", 12)
+    )
+    assert code == 0
+    assert "1 prompts, 8 tokens in both" in text
+    assert "1 of the 3 shared prompts are compared" in " ".join(said.split())
+
+
 def test_runs_without_a_common_prompt_name_the_first_difference(cli, paths):
     code, _, said = cli("compare", paths[0], paths[2])
     assert code == 2

@@ -40,13 +40,41 @@ def rounded(value: Any) -> Any:
     return {key: rounded(part) for key, part in value.items()} if isinstance(value, dict) else value
 
 
-@pytest.mark.parametrize("name", OF_RUN)
-def test_a_copied_link_restores_the_identical_view(
-    visit: Visit, chromium: Any, address: str, name: str
+def audited(visit: Visit) -> list[str]:
+    """Return what the page owes to its readers, at both widths."""
+    found = []
+    for width in (1280, 1920):
+        visit.page.set_viewport_size({"width": width, "height": 1000})
+        visit.settle()
+        found += visit.page.evaluate(f"() =>{AUDIT[2]}")
+    visit.page.set_viewport_size({"width": 1280, "height": 1000})
+    visit.settle()
+    return found
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_readers_without_a_mouse_and_with_less_contrast_are_served(
+    visit: Visit, address: str, name: str
 ) -> None:
-    page = visit.open(f"{address}{name}?{PLACE}&theme=dark").page
-    # Another value of every list of choices of the page, and a place in every figure.
-    for choice in page.locator("main .mantine-Select-input").all()[:4]:
+    page = visit.open(f"{address}{name}?{PLACE}").page
+    assert page.get_attribute("html", "lang") == "en"
+    # What is focused with the keyboard is seen to be.
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    focused = "getComputedStyle(document.activeElement)"
+    assert page.evaluate(f"{focused}.outlineStyle !== 'none' || {focused}.boxShadow !== 'none'")
+    assert audited(visit) == []
+    page.get_by_text("Dark", exact=True).click()
+    visit.wait_for_query(theme="dark")
+    visit.drawn()
+    assert audited(visit) == []
+    assert visit.complaints == []
+
+
+def choose_and_zoom(visit: Visit) -> None:
+    """Take another value of the first lists of the page, and zoom into every figure."""
+    page = visit.page
+    for choice in page.locator("main .mantine-Select-input").all()[:2]:
         choice.click()
         options = page.locator("[role=option]:visible")
         if options.count() > 1:
@@ -60,8 +88,7 @@ def test_a_copied_link_restores_the_identical_view(
           if (!graph) return;
           const full = graph._fullLayout;
           if (full.scene) {
-            const eye = {x: 1.5, y: -0.4, z: 0.9};
-            Plotly.relayout(graph, {'scene.camera.eye': eye});
+            Plotly.relayout(graph, {'scene.camera.eye': {x: 1.5, y: -0.4, z: 0.9}});
           } else if (full.xaxis && full.xaxis.range && full.xaxis.type !== 'category') {
             const [low, high] = full.xaxis.range;
             const to = [low + 0.2 * (high - low), low + 0.7 * (high - low)];
@@ -69,70 +96,41 @@ def test_a_copied_link_restores_the_identical_view(
           }
         })"""
     )
-    page.keyboard.press("ArrowRight")
-    visit.wait_for_query(iteration="8")
-    visit.drawn()
+    visit.settle()
+
+
+@pytest.mark.parametrize("name", OF_RUN)
+def test_a_view_is_scrubbed_linked_and_saved(
+    visit: Visit, chromium: Any, address: str, name: str, tmp_path: Path
+) -> None:
+    page = visit.open(f"{address}{name}?{PLACE}&theme=dark").page
+    asked = len(visit.requests)
+    page.keyboard.press("Home")
+    page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("Space")
+    page.wait_for_function("Number(document.getElementById('iteration-number').textContent) > 12")
+    page.keyboard.press("Space")
+    visit.settle()
+    assert visit.requests[asked:] == []  # neither scrubbing nor playing asks the server
+
+    choose_and_zoom(visit)
     again = Visit(chromium.new_page())
     again.open(page.evaluate("location.origin + looplens.address()"))
     seen = json.dumps(rounded(page.evaluate(STATE)))
     visit.eventually(lambda: json.dumps(rounded(again.page.evaluate(STATE))), seen)
     assert again.query == visit.query
-    assert visit.complaints + again.complaints == []
-    again.page.close()
 
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("name", PAGES)
-def test_readers_without_a_mouse_and_with_less_contrast_are_served(
-    visit: Visit, address: str, name: str, theme: str
-) -> None:
-    page = visit.open(f"{address}{name}?{PLACE}&theme={theme}").page
-    audit = f"() =>{AUDIT[2]}"
-    for width in (1280, 1920):
-        page.set_viewport_size({"width": width, "height": 1000})
-        visit.settle()
-        assert page.evaluate(audit) == []
-    assert page.get_attribute("html", "lang") == "en"
-    # What is focused with the keyboard is seen to be.
-    page.keyboard.press("Tab")
-    page.keyboard.press("Tab")
-    focused = "getComputedStyle(document.activeElement)"
-    assert page.evaluate(f"{focused}.outlineStyle !== 'none' || {focused}.boxShadow !== 'none'")
-    assert visit.complaints == []
-
-
-@pytest.mark.parametrize("name", OF_RUN)
-def test_scrubbing_and_playing_ask_the_server_nothing(
-    visit: Visit, address: str, name: str
-) -> None:
-    page = visit.open(f"{address}{name}?{PLACE}").page
-    asked = len(visit.requests)
-    page.keyboard.press("Home")
-    page.keyboard.press("Shift+ArrowRight")
-    page.keyboard.press("Space")
-    page.wait_for_timeout(700)
-    page.keyboard.press("Space")
-    visit.settle()
-    assert int(page.inner_text("#iteration-number")) > 10
-    assert visit.requests[asked:] == []
-    assert visit.complaints == []
-
-
-@pytest.mark.parametrize("name", OF_RUN)
-def test_a_saved_page_shows_what_the_page_showed(
-    visit: Visit, chromium: Any, address: str, name: str, tmp_path: Path
-) -> None:
-    page = visit.open(f"{address}{name}?{PLACE}").page
-    with page.expect_download() as saved:
-        page.click("#save-page")
+    with again.page.expect_download() as saved:
+        again.page.click("#save-page")
     file = tmp_path / "saved.html"
     saved.value.save_as(file)
-    alone = Visit(chromium.new_page())
+    alone = Visit(again.page.context.new_page())
     alone.page.goto(file.as_uri())
     alone.page.wait_for_selector("html[data-drawn]")
     shown = "[...document.querySelectorAll('[data-panel]')].map((panel) => [panel.dataset.panel, "
     shown += "Boolean(looplens.graph(panel.dataset.panel)), "
     shown += "[...panel.querySelectorAll('.message')].map((one) => one.innerText).join()])"
     alone.eventually(lambda: alone.page.evaluate(shown), page.evaluate(shown))
-    assert visit.complaints + alone.complaints == []
+    assert visit.complaints + again.complaints + alone.complaints == []
+    again.page.close()
     alone.page.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from looplens_dashboard.pages import layers
 from looplens_dashboard.panels import attention_frames as frames
 
 from looplens import analysis, plots
+from looplens.errors import LoopLensError
 
 PANELS = {panel.name: panel for panel in layers.PAGE.panels}
 MAPS = ("heads", "attention", "attention-difference")
@@ -28,9 +30,12 @@ def called(view, name, query=""):
 def decoded(sent):
     """Return the weights that a browser reads: (iteration, head, query, key)."""
     codes = np.frombuffer(base64.b64decode(sent["weights"]), dtype="<u2")
-    shape = (len(sent["iterations"]), sent["heads"], sent["cells"], sent["cells"])
-    weights = codes.reshape(shape) / 65534 * sent["scale"]
-    return np.where(codes.reshape(shape) == frames.MISSING, np.nan, weights)
+    weights = np.where(codes == frames.MISSING, np.nan, codes / 65534 * sent["scale"])
+    whole = np.ones((sent["cells"], sent["cells"]), dtype=bool)
+    maps = np.full((len(sent["iterations"]), sent["heads"], *whole.shape), np.nan)
+    part = np.tril(whole) if sent["causal"] else whole
+    maps[..., part] = weights.reshape(*maps.shape[:2], -1)
+    return maps
 
 
 class TestCalls:
@@ -69,6 +74,7 @@ class TestFrames:
         np.testing.assert_allclose(decoded(sent), expected, atol=1e-5)
         assert sent["iterations"] == list(range(1, 33))
         assert sent["tokens"] == list(range(8, 16))
+        assert sent["causal"]
         assert "note" not in sent
 
     def test_too_many_maps_are_thinned_by_an_odd_step_and_say_so(self, view, monkeypatch):
@@ -113,6 +119,10 @@ class TestBrowser:
             )
         end = visit.graph("attention-difference", "graph.data[0].zmax")
         assert end == pytest.approx(expected["attention-difference"].data[0].zmax, abs=1e-4)
+        signs = expected["attention-difference"].data[1]
+        marked = "graph.data[1].x.map((x, n) => [x, graph.data[1].y[n], graph.data[1].text[n]])"
+        wanted = sorted(zip(signs.x, signs.y, signs.text, strict=True))
+        assert sorted(map(tuple, visit.graph("attention-difference", marked))) == wanted
         assert visit.updates == asked
         visit.page.keyboard.press("Home")
         visit.eventually(lambda: bool(np.isnan(seen(visit, "attention")).all()), True)
@@ -145,6 +155,11 @@ class TestBrowser:
         frame = "graph.layout.shapes.find((shape) => shape.name === 'head')"
         visit.eventually(lambda: visit.graph("heads", f"{frame}.visible"), False)
         box = visit.page.locator("#heads-panel .nsewdrag").first.bounding_box()
+        visit.page.mouse.move(box["x"] + box["width"] * 0.58, box["y"] + box["height"] * 0.8)
+        label = visit.page.locator("#heads-panel .hovertext")
+        label.wait_for()
+        words = label.evaluate("(label) => label.textContent")
+        assert re.fullmatch(r"head 1[a-l] attends to [a-l]weight [0-9.]+", words)
         visit.page.mouse.click(box["x"] + box["width"] * 0.6, box["y"] + box["height"] * 0.8)
         visit.wait_for_query(head="1")
         visit.eventually(lambda: visit.graph("heads", f"{frame}.visible"), True)
@@ -171,3 +186,22 @@ def test_the_data_of_the_heads_are_a_map_for_each(view):
     drawn = {(name, int(y), int(x)): value for name, x, y, value, *_ in rows}
     assert drawn["head 1", 0, 5] == ""  # a key after the query
     assert float(drawn["head 1", 5, 2]) == pytest.approx(float(weights[1, 5, 2]))
+
+
+@pytest.mark.parametrize("kept", ["selected_run_path", "few_layers_path", "part_run_path"])
+def test_runs_that_keep_a_part_are_drawn_or_say_what_is_missing(kept, request):
+    part = view_of(request.getfixturevalue(kept))
+    chosen = selected(part, "/layers")
+    for name, panel in PANELS.items():
+        figure, said = None, ""
+        try:
+            figure = panel.call(part, chosen).draw(part.run)
+        except LoopLensError as error:
+            said = str(error)
+        if figure is None:
+            assert re.search(r"Record|not recorded|keep_iterations", said), name
+            continue
+        if panel.frames:
+            sent = panel.frames(part, chosen)
+            assert decoded(sent).shape[0] == len(part.run.kept_iterations)
+            assert set(sent["tokens"]) - {-1} == set(part.limits.tokens_of(0))

@@ -22,6 +22,13 @@ def called(view, panel, query=""):
     return panel.call(view, selected(view, f"/readout?{query}"))
 
 
+def shown(view, panel):
+    """Draw a panel, or return what is sent for it."""
+    if panel.call is not None:
+        return called(view, panel).draw(view.run)
+    return panel.frames(view, selected(view, "/readout"))
+
+
 FIGURES = [panel for panel in readout.PAGE.panels if panel.call is not None]
 
 
@@ -85,10 +92,7 @@ class TestTable:
         bare = view_of(tmp_path / "bare")
         for panel in readout.PAGE.panels:
             with pytest.raises(AnalysisError, match="readout"):
-                if panel.call is None:
-                    panel.frames(bare, selected(bare, "/readout"))
-                else:
-                    called(bare, panel).draw(bare.run)
+                shown(bare, panel)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +106,7 @@ class TestBrowser:
         visit.open(f"{served}/readout?token=12&iteration=3")
         words = analysis.token_readout(view.run, 12)["text"].values[:, 0]
         shown = ".readout-now tbody tr:first-child th"
-        first = f"document.querySelector('{shown}').firstChild.textContent"
+        first = f"document.querySelector('{shown}')?.firstChild.textContent"
         visit.eventually(lambda: visit.page.evaluate(first), words[2])
         asked = visit.updates
         visit.page.keyboard.press("End")

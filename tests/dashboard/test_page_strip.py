@@ -8,10 +8,11 @@ import pytest
 from dashboard_driver import selected, serving, view_of
 from looplens_dashboard.pages import strip
 from looplens_dashboard.pages.strip import panel
-from looplens_dashboard.pages.strip.looks import BORDERS, SYMBOLS, short
 
 from looplens import analysis, plots
 from looplens.analysis import REGIMES
+from looplens.plots import short_number
+from looplens.plots._token_looks import BORDERS, SYMBOLS
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,9 @@ class TestLooks:
     def test_a_number_is_written_below_the_token(self, view):
         entropy = analysis.token_values(view.run, "entropy", slice(0, 8))["entropy"].values
         buttons = tokens(drawn(view, "prompt=0&colour=entropy"))
-        assert [button.children[1].children for button in buttons] == [short(v) for v in entropy]
+        assert [button.children[1].children for button in buttons] == [
+            short_number(v) for v in entropy
+        ]
         scale = [stop for _, stop in plots.palette("light").sequential]
         assert all(button.style["--token-colour"] in scale for button in buttons)
 
@@ -102,7 +105,7 @@ class TestLooks:
         [(3.0, "3"), (0.12345, "0.123"), (2.5e-7, "2.5e−7"), (float("nan"), "–"), (-4, "−4")],
     )
     def test_numbers_are_short(self, value, text):
-        assert short(value) == text
+        assert short_number(value) == text
 
 
 class TestFilter:
@@ -136,6 +139,12 @@ class TestFilter:
         notes = [part for part in parts(found) if getattr(part, "className", "") == "strip-note"]
         assert len(notes) == 1
         assert not [button for button in tokens(found) if "other" in button.className]
+
+    def test_the_same_in_a_notebook_is_one_call(self, view):
+        place = selected(view, "/overview?token=12&colour=entropy&layer=1")
+        call = strip.PANEL.call(view, place)
+        assert call.text() == "plots.tokens(run, prompt=1, colour='entropy', layer=1, token=12)"
+        assert call.draw(view.run).data
 
 
 class TestSizes:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from looplens_dashboard.live.session import PREFIX, remove_leftovers
 
 import looplens
 from looplens.errors import InputError
+from looplens.testing.runs import synthetic_run
 
 ASKED = {"model": "affine-huginn-mini", "text": "3+4*2", "iterations": 8, "restarts": 2}
 
@@ -36,10 +38,10 @@ say(stage="done")
 WAITS = """
 import json, subprocess, sys, time
 asked = json.loads(sys.stdin.readline())
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 print(json.dumps({"stage": "recording", "share": 0.5}), flush=True)
 print(json.dumps({"note": str(child.pid)}), flush=True)
-time.sleep(600)
+time.sleep(60)
 """
 
 
@@ -262,3 +264,38 @@ def test_a_model_is_recorded_and_analysed_for_real(tmp_path) -> None:
     assert "the attention alone takes" in refused.message
     one.close()
     assert not list(tmp_path.glob(f"{PREFIX}*"))
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_an_app_that_is_ended_leaves_nothing_behind(tmp_path, how) -> None:
+    run = synthetic_run(tmp_path / "run", prompts=1, iterations=8, attention=False)
+    serves = (
+        "import sys\n"
+        "import looplens_dashboard.app as app\n"
+        "from looplens_dashboard.live import LiveSession\n"
+        "from looplens_dashboard.serving import serve_http\n"
+        f"session = LiveSession(command=(sys.executable, '-c', {WAITS!r}))\n"
+        "app.LiveSession = lambda models: session\n"
+        f"made = app.create_app({str(run)!r})\n"
+        f"id = session.start({ASKED!r}).id\n"
+        "while not session.state(id).notes: pass\n"
+        "print(session.state(id).notes[0], flush=True)\n"
+        "serve_http(made, port=0)\n"
+    )
+    temp = tmp_path / "temp"
+    temp.mkdir()
+    app = subprocess.Popen(
+        program(serves), stdout=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(temp)}
+    )
+    child = int(app.stdout.readline())
+    assert "looplens app: http" in app.stdout.readline()
+    assert is_alive(child)
+    assert len(list(temp.iterdir())) == 1
+    app.send_signal(how)
+    app.wait(30)
+    app.stdout.close()
+    deadline = time.monotonic() + 10
+    while is_alive(child) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not is_alive(child)
+    assert list(temp.iterdir()) == []

@@ -226,8 +226,8 @@ class TestSettling:
             iterations=8,
             labels=lambda tokens: [f"token {number}" for number in tokens],
         )
-        assert len(figure.data[0].x) == len(figure.data[0].text) == 5_000
-        assert "one trajectory in 12 is drawn" in figure.layout.title.subtitle.text
+        assert len(figure.data[0].x) == len(figure.data[0].text) == 2_000
+        assert "one trajectory in 30 is drawn" in figure.layout.title.subtitle.text
 
     def test_the_picture_is_the_same_every_time(self, run):
         assert plots.settling(run) == plots.settling(run)

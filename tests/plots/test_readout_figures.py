@@ -145,3 +145,39 @@ class TestExitBench:
     def test_what_is_not_on_the_bench(self, run, rule, threshold, message):
         with pytest.raises(InputError, match=message):
             plots.exit_bench(run, rule, threshold)
+
+
+class TestTokens:
+    def test_every_token_is_a_cell_with_its_text_and_value(self, run):
+        figure = plots.tokens(run, 1, "settling_iteration", restart=1, token=12)
+        cells = named(figure, "tokens")
+        texts = [text for text in np.ravel(cells.text) if text]
+        settling = analysis.get(run, "convergence")["settling_iteration"].values[1, 8:16]
+        tokens = run.tokens["text"].values[8:16]
+        assert texts == [
+            f"{token}<br>{'never' if np.isnan(value) else int(value)}"
+            for token, value in zip(tokens, settling, strict=True)
+        ]
+        frame = figure.layout.shapes[0]
+        across = np.shape(cells.z)[1]
+        assert (frame.y0 + 0.5) * across + frame.x0 + 0.5 == 4
+
+    def test_a_scale_goes_from_end_to_end(self, run):
+        looks = plots.token_looks(run, "settling_iteration")
+        assert looks.logarithmic
+        assert (looks.share(1), looks.share(8), looks.share(64)) == (0, pytest.approx(0.5), 1)
+        stops = plots.palette("light").sequential
+        assert looks.of(1.0).colour == stops[0][1]
+        assert looks.of(64.0).colour == stops[-1][1]
+
+    def test_words_have_colours_and_borders_of_their_own(self, run):
+        looks = plots.token_looks(run, "kind")
+        seen = {(look.colour, look.border) for look in looks.of_words.values()}
+        assert len(seen) == len(looks.counts) > 1
+        assert sum(looks.counts.values()) == run.n_tokens
+
+    def test_many_words_have_no_colours(self, run):
+        looks = plots.token_looks(run, "reason")
+        if len(analysis.word_counts(run, "reason")) > 18:
+            assert not looks.of_words
+        assert looks.of("").cue == "–"

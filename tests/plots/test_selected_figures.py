@@ -39,6 +39,7 @@ FIGURES = {
     "similarity": ({}, ["similarity"]),
     "exits": ({}, ["exits"]),
     "exit_bench": ({}, ["exits"]),
+    "tokens": ({"prompt": 1, "colour": "difficulty"}, []),
     "predictions": ({"token": 4}, []),
     "rank_trajectories": ({"token": 4}, []),
     "flips": ({"prompt": 1}, []),

@@ -76,6 +76,16 @@ def test_a_chunk_is_read_once_while_its_file_stays_as_it_is(tiny, monkeypatch):
         run.analysis("verdicts")
 
 
+def test_the_stamp_changes_with_every_result_that_is_written(tiny):
+    run, other = open_stored(tiny.path, lazy=True), open_stored(tiny.path)
+    stamps = [run.analyses_stamp()]
+    for name in ("verdicts", "lab/spectra", "verdicts", "lab/spectra", "lab/points"):
+        other.write_analysis(name, RESULT, version=1)
+        stamps.append(run.analyses_stamp())
+        assert run.analyses_stamp() == stamps[-1]
+    assert len(set(stamps)) == len(stamps)
+
+
 def test_a_memory_of_chunks_holds_what_fits_and_what_was_used_last():
     memory = ChunkMemory(100)
     for name in "abcdef":

@@ -71,4 +71,5 @@ def create_app(runs: Runs, *, models: Iterable[str | os.PathLike[str]] = ()) -> 
     app.layout = layout.page(pages.PAGES, pages.BAR)
     wiring.register(app, shell)
     exporting.register(app, shell)
+    app.server.extensions["looplens-shell"] = shell
     return app

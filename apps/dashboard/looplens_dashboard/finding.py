@@ -121,7 +121,7 @@ def find_stores(folder: Path, opened: Iterable[Path]) -> tuple[list[Found], bool
 
 
 def measure(path: Path, opened: Iterable[Path]) -> tuple[int, str | None]:
-    """Return the bytes of all files of a run, and the first link in it that leads outside.
+    """Return the bytes of all files of a run, and a link in it that leads outside.
 
     Parameters
     ----------
@@ -172,10 +172,17 @@ def _folders(path: Path) -> list[os.DirEntry[str]]:
 
 
 def _all_below(path: str | Path) -> Iterator[os.DirEntry[str]]:
-    for entry in _entries(path):
-        yield entry
-        if entry.is_dir(follow_symlinks=False):
-            yield from _all_below(entry.path)
+    """Yield everything below a directory, in no order: a large run has tens of thousands."""
+    left: list[str | Path] = [path]
+    while left:
+        try:
+            with os.scandir(left.pop()) as entries:
+                for entry in entries:
+                    yield entry
+                    if entry.is_dir(follow_symlinks=False):
+                        left.append(entry.path)
+        except OSError:
+            continue
 
 
 def _entries(path: str | Path) -> list[os.DirEntry[str]]:

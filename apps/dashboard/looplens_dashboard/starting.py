@@ -11,6 +11,7 @@ from looplens.run import Run
 from looplens_dashboard.app import create_app
 from looplens_dashboard.serving import Server, serve_http
 from looplens_dashboard.serving.security import rules_of
+from looplens_dashboard.warming import warm_up
 
 Runs = str | os.PathLike[str] | Run | Iterable[str | os.PathLike[str] | Run]
 
@@ -52,6 +53,7 @@ def serve(
         If there is no run, or the only one cannot be opened.
     """
     app = create_app(runs, **options)
+    warm_up(app.server.extensions["looplens-shell"])
     serve_http(app, host=host, port=port, access=access, open_browser=open_browser)
 
 

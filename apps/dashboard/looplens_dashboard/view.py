@@ -75,7 +75,7 @@ class View:
 
     def remembered(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Return what was made for a key while the stored analyses are the same, or make it."""
-        stamp = self.run.analyses
+        stamp = self.run.analyses_stamp()
         kept = self._made.get(key)
         if kept is None or kept[0] != stamp:
             kept = stamp, make()
@@ -166,7 +166,7 @@ class Views:
             view = self._views.get(key)
             if view is None or view.run is not run:
                 view = self._views[key] = View(run, key, self, self._choices)
-                listed = {entry.key for entry in self.workspace.entries()}
+                listed = {entry.key for entry in self.workspace.entries(seconds=0)}
                 for gone in set(self._views) - listed:
                     del self._views[gone]
             return view

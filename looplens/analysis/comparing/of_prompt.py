@@ -197,10 +197,12 @@ def state_distance(
     shared = np.intersect1d(a["iteration"].values, b["iteration"].values)
     if not shared.size:
         raise InputError(f"{run_a.name} and {run_b.name} kept no iteration that is in both.")
-    one, two = (found.sel(iteration=shared).values.astype(np.float64) for found in (a, b))
+    one, two = (found.sel(iteration=shared).values for found in (a, b))
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        size = np.sqrt(((one**2).sum(-1) + (two**2).sum(-1)) / 2)
-        distance = np.where(size > 0, np.linalg.norm(two - one, axis=-1) / size, np.nan)
+        # Stored numbers are differenced as they are; only their squares need more digits.
+        apart = two.astype(np.float32, copy=False) - one.astype(np.float32, copy=False)
+        size = np.sqrt((_squares(one) + _squares(two)) / 2)
+        distance = np.where(size > 0, np.sqrt(_squares(apart)) / size, np.nan)
     about = {"long_name": "distance between the states of the runs, over their size", "units": "1"}
     return xr.Dataset(
         {"distance": (("token", "iteration"), distance, about)},
@@ -218,6 +220,11 @@ def _check_reduction(run_a: StoredRun, run_b: StoredRun) -> None:
             "The states of these runs are stored in different dimensions (reduce=), so there is no "
             "distance between them. Record both with the same basis, or without reduce=."
         )
+
+
+def _squares(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return squared norms along the last axis."""
+    return np.einsum("...i,...i->...", values, values, dtype=np.float64)
 
 
 def _same_prompts(run: StoredRun, text: str, length: int) -> NDArray[np.int_]:

@@ -40,6 +40,10 @@ class RememberedResults:
             self._names = self._stamp_of_names(found), found
         return list(self._names[1])
 
+    def stamp(self) -> tuple[tuple[str, object], ...]:
+        """Return what changes whenever a result is added, replaced or removed."""
+        return tuple((name, self._version(name)) for name in self.names())
+
     def open(self, name: str) -> xr.Dataset | None:
         """Return a stored analysis whose variables are read when they are indexed.
 

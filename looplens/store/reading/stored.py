@@ -100,6 +100,13 @@ class StoredRun(RunArrays):
         """Names of the stored analyses; those in a group as ``group/name``."""
         return self._results.names()
 
+    def analyses_stamp(self) -> tuple[tuple[str, object], ...]:
+        """Return what changes whenever a stored analysis is added, replaced or removed.
+
+        For whoever remembers what was made from them; it costs a look at one file for each.
+        """
+        return self._results.stamp()
+
     def analysis(self, name: str) -> xr.Dataset | None:
         """Return a stored analysis; None when it was not stored.
 

@@ -26,8 +26,11 @@
 
   function weight(frames, place, head, query, key) {
     if (place < 0) return null;
-    const { heads, cells } = frames;
-    const code = weightsOf(frames)[((place * heads + head) * cells + query) * cells + key];
+    const { heads, cells, causal } = frames;
+    if (causal && key > query) return null;
+    const each = causal ? (cells * (cells + 1)) / 2 : cells * cells;
+    const start = causal ? (query * (query + 1)) / 2 : query * cells;
+    const code = weightsOf(frames)[(place * heads + head) * each + start + key];
     return code === MISSING ? null : (code / (MISSING - 1)) * frames.scale;
   }
 
@@ -117,16 +120,17 @@
         .sort((one, next) => next[0] - one[0])
         .slice(0, meta.signs);
       const at = (cell) => cell * meta.joined + middle;
-      const index = graph.data.findIndex((trace) => (trace.meta || {}).role === "signs");
-      const maps = { z: [map], zmin: [-scale], zmax: [scale], meta: [meta] };
-      window.Plotly.restyle(graph, maps, [0]);
-      if (index < 0) return;
-      const texts = {
-        x: [signs.map(([, , , key]) => at(key))],
-        y: [signs.map(([, , query]) => at(query))],
-        text: [signs.map(([, change]) => (change > 0 ? "+" : "−"))],
+      // Both traces in one go; what is undefined stays as it is.
+      const changes = {
+        z: [map, undefined],
+        zmin: [-scale, undefined],
+        zmax: [scale, undefined],
+        meta: [meta, undefined],
+        x: [undefined, signs.map(([, , , key]) => at(key))],
+        y: [undefined, signs.map(([, , query]) => at(query))],
+        text: [undefined, signs.map(([, change]) => (change > 0 ? "+" : "−"))],
       };
-      window.Plotly.restyle(graph, texts, [index]);
+      window.Plotly.restyle(graph, changes, [0, 1]);
     });
   };
 
@@ -184,16 +188,17 @@
 
   // Pointing at a token of the bar does the same, for the head whose map is on the page.
   document.addEventListener("pointerover", function (event) {
-    const token = event.target.closest && event.target.closest("#strip-panel [data-token]");
+    const within = (selector) => event.target.closest && event.target.closest(selector);
+    const token = within("#strip-panel [data-token]");
     const state = shown.attention;
-    if (!lens.graph || !lens.graph("attention") || !state) return;
-    const position = token ? state.frames.tokens.indexOf(Number(token.dataset.token)) : -1;
-    if (position < 0) {
-      if (pointed && pointed.panel === "attention" && pointed.byToken) clear();
-      return;
+    const there = token && state && lens.graph("attention");
+    const position = there ? state.frames.tokens.indexOf(Number(token.dataset.token)) : -1;
+    if (position >= 0) {
+      const query = Math.floor(position / state.frames.joined);
+      pointed = { panel: "attention", head: 0, query: query };
+      shade(state);
+    } else if (pointed && !within("#" + pointed.panel + "-panel")) {
+      clear();
     }
-    const query = Math.floor(position / state.frames.joined);
-    pointed = { panel: "attention", head: 0, query: query, byToken: true };
-    shade(state);
   });
 })();

@@ -86,20 +86,30 @@
     };
   }
 
-  // A click on a point selects its token, on a heat map with tokens as rows its token and iteration.
+  // A click on a point selects its token and its iteration, where it has them; on a heat map with
+  // tokens as rows, those of the cell.
   function clicked(graph, event) {
     const point = event.points[0];
     const shift = Boolean(event.event && event.event.shiftKey);
     const meta = point.data.meta || {};
     const layout = graph.layout.meta || {};
     const token = meta.token ?? (meta.tokens || [])[point.pointNumber];
+    const at = role(point.data) === "trajectory" ? point.customdata : alongIterations(graph, point);
+    if (Number.isFinite(Number(at ?? NaN))) lens.goTo(Math.round(Number(at)));
     if (point.data.type === "heatmap" && layout.first_token !== undefined) {
-      if (layout.across !== "token") lens.goTo(Math.round(point.x));
       lens.pickToken(String(layout.first_token + Math.round(point.y)), shift);
-    } else if (token !== undefined && token !== null) {
-      if (role(point.data) === "trajectory") lens.goTo(Number(point.customdata));
-      if (String(token) !== lens.selection.token) lens.pickToken(String(token), shift);
+    } else if (token !== undefined && token !== null && String(token) !== lens.selection.token) {
+      lens.pickToken(String(token), shift);
     }
+  }
+
+  // The iteration of a point of a plot whose cursor moves along its x axis, else null.
+  function alongIterations(graph, point) {
+    const axis = (point.xaxis || {})._id;
+    const moved = (graph.layout.shapes || []).some(
+      (shape) => shape.name === CURSOR && (shape.xref || "x").split(" ")[0] === axis,
+    );
+    return moved ? point.x : null;
   }
 
   // Lines at the iteration, and the frame around the row of the selected token.

@@ -78,6 +78,10 @@ def _name_frames(figure: Any, head: int | str | None, selection: Selection) -> N
     """Write on the figure which frames are its own."""
     meta = figure.data[0].meta
     figure.data[0].meta = {**meta, "key": frames_key(selection, head)}
+
+
+def _fit_map(figure: Any, selection: Selection) -> None:
+    _name_frames(figure, _head(selection), selection)
     thin_ticks(figure, "xaxis", "yaxis", most=24)
 
 
@@ -129,7 +133,7 @@ ATTENTION = Panel(
     keys=("prompt", "restart", "layer", "head"),
     call=lambda view, selection: _of_attention("attention", view, selection, token=selection.token),
     frames=lambda view, selection: attention_frames(view, selection, head=_head(selection)),
-    adjust=lambda figure, selection: _name_frames(figure, _head(selection), selection),
+    adjust=_fit_map,
     span=6,
     wide=3,
     height=440,
@@ -145,7 +149,7 @@ DIFFERENCE = Panel(
     frames=lambda view, selection: attention_frames(
         view, selection, head=_head(selection), against=int(selection["against"] or 1)
     ),
-    adjust=lambda figure, selection: _name_frames(figure, _head(selection), selection),
+    adjust=_fit_map,
     choices=(AGAINST,),
     span=6,
     wide=4,

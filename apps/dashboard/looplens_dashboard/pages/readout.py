@@ -102,6 +102,13 @@ def _finite(values: np.ndarray) -> list[float | None]:
     return [float(f"{value:.6g}") if np.isfinite(value) else None for value in values]
 
 
+def _legend_beside(figure: Any, _selection: Selection) -> None:
+    """Put the legend of many groups beside the panels, which would have no height above it."""
+    figure.update_layout(
+        legend={"orientation": "v", "x": 1.01, "y": 1, "xanchor": "left", "yanchor": "top"}
+    )
+
+
 def _bench(view: View, selection: Selection) -> Call:
     """Return the bench of the chosen rule; a threshold of another rule is left alone."""
     rule = selection["rule"] or None
@@ -136,6 +143,7 @@ NOW = Panel(
     answers="What would the model say if it stopped here?",
     keys=("token", "restart"),
     body=_now,
+    call=lambda _view, selection: _of_token("predictions", selection),
     frames=predictions,
     span=4,
     wide=3,
@@ -186,8 +194,9 @@ CURVES = Panel(
     call=lambda _view, selection: figure_call(
         "readout", by=selection["accuracy_by"] or None, iteration=selection.iteration
     ),
+    adjust=_legend_beside,
     choices=(CURVES_BY,),
-    span=4,
+    span=8,
     wide=4,
     height=420,
     follows=True,
@@ -202,7 +211,7 @@ BENCH = Panel(
     frames=lambda _view, _selection: {},
     choices=(RULE, THRESHOLD),
     controls=_slider,
-    span=6,
+    span=8,
     wide=4,
     height=520,
     follows=True,
@@ -213,7 +222,7 @@ EXITS = Panel(
     title="All exit rules",
     answers="Which rule keeps most for what it costs?",
     call=lambda _view, _selection: figure_call("exits"),
-    span=6,
+    span=12,
     wide=5,
     height=520,
 )
@@ -225,7 +234,7 @@ AGREEMENT = Panel(
     call=lambda _view, _selection: figure_call("prediction_agreement"),
     span=4,
     wide=3,
-    height=420,
+    height=520,
 )
 
 PAGE = Page(

@@ -48,8 +48,9 @@ def attention_frames(
     -------
     dict
         ``key``: which maps these are; ``weights``: base64 of little-endian 16-bit numbers
-        (iteration, head, query, key), where 65535 is a missing weight and 65534 is ``scale``;
-        ``iterations``: the number of each map; ``heads``, ``cells``, ``joined`` (tokens a cell);
+        (iteration, head, query, key), where 65535 is a missing weight and 65534 is ``scale``, of
+        ``causal`` maps without the keys after the query; ``iterations``: the number of each map;
+        ``heads``, ``cells``, ``joined`` (tokens a cell);
         ``tokens``: global number of the token at each position, -1 where it was not kept;
         ``against``; ``note`` where some iterations are left out.
     """
@@ -73,6 +74,10 @@ def attention_frames(
         most=MOST_SHOWN,
     )
     weights = maps["weight"].values
+    cells = weights.shape[-1]
+    causal = bool(np.isnan(weights[..., np.triu(np.ones((cells, cells), dtype=bool), 1)]).all())
+    if causal:
+        weights = weights[..., np.tril(np.ones((cells, cells), dtype=bool))]
     finite = np.isfinite(weights)
     scale = float(weights[finite].max()) if finite.any() else 1.0
     coded = np.full(weights.shape, MISSING, dtype="<u2")
@@ -86,7 +91,8 @@ def attention_frames(
         "weights": base64.b64encode(coded.tobytes()).decode("ascii"),
         "iterations": sorted(chosen),
         "heads": of_heads,
-        "cells": int(weights.shape[-1]),
+        "cells": cells,
+        "causal": causal,
         "joined": int(maps.attrs["tokens_per_cell"]),
         "scale": scale,
         "tokens": tokens.tolist(),

@@ -57,6 +57,20 @@ def card(panel: Panel, view: View, selection: Selection) -> Component:
     )
 
 
+def without_run(panels: tuple[Panel, ...]) -> list[Component]:
+    """Return the panels of a page that needs no run, where there is none: their bodies alone."""
+    return [
+        html.Section(
+            panel.body(None, None),  # type: ignore[arg-type]
+            className="card tall",
+            style={"--span": str(panel.span), "--wide": str(panel.wide)},
+            **{"aria-label": panel.title},
+        )
+        for panel in panels
+        if panel.body
+    ]
+
+
 def _graph(panel: Panel) -> list[Component]:
     """Return a graph and the place for the message that stands there instead of it."""
     return [

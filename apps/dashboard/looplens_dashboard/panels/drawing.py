@@ -103,7 +103,6 @@ def fit(figure: go.Figure) -> str:
             # A legend would hide the titles of plots that stand above them.
             "y": -0.2 if titled else 1,
             "yanchor": "top" if titled else "bottom",
-            "maxheight": None,
         },
     )
     # Without the legend beside it, a colour bar has all of the height.

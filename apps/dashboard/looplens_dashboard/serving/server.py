@@ -6,6 +6,7 @@ It is the server of Werkzeug with limits: connections at once, and seconds that 
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import threading
 import webbrowser
@@ -172,6 +173,9 @@ def serve_http(app: Dash, *, open_browser: bool = False, **options: Any) -> None
         If the address cannot be listened on, or the token is too short.
     """
     server = Server(app, **options)
+    with contextlib.suppress(ValueError):  # not the main thread, which alone hears signals
+        # Being ended is an interruption too: what is being recorded ends and leaves nothing behind.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     print(f"looplens app: {server.url} (Ctrl+C stops)", flush=True)
     if not is_loopback(server.host):
         print(

@@ -14,7 +14,7 @@ from dash import ALL, MATCH, ClientsideFunction, Dash, Input, Output, State, ctx
 from dash.exceptions import PreventUpdate
 
 from looplens.errors import LoopLensError
-from looplens_dashboard.panels.card import card
+from looplens_dashboard.panels.card import card, without_run
 from looplens_dashboard.panels.drawing import attempt, fitted, message
 from looplens_dashboard.panels.panel import Page, Panel, part
 from looplens_dashboard.selection import Selection, changed, read, texts
@@ -82,6 +82,7 @@ class Shell:
             wanted, notes = texts(address)
         else:
             wanted = changed(values, _chosen(picked))
+            wanted.pop("problem", None)
         try:
             _, selection, more = self.select(wanted)
         except LoopLensError as error:
@@ -114,7 +115,7 @@ class Shell:
         try:
             view, selection, _ = self.select({**values, "iteration": iteration})
         except LoopLensError as error:
-            return message(str(error), fault=True)
+            return message(str(error), fault=True) if page.of_run else without_run(page.panels)
         return [card(panel, view, selection) for panel in page.panels]
 
     def bar(self, place: Any, values: Any, iteration: Any) -> Any:

@@ -183,7 +183,6 @@ PANELS = (
         call=lambda view, selection: _compared(
             "compare_curve", view, selection, name=selection["curve"]
         ),
-        height=380,
         span=7,
     ),
     Panel(
@@ -192,7 +191,6 @@ PANELS = (
         answers="Which regimes do tokens have in the other run?",
         keys=("other",),
         call=lambda view, selection: _compared("compare_words", view, selection),
-        height=380,
         span=5,
     ),
     Panel(

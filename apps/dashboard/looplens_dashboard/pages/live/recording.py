@@ -151,7 +151,7 @@ def now(states: list[LiveState]) -> Component:
         [
             heading,
             dmc.Progress(
-                value=share + part * (state.share or 0),
+                value=round(share + part * (state.share or 0)),
                 **{"aria-label": "How far the recording is"},
             ),
             html.Div(
@@ -207,7 +207,7 @@ def _recording(shelf: LiveShelf, state: LiveState) -> Component:
             html.Div(
                 [html.Strong(key), f" · {state.model} · {state.prompt}"], className="live-title"
             ),
-            html.Div(f"recorded and analysed in {state.seconds:.1f} s", className="hint"),
+            html.Div(_found(shelf, state), className="hint"),
             *_notes(state),
             html.Div(
                 [
@@ -227,6 +227,19 @@ def _recording(shelf: LiveShelf, state: LiveState) -> Component:
         ],
         className="live-recording",
     )
+
+
+def _found(shelf: LiveShelf, state: LiveState) -> str:
+    """Say what there is to look at."""
+    entry = shelf.workspace.entry(shelf.key(state.id))
+    sizes = f"{entry.tokens} tokens × {entry.iterations} iterations × {entry.restarts} restarts"
+    regimes = [
+        f"{count} {name.replace('_', ' ')}"
+        for name, count in (entry.regimes or {}).items()
+        if count
+    ]
+    found = f" · trajectories: {', '.join(regimes)}" if regimes else ""
+    return f"{sizes}{found} · made in {state.seconds:.1f} s"
 
 
 def _notes(state: LiveState) -> list[Component]:

@@ -17,7 +17,9 @@ from dash.development.base_component import Component
 from looplens import analysis
 from looplens.analysis import TokenStatistic
 from looplens.errors import LoopLensError
-from looplens_dashboard.pages.strip.looks import Look, Looks, legend, looks, short
+from looplens.plots import TokenLook, TokenLooks, short_number, token_looks
+from looplens_dashboard.pages.strip.legend import legend
+from looplens_dashboard.panels.call import Call, figure_call
 from looplens_dashboard.panels.panel import Panel
 from looplens_dashboard.selection import Choice, Options, Selection
 from looplens_dashboard.view import View, visible
@@ -58,17 +60,14 @@ def strip(view: View, selection: Selection) -> Component:
     shown, note = window(view, selection)
     statistic = analysis.token_statistics(view.run)[selection["colour"]]
     trouble: list[Component] = []
-    known: Looks | None = None
+    known: TokenLooks | None = None
     values: Sequence[Any] = [""] * len(shown)
     try:
-        known = looks(view, selection, statistic)
-        values = analysis.token_values(
-            view.run,
-            statistic.name,
-            slice(shown.start, shown.stop),
-            restart=selection.restart,
-            layer=selection.layer,
-        )[statistic.name].values
+        place = {"restart": selection.restart, "layer": selection.layer}
+        known = token_looks(view.run, statistic.name, **place, theme=selection.theme)
+        inside_prompt = slice(shown.start, shown.stop)
+        found_values = analysis.token_values(view.run, statistic.name, inside_prompt, **place)
+        values = found_values[statistic.name].values
     except LoopLensError as error:  # without what colours it a token can still be chosen
         trouble.append(html.Div(str(error), className="strip-note", role="status"))
     found, wrong = matched(view, selection)
@@ -85,6 +84,14 @@ def strip(view: View, selection: Selection) -> Component:
         )
         for token, value in zip(shown, values, strict=True)
     ]
+    if "classify" not in view.run.analyses and view.run.n_tokens * view.run.restarts > _SMALL:
+        trouble.append(
+            html.Div(
+                f"Regimes are not stored in this run. Store them with: looplens analyze "
+                f"{view.run.path}",
+                className="strip-note",
+            )
+        )
     if wrong:
         trouble.append(html.Div(wrong, className="strip-note", role="status"))
     return html.Div(
@@ -166,7 +173,7 @@ def _button(
     view: View,
     selection: Selection,
     token: int,
-    look: Look | None,
+    look: TokenLook | None,
     statistic: TokenStatistic,
     value: Any,
     matches: bool | None,
@@ -202,13 +209,15 @@ def _said(statistic: TokenStatistic, value: Any) -> str:
     if statistic.kind == "word":
         return visible(str(value), _LONGEST_WORD).replace("_", " ") if value else "–"
     known = np.isfinite(value) and statistic.units not in ("", "1", "iteration", "iterations")
-    return f"{short(value)} {statistic.units}" if known else short(value)
+    return f"{short_number(value)} {statistic.units}" if known else short_number(value)
 
 
 def _matches(view: View, selection: Selection, found: Any, inside: set[int] | None) -> Component:
     """Return how many tokens match, and buttons to the next and the previous one."""
     if found is None:
-        return html.Div(className="matches")
+        names = ", ".join(name for name, _ in view.limits.options["colour"])
+        hint = "filters: regime=orbit · settling_iteration>20 and entropy>=1 · text=the"
+        return html.Div(hint, className="matches hint", title=f"Names: {names}")
     count, total = (f"{n:,}".replace(",", "\u202f") for n in (len(found), view.limits.tokens))
     ways = []
     for name, words, back in (
@@ -296,12 +305,25 @@ def frames(view: View, selection: Selection) -> dict[str, Any]:
     }
 
 
+def _call(_view: View, selection: Selection) -> Call:
+    """Return the figure that shows the same in a notebook; its data is that of the strip."""
+    return figure_call(
+        "tokens",
+        prompt=selection.prompt,
+        colour=selection["colour"],
+        restart=selection.restart,
+        layer=selection.layer,
+        token=selection.token,
+    )
+
+
 PANEL = Panel(
     name="strip",
     title="Tokens",
     answers="Which tokens does the prompt have, and what does each of them do?",
     keys=("prompt", "token", "also", "restart", "layer"),
     body=strip,
+    call=_call,
     frames=frames,
     choices=(COLOUR, FILTER),
     height=None,
