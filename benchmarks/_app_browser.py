@@ -21,11 +21,12 @@ _COUNT_CONTEXTS = """
   window.webglContexts = () => [...known].filter((canvas) => canvas.isConnected).length;
 })();
 """
-_DRAWN = (
-    "document.querySelectorAll('#content > section').length > 0 && "
-    "[...document.querySelectorAll('[data-panel]')].every((panel) => "
-    "!panel.textContent.includes('Drawing…'))"
-)
+_DRAWN = """
+() => document.querySelectorAll("#content > section").length > 0 &&
+  [...document.querySelectorAll("[data-panel]")].every((panel) =>
+    (SIGHT && panel.getBoundingClientRect().top >= window.innerHeight) ||
+    !panel.textContent.includes("Drawing…"))
+"""
 _STEPS = 64
 
 
@@ -37,8 +38,8 @@ class Seen:
     ----------
     page : str
         Its name.
-    seconds : float
-        From the address to all panels drawn.
+    seconds, whole : float
+        From the address to the panels in sight being drawn, and to all of them.
     contexts : int
         WebGL contexts of the page.
     requests : int
@@ -49,6 +50,7 @@ class Seen:
 
     page: str
     seconds: float
+    whole: float
     contexts: int
     requests: int
     complaints: tuple[str, ...]
@@ -92,8 +94,10 @@ def _look(page: Any, address: str, name: str) -> Seen:
     page.on("request", lambda request: requests.append(request.url))
     started = time.perf_counter()
     page.goto(f"{address}/{name}")
-    page.wait_for_function(_DRAWN, timeout=60_000)
+    page.wait_for_function(_DRAWN.replace("SIGHT", "true"), timeout=60_000)
     seconds = time.perf_counter() - started
+    page.wait_for_function(_DRAWN.replace("SIGHT", "false"), timeout=60_000)
+    whole = time.perf_counter() - started
     page.wait_for_timeout(1500)
     requests.clear()
     page.keyboard.press("Home")
@@ -103,6 +107,7 @@ def _look(page: Any, address: str, name: str) -> Seen:
     found = Seen(
         page=name,
         seconds=seconds,
+        whole=whole,
         contexts=int(page.evaluate("window.webglContexts()")),
         requests=sum(not url.startswith(("data:", "blob:")) for url in requests),
         complaints=tuple(complaints),

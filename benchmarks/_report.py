@@ -118,6 +118,11 @@ The suite is every analysis that a run has the data for. Its trajectories are on
 system in `looplens.testing` in turn: fixed points, cycles, drifts, chaos and noise. Most of them
 are harder on the detector of cycles than what a trained model does.
 
+The app is asked over HTTP, from another process, for every panel of every page: selections that
+nobody looked at before, on a run of 100,352 tokens and on one of 256 with the same other sizes.
+`python -m benchmarks.app FOLDER` prints every callback. The processor time beside the slowest one
+is what the server itself took, whatever else runs on the machine.
+
 `benchmarks/gpu.py` measures recording on a GPU at Huginn's published width, with asynchronous
 copies and without, and `benchmarks/memory.py` what loading a large checkpoint takes in memory.
 Neither is part of the table.""".splitlines()

@@ -8,8 +8,8 @@ folder unless it is there (see `benchmarks._big_run`).
   the column *first*.
 - *cpu*: what the processors spent on new selections, which neighbours on the machine leave alone.
 - The small run has 256 tokens and else the same sizes.
-- In the browser: seconds from the address to a page with all panels drawn, WebGL contexts of every
-  page, and requests while the scrubber moves over all iterations.
+- In the browser (1280 x 900): seconds from the address to a page whose panels in sight are drawn,
+  WebGL contexts of every page, and requests while the scrubber moves over all iterations.
 - Readers at once: each picks tokens and draws the panels of a page, one after the other.
 """
 
@@ -94,11 +94,12 @@ def measured(folder: Path, *, quick: bool = False, show: bool = False) -> list[R
             peers={"median on the small run, ms": 1e3 * _median(few["cpu"])},
         ),
         Row(
-            name=f"app, {tokens:,} tokens: first page in a browser, all panels drawn",
+            name=f"app, {tokens:,} tokens: first page in a browser, panels in sight drawn",
             value=seen[0].seconds,
             unit="s",
             goal=2.0,
-            peers={f"{one.page}, s": one.seconds for one in seen[1:]},
+            peers={"all of its panels, s": seen[0].whole}
+            | {f"{one.page}, s": one.seconds for one in seen[1:]},
         ),
         Row(
             name="app: requests to the server while scrubbing, all pages",
@@ -243,7 +244,7 @@ def _print(
         print(f"{name:26}" + "".join(f"{cell:11.0f}" for cell in cells))
     for one in seen:
         print(
-            f"page {one.page:20} {one.seconds:6.2f} s, {one.contexts} WebGL contexts, "
+            f"page {one.page:20} {one.seconds:6.2f} s, all panels {one.whole:.2f} s, {one.contexts} WebGL contexts, "
             f"{one.requests} requests while scrubbing, {len(one.complaints)} complaints "
             f"{'; '.join(one.complaints)[:200]}"
         )

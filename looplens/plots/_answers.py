@@ -169,7 +169,7 @@ def target_ranks_figure(
             z=np.log10(known + 1),
             x=list(iterations),
             y=list(range(len(labels))),
-            text=[[label] * len(iterations) for label in labels],
+            text=np.array([[label] * len(iterations) for label in labels], dtype=object),
             customdata=known,
             zmin=0,
             zmax=np.log10(top + 1),

@@ -159,7 +159,7 @@ def _add_distances(
     tolerance = results["basin_tolerance"].values
     for name, values, marker in (
         (
-            "counts as apart from here",
+            "apart from here on",
             tolerance,
             {"symbol": "line-ns-open", "size": 9, "color": colours.muted},
         ),
@@ -169,7 +169,7 @@ def _add_distances(
             {"symbol": "diamond", "size": 9, "color": colours.accent},
         ),
         (
-            "nearest two basins, not decided yet",
+            "nearest two, undecided",
             np.where(undecided, separation, np.nan),
             {"symbol": "diamond-open", "size": 9, "color": colours.accent},
         ),

@@ -99,7 +99,7 @@ def exit_bench(
     )
     best = safe.get(rule)
     return exit_bench_figure(
-        results.drop_vars("exit_iteration").isel(policy=places),
+        results.drop_vars("exit_iteration").isel(policy=places).load(),
         threshold=threshold,
         safe=None if best is None else float(results["threshold"].values[best]),
         own=own,
@@ -184,7 +184,7 @@ def exit_bench_figure(
         row=3,
         col=1,
     )
-    said = [_panels.says_at(policies, place) for place in places]
+    said = _panels.says(policies)
     _panels.add_marks(made, stands, said[stands], colours)
     _marks.add_line(made, iteration, colours, axis="3")
     made.update_xaxes(range=[-0.5, len(places) - 0.5], **_panels.ticks(words), row=1, col=1)

@@ -76,25 +76,28 @@ def add_exits(
         )
 
 
-def says_at(policies: xr.Dataset, place: int) -> str:
-    """Say in a line what the rule does at one threshold."""
-    one = policies.isel(policy=place)
-    first = (
-        f"threshold {_labels.number(float(one['threshold']))}: leaves after "
-        f"{_labels.number(float(one['iterations']))} iterations"
-    )
-    if "gflops" in one:
-        first += f", {_labels.number(float(one['gflops']) * GIGA)} operations"
-    second = [
-        f"{variable} {_labels.percent(float(one[variable]))}"
-        for variable, *_ in CURVES
-        if variable in one
-    ]
-    second.append(f"to the last iteration {_labels.percent(float(one['at_end']))}")
-    return f"{first}<br>{' · '.join(second)}"
+def says(policies: xr.Dataset) -> list[str]:
+    """Say in two lines what the rule does at each threshold."""
+    known = {str(name): policies[name].values for name in (*policies, "threshold")}
+    found = []
+    for place in range(policies.sizes["policy"]):
+        at = {
+            name: _labels.number(float(known[name][place])) for name in ("threshold", "iterations")
+        }
+        first = f"threshold {at['threshold']}: leaves after {at['iterations']} iterations"
+        if "gflops" in known:
+            first += f", {_labels.number(float(known['gflops'][place]) * GIGA)} operations"
+        second = [
+            f"{variable} {_labels.percent(float(known[variable][place]))}"
+            for variable, *_ in CURVES
+            if variable in known
+        ]
+        second.append(f"to the last iteration {_labels.percent(float(known['at_end'][place]))}")
+        found.append(f"{first}<br>{' · '.join(second)}")
+    return found
 
 
-def add_marks(made: _theme.Figure, stands: int, says: str, colours: _theme.Palette) -> None:
+def add_marks(made: _theme.Figure, stands: int, words: str, colours: _theme.Palette) -> None:
     """Add the line at the chosen threshold, which a browser can move, and the words."""
     for axis in ("", "2"):
         made.add_shape(
@@ -110,7 +113,7 @@ def add_marks(made: _theme.Figure, stands: int, says: str, colours: _theme.Palet
         )
     made.add_annotation(
         name=THRESHOLD,
-        text=says,
+        text=words,
         xref="paper",
         x=0,
         xanchor="left",

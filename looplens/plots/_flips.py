@@ -209,7 +209,7 @@ def _add_cells(
             z=np.where(np.isnan(right), -1, right),
             x=changes["iteration"].values,
             y=np.arange(len(labels)),
-            text=hover,
+            text=np.array(hover, dtype=object),
             zmin=-1,
             zmax=1,
             colorscale=_palette.steps((colours.missing, colours.paper, light)),

@@ -108,7 +108,7 @@ def predictions_figure(
             z=np.round(probability.astype(np.float64), 6),
             x=times,
             y=np.arange(1, ranks + 1),
-            text=texts,
+            text=np.array(texts, dtype=object),
             customdata=ids,
             zmin=0,
             zmax=1,

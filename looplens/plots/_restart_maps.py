@@ -9,13 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 import xarray as xr
 
 from looplens import analysis
-from looplens.plots import _heatmap, _labels, _marks, _select, _theme
-
-_MAP, _CURVES = (0.0, 0.7), (0.76, 1.0)  # heights of the map and of the curves
+from looplens.plots import _heatmap, _labels, _map_curves, _marks, _select, _theme
 
 
 def restart_gaps(
@@ -132,7 +129,7 @@ def restart_gaps_figure(
     axis = _labels.decade_axis(of_run, of_prompt)
     for ticks in ("tickvals", "ticktext"):  # few fit beside a low axis
         axis[ticks] = axis[ticks][:: -(-len(axis[ticks]) // 3)]
-    _add_curves(made, iterations, of_prompt, of_run, "median", axis, theme)
+    _map_curves.add_curves(made, iterations, of_prompt, of_run, "median", axis, theme)
     return _finish(made, tokens, iteration, token, theme)
 
 
@@ -227,7 +224,7 @@ def restart_agreement_figure(
     axis = {"range": [-0.04, 1.04], "tickformat": ".0%", "nticks": 3}
     curves = curves.sel(iteration=iterations)
     of_prompt, of_run = curves["prompt"].values, curves["run"].values[None]
-    _add_curves(made, iterations, of_prompt, of_run, "mean", axis, theme)
+    _map_curves.add_curves(made, iterations, of_prompt, of_run, "mean", axis, theme)
     made.update_layout(
         legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.0, "yanchor": "bottom"}
     )
@@ -238,61 +235,6 @@ def _sampled(curves: xr.Dataset) -> str:
     """Say of how many tokens the curves of the run are, where they are not of all."""
     sampled, tokens = curves.attrs["sampled"], curves.attrs["tokens"]
     return f"curve of the run: {sampled} of its {tokens} tokens" if sampled < tokens else ""
-
-
-def _add_curves(
-    made: _theme.Figure,
-    iterations: np.ndarray,
-    of_prompt: np.ndarray,
-    of_run: np.ndarray,
-    title: str,
-    axis: dict[str, Any],
-    theme: str,
-) -> None:
-    """Draw curves above the map: one of the prompt, and one of the run, or three: with its band."""
-    colours = _theme.palette(theme)
-    logarithmic = axis.get("type") == "log"
-
-    positive = of_run[of_run > 0]
-    least = float(positive.min()) if logarithmic and positive.size else -np.inf
-
-    def curve(values: np.ndarray, name: str, **look: Any) -> None:
-        drawn = np.maximum(values, least)  # no logarithm of an exact 0
-        made.add_trace(
-            go.Scatter(
-                x=iterations,
-                y=drawn,
-                name=name,
-                yaxis="y2",
-                **{
-                    "mode": "lines",
-                    "hovertemplate": f"{name}<br>iteration %{{x}}<br>%{{y:.3g}}<extra></extra>",
-                    **look,
-                },
-            )
-        )
-
-    if len(of_run) == 3:
-        edge = {"line": {"width": 0}, "hoverinfo": "skip", "hovertemplate": None}
-        curve(of_run[0], "lower end", **edge, showlegend=False)
-        fill = {"fill": "tonexty", "fillcolor": _faint(colours.muted)}
-        curve(of_run[2], "80 % of the run", **edge, **fill)
-    middle = of_run[len(of_run) // 2]
-    curve(middle, "run", line={"color": colours.muted, "width": 2, "dash": "dash"})
-    curve(of_prompt, "prompt", line={"color": colours.categories[0], "width": 2})
-    made.update_layout(
-        yaxis={"domain": _MAP},
-        yaxis2={"domain": _CURVES, "anchor": "x", "title": {"text": title}, **axis},
-    )
-    made.update_traces(
-        colorbar={"len": _MAP[1], "y": 0, "yanchor": "bottom"}, selector={"type": "heatmap"}
-    )
-
-
-def _faint(colour: str) -> str:
-    """Return a colour that lets what is below it through."""
-    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.25)"
 
 
 def _finish(

@@ -222,6 +222,8 @@ def _add_gap(made: _theme.Figure, independence: xr.Dataset, colours: _theme.Pale
     made.update_yaxes(title=title if unit in ("", "1") else f"{title} ({unit})", row=1, col=2)
     positive = np.concatenate([values[np.isfinite(values)] for values in drawn])
     if not positive.size:
+        made.update_xaxes(range=[iterations[0] - 1, iterations[-1] + 1], row=1, col=2)
+        _say_why_empty(made, bool(np.isfinite(gap.values).any()), colours)
         return
     floor = float(independence["gap_floor"]) if "gap_floor" in independence else np.nan
     low, high = np.log10(positive.min()), np.log10(positive.max())
@@ -252,4 +254,18 @@ def _add_gap(made: _theme.Figure, independence: xr.Dataset, colours: _theme.Pale
         ticktext=texts,
         row=1,
         col=2,
+    )
+
+
+def _say_why_empty(made: _theme.Figure, known: bool, colours: _theme.Palette) -> None:
+    """Write why there is no distance on a logarithmic axis."""
+    made.update_yaxes(range=[0, 1], showticklabels=False, ticks="", showgrid=False, row=1, col=2)
+    made.add_annotation(
+        text="exactly 0 at every iteration" if known else "not known",
+        showarrow=False,
+        x=0.5,
+        y=0.5,
+        xref="x2 domain",
+        yref="y2 domain",
+        font={"color": colours.muted},
     )

@@ -225,7 +225,7 @@ def test_figures_and_sections_show_what_was_found(run):
         figure = plots.basins(run, 0, theme=theme)
         assert isinstance(figure, go.Figure)
         names = [trace.name for trace in figure.data]
-        assert names == ["basin 0", "basin 1", "counts as apart from here", "nearest two basins"]
+        assert names == ["basin 0", "basin 1", "apart from here on", "nearest two basins"]
         assert len(figure.data[1].x) == 2
         curves = plots.input_dependence(run, theme=theme).data
         assert [trace.name for trace in curves] == [

@@ -207,3 +207,16 @@ def test_a_run_without_readouts_or_analyses_knows_its_columns(selected_run_path)
     found = analysis.token_statistics(open_run(selected_run_path))
     assert "difficulty" in found
     assert "regime" not in found  # not every iteration was kept
+
+
+def test_tokens_that_are_not_recorded_yet_are_not_known(part_run_path):
+    run = open_run(part_run_path)
+    assert not run.complete
+    values = analysis.token_values(run, ["entropy", "prediction", "regime", "difficulty"])
+    missing = ~run.committed_tokens
+    assert 0 < missing.sum() < run.n_tokens
+    np.testing.assert_array_equal(np.isnan(values["entropy"]), missing)
+    np.testing.assert_array_equal(values["prediction"] == "", missing)
+    assert set(values["regime"].values[missing]) == {"unresolved"}
+    assert not set(analysis.matches(run, "entropy>0")) & set(np.flatnonzero(missing))
+    assert analysis.value_range(run, "entropy")[1] > 0

@@ -43,7 +43,9 @@
   // Contrast of texts with what is behind them
   const parsed = (colour) => {
     const numbers = colour.match(/[\d.]+/g).map(Number);
-    return numbers.length > 3 ? numbers : [...numbers, 1];
+    const whole = colour.startsWith("color(") ? 255 : 1; // color(srgb 0.8 ...), of a mixture
+    const [r, g, b, opacity = 1] = numbers;
+    return [r * whole, g * whole, b * whole, opacity];
   };
   const over = (top, below) => [0, 1, 2].map((n) => top[n] * top[3] + below[n] * (1 - top[3]));
   const behind = (element) => {
@@ -79,15 +81,16 @@
     const host = svg ? element.closest(".js-plotly-plot") || element.closest("svg") : element;
     const back = behind(host);
     const colour = svg ? style.fill : style.color;
-    if (!back || !/^rgb/.test(colour)) continue;
+    if (!back || !/^(rgb|color\(srgb)/.test(colour)) continue;
     const ink = parsed(colour);
     // A text on a mark of a figure has a background that no style tells.
     if (svg && element.closest(".barlayer, .heatmaplayer, .textpoint, .annotation, .g-gtitle, .scatterlayer")) continue;
     const size = parseFloat(style.fontSize);
     const large = size >= 24 || (size >= 18.6 && Number(style.fontWeight) >= 700);
     const found = contrast(over([...ink.slice(0, 3), ink[3] * Number(style.opacity)], back), back);
+    const mark = !/[\p{L}\p{N}]/u.test(element.textContent); // a symbol counts as a picture
     const key = colour + back + element.className;
-    if (found < (large ? 3 : 4.5) && !seen.has(key)) {
+    if (found < (large || mark ? 3 : 4.5) && !seen.has(key)) {
       seen.add(key);
       problems.push("contrast " + found.toFixed(2) + " of " + JSON.stringify(element.textContent.slice(0, 40)) + " in " + told(element));
     }

@@ -7,7 +7,7 @@ import json
 import pytest
 from dashboard_driver import selected, serving, view_of
 from looplens_dashboard.pages import strip
-from looplens_dashboard.pages.strip import panel
+from looplens_dashboard.pages.strip import around, panel
 
 from looplens import analysis, plots
 from looplens.analysis import REGIMES
@@ -148,8 +148,17 @@ class TestFilter:
 
 
 class TestSizes:
+    def test_a_large_run_without_analyses_says_how_to_get_regimes(self, run_path, monkeypatch):
+        monkeypatch.setattr(panel, "_SMALL", 0)
+        large = view_of(run_path)
+        assert large.limits.options["colour"][0][0] == "entropy"
+        assert ("regime", "Regime (computed first)") in large.limits.options["colour"]
+        found = drawn(large)
+        assert f"looplens analyze {run_path}" in str(found)
+        assert len(tokens(found)) == 8
+
     def test_a_long_prompt_is_shown_in_pieces(self, view, monkeypatch):
-        monkeypatch.setattr(panel, "MOST_TOKENS", 3)
+        monkeypatch.setattr(around, "MOST_TOKENS", 3)
         found = drawn(view, "prompt=1&token=12")
         assert [getattr(button, "data-token") for button in tokens(found)] == ["11", "12", "13"]
         assert "positions 3 to 5 of 8" in str(found)

@@ -126,6 +126,7 @@ class TestRestarts:
         share = xr.DataArray([0.9, 0.1], dims="component")
         figure = plots.restarts_figure(projection, share, same, seeds=[1, 2], label="x")
         assert figure.layout.yaxis2.type != "log"
+        assert [note.text for note in figure.layout.annotations] == ["exactly 0 at every iteration"]
 
     def test_one_restart_is_not_enough(self, lonely_run):
         with pytest.raises(AnalysisError, match="at least 2 of them, and this run holds 1"):

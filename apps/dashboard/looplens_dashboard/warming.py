@@ -19,14 +19,15 @@ def warm_up(shell: Shell) -> None:
 
     A run that cannot be opened says so on the page.
     """
-    importlib.import_module("dask.array")  # which xarray imports at the first text of a table
+    with contextlib.suppress(ImportError):
+        importlib.import_module("dask.array")  # which xarray imports at the first table with texts
     with contextlib.suppress(LoopLensError):
         shell.select({})
         threading.Thread(target=_draw, args=(shell,), daemon=True, name="looplens-first").start()
 
 
 def _draw(shell: Shell) -> None:
-    """Draw the panels of the first page, which are remembered."""
+    """Draw the panels of the first page, which are remembered; then look at the listed runs."""
     with contextlib.suppress(LoopLensError):
         view, selection, _ = shell.select({})
         for panel in (*shell.bar_panels, *shell.pages[selection.page].panels):
@@ -34,3 +35,6 @@ def _draw(shell: Shell) -> None:
                 attempt(lambda panel=panel: panel.body(view, selection))
             elif panel.call is not None:
                 attempt(lambda panel=panel: fitted(panel, view, selection))
+    for entry in shell.views.workspace.entries(seconds=0):
+        with contextlib.suppress(LoopLensError):  # one by one: others read in between
+            shell.views.workspace.entry(entry.key)

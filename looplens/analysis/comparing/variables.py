@@ -110,6 +110,7 @@ def _places(
     if math.prod(len(at[dim]) for dim in named) > MOST_PLACES:
         raise _LeftOutError(f"it has more than {MOST_PLACES} values a token")
     a, b, prompt, tokens = _paired(a, b, axis, pairs)
+    a, b = a.load(), b.load()  # once, and not for each place on their other axes
     iteration = np.array(at["iteration"]) if "iteration" in at else None
     order = ("restart", axis, *(["iteration"] if iteration is not None else []))
     for places in itertools.product(*(at[dim] for dim in named)):

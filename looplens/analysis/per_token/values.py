@@ -16,17 +16,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from looplens.analysis.dynamics import dynamics_results
-from looplens.analysis.measures.readout import carried
 from looplens.analysis.per_token.catalogue import token_statistics
-from looplens.analysis.per_token.known import (
-    CORRECT,
-    LAB,
-    PROMPTS,
-    RECORDING,
-    TOKENS,
-    TokenStatistic,
-)
+from looplens.analysis.per_token.known import PROMPTS, RECORDING, TOKENS, TokenStatistic
+from looplens.analysis.per_token.reading import Tokens, read
 from looplens.errors import InputError, near_matches
 
 if TYPE_CHECKING:
@@ -35,7 +27,6 @@ if TYPE_CHECKING:
 MOST_BYTES = 64_000_000
 """Bytes of whole columns that are kept of one run; those that were asked for longest ago go."""
 
-Tokens = slice | NDArray[np.int64]
 ALL = slice(None)
 
 
@@ -113,7 +104,7 @@ def token_values(
     for name in [names] if isinstance(names, str) else names:
         found = named(known, name)
         about = {"title": found.title, "kind": found.kind, "long_name": found.meaning}
-        values = _read(run, found, place, restart, layer)
+        values = read(run, found, place, restart, layer)
         data[name] = xr.Variable(("token",), values, {**about, "units": found.units})
     return xr.Dataset(data, coords={"token": np.arange(run.n_tokens)[place]})
 
@@ -164,7 +155,7 @@ def column(
         if key in kept:
             kept[key] = kept.pop(key)  # the last one is the one that was asked for last
             return kept[key]
-    made = _compact(_read(run, found, ALL, restart, layer), found)
+    made = _compact(read(run, found, ALL, restart, layer), found)
     with _LOCK:
         kept[key] = made
         while len(kept) > 1 and sum(each.values.nbytes for each in kept.values()) > MOST_BYTES:
@@ -218,97 +209,3 @@ def _check(run: StoredRun, restart: int, layer: int | None) -> None:
         raise InputError(f"There is no restart {restart}: this run has {run.restarts}, from 0 on.")
     if layer is not None:
         run.layers_index(layer)
-
-
-def _read(
-    run: StoredRun, found: TokenStatistic, place: Tokens, restart: int, layer: int | None
-) -> NDArray[Any]:
-    """Return the values of one statistic; words as objects."""
-    if found.source in (TOKENS, PROMPTS):
-        values = _of_table(run, found, place)
-    elif found.source == RECORDING:
-        values = _of_last_readout(run, found, place, restart)
-    elif found.source.startswith(f"{LAB}/"):
-        values = _of_lab(run, found, place, restart)
-    else:
-        values = _of_analysis(run, found, place, restart, layer)
-    return values if found.kind == "number" else _as_words(values)
-
-
-def _as_words(values: NDArray[Any]) -> NDArray[np.object_]:
-    if values.dtype.kind == "b":
-        return np.where(values, "yes", "no").astype(object)
-    words = ["" if value is None or value != value else str(value) for value in values.tolist()]
-    return np.array(words, dtype=object)
-
-
-def _of_table(run: StoredRun, found: TokenStatistic, place: Tokens) -> NDArray[Any]:
-    if found.source == TOKENS:
-        return run.tokens[found.variable].values[place]
-    return run.prompts[found.variable].values[run.tokens["prompt"].values[place]]
-
-
-def _of_analysis(
-    run: StoredRun, found: TokenStatistic, place: Tokens, restart: int, layer: int | None
-) -> NDArray[Any]:
-    from looplens.analysis.suite import get
-
-    result = get(run, found.source)
-    after_layer = layer is not None and bool(found.layer_variable)
-    values = result[found.layer_variable if after_layer else found.variable]
-    if after_layer:
-        values = values.sel(layer=layer)
-    if found.policy is not None:
-        rule, threshold = found.policy
-        same = (result["rule"].values == rule) & (result["threshold"].values == threshold)
-        values = values.isel(policy=int(np.flatnonzero(same)[0]))
-    if "restart" in values.dims:
-        values = values.isel(restart=restart)
-    return values.isel(token=place).values
-
-
-def _of_lab(run: StoredRun, found: TokenStatistic, place: Tokens, restart: int) -> NDArray[Any]:
-    """Return what the lab found of those tokens that it looked at, in its restart."""
-    result = dynamics_results(run)[found.source.partition("/")[2]]
-    values = result[found.variable]
-    whole: NDArray[Any]
-    if found.kind == "number":
-        whole = np.full(run.n_tokens, np.nan)
-    else:
-        whole = np.full(run.n_tokens, "", dtype=object)
-    if int(result.attrs.get("restart", restart)) == restart:
-        whole[result["token"].values] = (
-            values.values if found.kind == "number" else _as_words(values.values)
-        )
-    return whole[place]
-
-
-def _of_last_readout(
-    run: StoredRun, found: TokenStatistic, place: Tokens, restart: int
-) -> NDArray[Any]:
-    """Return what was read out last; a model that leaves the loop answers what it left with."""
-    readout = run.readout
-    values = _last(readout, found.variable, place, restart)
-    left = np.flatnonzero(~np.isfinite(_last(readout, "entropy", place, restart)))
-    if left.size:  # it left, or its logits are not finite: the predictions tell
-        some = np.arange(run.n_tokens)[place][left]
-        part = readout.isel(restart=restart, token=some)
-        predicted = part["topk_ids"].isel(rank=0).values
-        one = part[found.variable]
-        one = one.isel(rank=0) if "rank" in one.dims else one
-        values[left] = carried(one.values, predicted)[..., -1]
-    if found.name == "prediction":
-        texts = run.vocabulary
-        words = [texts.get(i, f"id {i}") if i >= 0 else "" for i in values.tolist()]
-        return np.array(words, dtype=object)
-    if found.name == "correct":
-        return np.where(values < 0, "", np.where(values == 0, *CORRECT)).astype(object)
-    if found.name == "target_rank":
-        return np.where(values < 0, np.nan, values)
-    return values
-
-
-def _last(readout: xr.Dataset, name: str, place: Tokens, restart: int) -> NDArray[Any]:
-    values = readout[name].isel(restart=restart, iteration=-1)
-    values = values.isel(rank=0) if "rank" in values.dims else values
-    return values.isel(token=place).values

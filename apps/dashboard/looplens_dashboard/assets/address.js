@@ -106,9 +106,46 @@
     return ids.map(function (id, index) {
       const keys = keysOfPanels[id.panel] || [];
       const part = Object.fromEntries(keys.map((key) => [key, selection[key]]));
-      return JSON.stringify(part) === JSON.stringify(before[index]) ? same() : part;
+      if (JSON.stringify(part) === JSON.stringify(before[index])) return same();
+      if (!before[index] && !inSight(id.panel)) {
+        waiting[id.panel] = { id: id, part: part };
+        drawWaiting(Date.now() + LONGEST_WAIT);
+        return same();
+      }
+      delete waiting[id.panel];
+      return part;
     });
   };
+
+  // On a new page the panels in sight come first; the others wait until those are drawn.
+  const LONGEST_WAIT = 3000; // ms
+  const waiting = {};
+  let looking = null;
+
+  function inSight(name) {
+    const panel = document.getElementById(name + "-panel");
+    return !panel || panel.getBoundingClientRect().top < window.innerHeight;
+  }
+
+  function isDrawing(panel) {
+    const place = panel.querySelector(".waiting, .body > .message");
+    return place && inSight(panel.dataset.panel) && place.textContent.includes("Drawing…");
+  }
+
+  function drawWaiting(until) {
+    clearTimeout(looking);
+    looking = setTimeout(function () {
+      const names = Object.keys(waiting);
+      const busy = [...document.querySelectorAll("[data-panel]")].some(isDrawing);
+      const now = names.filter((name) => (!busy || Date.now() > until ? true : inSight(name)));
+      now.forEach(function (name) {
+        const { id, part } = waiting[name];
+        delete waiting[name];
+        if (document.getElementById(name + "-panel")) set(id, { data: part });
+      });
+      if (now.length < names.length) drawWaiting(until);
+    }, 80);
+  }
 
   // What was chosen outside of a control; the server decides whether the run has it.
   lens.pick = function (values) {

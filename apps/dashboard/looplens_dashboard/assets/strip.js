@@ -41,7 +41,7 @@
       tip.className = "token-tip";
       tip.id = "token-tip";
       tip.setAttribute("role", "tooltip");
-      document.body.append(tip);
+      (document.querySelector(".page") || document.body).append(tip);
     }
     const title = document.createElement("strong");
     title.textContent = row[0];

@@ -53,7 +53,7 @@ def _experiment(_view: View, selection: Selection) -> Call:
 def _below(figure: Any, _selection: Selection) -> None:
     """Give the legend of a figure of several plots a place below all of them."""
     figure.update_layout(
-        legend={"y": -0.11, "yanchor": "top", "maxheight": 84}, margin={"t": 14, "b": 118}
+        legend={"y": -0.11, "yanchor": "top", "maxheight": 84}, margin={"t": 30, "b": 118}
     )
 
 

@@ -82,7 +82,8 @@ def _name_frames(figure: Any, head: int | str | None, selection: Selection) -> N
 
 def _fit_map(figure: Any, selection: Selection) -> None:
     _name_frames(figure, _head(selection), selection)
-    thin_ticks(figure, "xaxis", "yaxis", most=24)
+    longest = max(map(len, figure.layout.xaxis.ticktext))
+    thin_ticks(figure, "xaxis", "yaxis", most=24 if longest <= 2 else 12)
 
 
 def _thin_heads(figure: Any) -> None:

@@ -11,8 +11,9 @@ from dash.exceptions import PreventUpdate
 
 from looplens.analysis.comparing.describing import settings
 from looplens.errors import LoopLensError
-from looplens_dashboard.pages.compare.background import WaitError, comparisons_of
+from looplens_dashboard.pages.compare.background import WAIT, WaitError, comparisons_of
 from looplens_dashboard.pages.compare.other import other_key, other_view, others
+from looplens_dashboard.panels.card import WAITING
 from looplens_dashboard.panels.drawing import message
 from looplens_dashboard.panels.panel import part
 from looplens_dashboard.selection import Selection
@@ -63,7 +64,11 @@ def body(view: View, selection: Selection) -> Component:
                 **{"aria-label": "Run to compare with"},
             ),
             trouble or _settings(view, selection),
-            dcc.Interval(id="compare-clock", interval=LOOK_EVERY, disabled=trouble is not None),
+            dcc.Interval(
+                id="compare-clock",
+                interval=LOOK_EVERY,
+                disabled=trouble is not None,
+            ),
         ]
     )
 
@@ -95,13 +100,14 @@ def register(app: Dash, views: Any) -> None:
         Output("compare-clock", "disabled"),
         Input("compare-clock", "n_intervals"),
         State("selection", "data"),
+        *[State(part(name, "message"), "children") for name in OF_WHOLE_RUNS],
+        *[State(part(name, "view"), "data") for name in OF_WHOLE_RUNS],
         prevent_initial_call=True,
     )
-    def look(looked: Any, values: Any) -> tuple[Any, ...]:
+    def look(looked: Any, values: Any, *shown: Any) -> tuple[Any, ...]:
+        messages, parts = shown[: len(OF_WHOLE_RUNS)], shown[len(OF_WHOLE_RUNS) :]
         if not values or "problem" in values or not looked:
             raise PreventUpdate
-        ready = {"ready": f"{values['run']} {values.get('other', '')}"}
-        still = (*[no_update for _ in OF_WHOLE_RUNS], True)
         try:
             view = views.open(values["run"])
             chosen = values.get("other") or next(
@@ -110,8 +116,10 @@ def register(app: Dash, views: Any) -> None:
             comparisons_of(views).get(view.run, views.open(chosen).run)
         except WaitError:
             raise PreventUpdate from None
-        except StopIteration:
-            return still
-        except LoopLensError:
+        except (LoopLensError, StopIteration):
             pass  # the panels say what is wrong
-        return (*[ready for _ in OF_WHOLE_RUNS], True)
+        waiting = [WAIT in str(message) for message in messages]
+        drawing = any(WAITING in str(message) for message in messages)
+        # Their own part of the selection again: setting it has them drawn. The others stay.
+        again = [one if late else no_update for one, late in zip(parts, waiting, strict=True)]
+        return (*again, not (drawing or any(waiting)))
