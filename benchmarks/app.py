@@ -182,7 +182,8 @@ def _keep(found: Answers, answers: Iterable[Answer]) -> None:
 def _seen(path: Path) -> list[Seen]:
     """Return what a browser sees of every page, the first one right after the start."""
     with served(path) as (address, _):
-        return look(address, [page.name for page in pages.PAGES if page.of_run])
+        names = [page.name for page in pages.PAGES if page.of_run]
+        return look(address, [*names, *(f"{name}?dims=3" for name in names)])
 
 
 def _under_load(path: Path, readers: int, seconds: float | None) -> list[Answer]:
@@ -244,9 +245,9 @@ def _print(
         print(f"{name:26}" + "".join(f"{cell:11.0f}" for cell in cells))
     for one in seen:
         print(
-            f"page {one.page:20} {one.seconds:6.2f} s, all panels {one.whole:.2f} s, {one.contexts} WebGL contexts, "
-            f"{one.requests} requests while scrubbing, {len(one.complaints)} complaints "
-            f"{'; '.join(one.complaints)[:200]}"
+            f"page {one.page:20} {one.seconds:6.2f} s, all panels {one.whole:.2f} s, "
+            f"{one.contexts} WebGL contexts, {one.requests} requests while scrubbing, "
+            f"{len(one.complaints)} complaints {'; '.join(one.complaints)[:200]}"
         )
     for callback in sorted({answer.callback for answer in loaded}):
         values = [answer.seconds for answer in loaded if answer.callback == callback]

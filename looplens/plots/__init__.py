@@ -4,7 +4,8 @@ Every function takes an opened run, fetches what it needs from :mod:`looplens.an
 it in memory when the run does not hold it yet) and draws it. Beside each stands a ``..._figure``
 function that draws labelled arrays and needs no run. A figure never computes a number of its own.
 :func:`loop_span` draws no run but a result of :func:`looplens.analysis.choose_loop_span`, and
-``compare_...`` a result of :func:`looplens.analysis.compare`.
+``compare_...`` a result of :func:`looplens.analysis.compare`; :func:`compare_tokens` and
+:func:`compare_states` take two runs.
 
 Figures are :class:`Figure` objects, which carry :data:`CONFIG` wherever they are shown; pass it
 to ``dcc.Graph(config=plots.CONFIG)`` in Dash.

@@ -234,6 +234,18 @@ class TestOnePrompt:
         with pytest.raises(AnalysisError, match="have 3 dimensions, those of seed 0 16: there is"):
             analysis.state_distance(fast, whole[0], 0)
 
+    def test_of_a_long_prompt_the_tokens_around_one_are_shown(self, tmp_path):
+        sizes = {"prompts": 1, "tokens": 200, "iterations": 24, "d_model": 4, "attention": False}
+        runs = [open_run(synthetic_run(tmp_path / f"{n}", seed=n, **sizes)) for n in (0, 1)]
+        states = plots.compare_states(*runs, token=190)
+        (map_,) = (trace for trace in states.data if trace.type == "heatmap")
+        assert map_.z.shape == (160, 25)
+        assert states.layout.meta["first_token"] == 40
+        assert "positions 40 to 199 of 200" in states.layout.title.subtitle.text
+        tokens = plots.compare_tokens(*runs, token=190)
+        assert "positions 40 to 199 of 200" in tokens.layout.title.subtitle.text
+        assert len(tokens.layout.xaxis.tickvals) <= 40
+
     @pytest.mark.parametrize("theme", ["light", "dark"])
     def test_figures(self, whole, theme):
         made = plots.compare_tokens(*whole, 1, token=10, theme=theme)

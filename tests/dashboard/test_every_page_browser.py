@@ -109,10 +109,14 @@ def choose_and_zoom(visit: Visit) -> None:
           const full = graph._fullLayout;
           if (full.scene) {
             Plotly.relayout(graph, {'scene.camera.eye': {x: 1.5, y: -0.4, z: 0.9}});
-          } else if (full.xaxis && full.xaxis.range && full.xaxis.type !== 'category') {
-            const [low, high] = full.xaxis.range;
-            const to = [low + 0.2 * (high - low), low + 0.7 * (high - low)];
-            Plotly.relayout(graph, {'xaxis.range': to});
+          } else {
+            const to = {};
+            Object.entries(full).forEach(([name, axis]) => {
+              if (!/^xaxis\\d*$/.test(name) || axis.type === 'category') return;
+              const [low, high] = axis.range;
+              to[name + '.range'] = [low + 0.2 * (high - low), low + 0.7 * (high - low)];
+            });
+            Plotly.relayout(graph, to);
           }
         })"""
     )

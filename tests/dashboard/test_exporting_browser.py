@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +105,29 @@ def test_another_run_cannot_be_reached_by_any_address(visit: Visit, run_path: Pa
         page = visit.open(f"{address}overview?run=../bare").page
         assert "There is no run '../bare' here" in page.inner_text("#note")
         assert visit.query["run"] == "whole"
+
+
+def test_a_run_that_cannot_be_opened_says_so_and_another_can_be_chosen(
+    visit: Visit, run_path: Path, tmp_path: Path
+) -> None:
+    for name in ("good", "bad"):
+        shutil.copytree(run_path, tmp_path / name)
+    (tmp_path / "bad" / "zarr.json").write_text("{")
+    with serving(tmp_path) as address:
+        page = visit.open(f"{address}trajectories?run=bad").page
+        assert "bad/zarr.json cannot be read" in page.inner_text("#content [role=alert]")
+        assert page.input_value(".top input >> nth=0") == "bad"
+        page.click(".top input >> nth=0")
+        page.get_by_role("option", name="good", exact=True).click()
+        page.wait_for_selector("#trajectory-panel .js-plotly-plot")
+        visit.wait_for_query(run="good")
+        assert visit.complaints == []
+
+
+def test_folders_without_a_run_say_what_to_do(visit: Visit, tmp_path: Path) -> None:
+    with serving(tmp_path) as address:
+        page = visit.open(f"{address}restarts").page
+        assert "Record one into it" in page.inner_text("#content")
+        page.keyboard.press("8")
+        page.wait_for_selector("#live-panel")
+        assert visit.complaints == []

@@ -12,6 +12,7 @@ from looplens_dashboard.view import Views
 from looplens_dashboard.workspace import Workspace
 
 from looplens import analysis, open_run, plots
+from looplens.errors import CorruptRunError
 from looplens.plots import CURSOR
 
 
@@ -71,6 +72,19 @@ def test_facts_of_a_bare_run_need_no_analysis(bare_path):
     assert "loop states" in text
     assert "Not stored yet" in text
     assert picks == []
+
+
+def test_a_damaged_result_leaves_the_other_facts(analysed_path, tmp_path):
+    path = shutil.copytree(analysed_path, tmp_path / "damaged")
+    for file in (path / "analysis/classify/regime/c").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"?" * file.stat().st_size)
+    view = view_of(path)
+    text, picks = shown(facts.PANEL, view)
+    assert picks == []
+    assert "Alignment of restarts" in text
+    with pytest.raises(CorruptRunError, match=r"'classify' is damaged.*Run the analysis again"):
+        overview.REGIMES.call(view, selected(view)).draw(view.run)
 
 
 def test_the_list_has_every_run_and_says_what_is_wrong_with_one(analysed_path, bare_path, tmp_path):
@@ -139,3 +153,20 @@ class TestBrowser:
             place = "graph.layout.shapes.find((shape) => shape.name === 'cursor').x0"
             visit.eventually(lambda: visit.graph("heatmap", place), 19)
             assert visit.updates == asked
+
+    def test_panels_in_sight_are_drawn_first_and_the_others_by_themselves(
+        self, visit, analysed_path
+    ):
+        asked = []
+        visit.page.on("request", lambda request: asked.append(request.post_data or ""))
+        visit.page.set_viewport_size({"width": 1280, "height": 700})
+        with serving(analysed_path) as address:
+            visit.open(f"{address.rstrip('/')}/overview")
+            places = {
+                name: min(n for n, body in enumerate(asked) if f'"panel":"{name}"' in body)
+                for name in ("runs", "facts", "any-figure", "numbers")
+            }
+            assert max(places["runs"], places["facts"]) < min(
+                places["any-figure"], places["numbers"]
+            )
+            assert visit.graph("any-figure", "graph.data.length") > 0

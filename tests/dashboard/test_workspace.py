@@ -146,7 +146,7 @@ def test_paths_without_a_run_are_refused_unless_some_will_be_recorded(tmp_path: 
     space = Workspace(tmp_path, may_be_empty=True)
     assert space.entries() == []
     assert space.default_key is None
-    with pytest.raises(InputError, match="No run is listed"):
+    with pytest.raises(InputError, match=r"No run lies in .* yet"):
         space.open("one")
 
 

@@ -16,8 +16,8 @@ OF_A_PART = [
     name
     for name, figure in plots.FIGURES.items()
     if {"token", "tokens", "prompt"} & set(inspect.signature(figure).parameters)
-    # Beside the prompt these show the run, of which they take a sample.
-    and name not in ("restart_gaps", "restart_agreement")
+    # Beside the prompt these show the run: a sample of it, or how the colours are spread.
+    and name not in ("restart_gaps", "restart_agreement", "tokens")
 ]
 
 

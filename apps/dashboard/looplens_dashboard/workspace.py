@@ -38,7 +38,6 @@ MOST_OPEN = 8
 
 _RESCAN_SECONDS = 2.0
 _NAMED, _FOUND, _ADDED = "named", "found", "added"
-
 RunPath = str | os.PathLike[str] | Run
 
 
@@ -107,8 +106,8 @@ class Workspace:
                 self.open(place.key)
         if not self._places and not may_be_empty:
             raise NotARunError(
-                f"There is no run in {', '.join(map(str, self.folders))}, down to {DEEPEST} folders "
-                "deep. Give the directory of a run, or a folder above it."
+                f"There is no run in {', '.join(map(str, self.folders))}, down to {DEEPEST} "
+                "folders deep. Give the directory of a run, or a folder above it."
             )
 
     @property
@@ -229,6 +228,11 @@ class Workspace:
     def _place(self, key: str) -> _Place:
         if key not in self._places:
             self.rescan()
+        if not self._places:
+            raise InputError(
+                f"No run lies in {', '.join(map(str, self.folders))} yet. Record one into it, or on "
+                "the page Live: it is listed by itself."
+            )
         if key not in self._places:
             raise InputError(
                 f"There is no run {key!r} here.{near_matches(key, self._places)} "
@@ -295,7 +299,5 @@ class Workspace:
 
 def _listed(keys: list[str], most: int = 12) -> str:
     """Name the runs there are."""
-    if not keys:
-        return "No run is listed."
     more = f" and {len(keys) - most:,} more" if len(keys) > most else ""
     return f"The runs are: {', '.join(keys[:most])}{more}."

@@ -90,14 +90,14 @@ def _traces(figure: go.Figure) -> list[dict[str, Any]]:
             continue
         values = _values(trace, role)
         name = plain_text(trace.name) or f"{trace.type} {number}"
-        for part, values in _tiles(trace, name, values) if values else ():
+        for part, cut in _tiles(trace, name, values) if values else ():
             found.append(
                 {
                     "name": part,
                     "type": trace.type,
                     "axes": _axes(trace),
-                    "titles": _titles(figure, trace, values),
-                    "values": values,
+                    "titles": _titles(figure, trace, cut),
+                    "values": cut,
                 }
             )
     return found

@@ -178,7 +178,10 @@ def _examples(view: View, selection: Selection) -> Component | None:
     """Return a row of tokens for each regime that the run holds; a click selects one."""
     if "classify" not in view.run.analyses:
         return None
-    found = view.remembered(("regime examples",), lambda: _of_regimes(view))
+    try:
+        found = view.remembered(("regime examples",), lambda: _of_regimes(view))
+    except LoopLensError:  # the panel of the regimes says what is wrong
+        return None
     styles = plots.palette(selection.theme).regimes
     rows = [
         html.Div(

@@ -45,7 +45,7 @@ def attempt(make: Callable[[], Any]) -> tuple[Any, Component | None]:
 def message(text: str, *, fault: bool = False) -> Component:
     """Return a text that stands in the place of a figure."""
     return html.Div(
-        [html.Strong("This part of the run cannot be shown. ") if fault else None, text],
+        [html.Strong("This cannot be shown. ") if fault else None, text],
         className="message fault" if fault else "message",
         role="alert" if fault else "status",
     )

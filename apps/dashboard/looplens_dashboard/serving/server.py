@@ -67,7 +67,7 @@ class Server:
     Parameters
     ----------
     app : dash.Dash
-        An app with a `secure`.
+        An app that `secure` was called on.
     host : str
         Address to listen on. The default is reachable from this machine only.
     port : int
@@ -144,7 +144,7 @@ def running(app: Dash, **options: Any) -> Iterator[str]:
     Parameters
     ----------
     app : dash.Dash
-        An app with a `secure`.
+        An app that `secure` was called on.
     **options
         Of `Server`.
     """
@@ -161,7 +161,7 @@ def serve_http(app: Dash, *, open_browser: bool = False, **options: Any) -> None
     Parameters
     ----------
     app : dash.Dash
-        An app with a `secure`.
+        An app that `secure` was called on.
     open_browser : bool
         Open the page in a browser.
     **options

@@ -89,7 +89,8 @@ class Shell:
             page = (
                 wanted.get("page") if wanted.get("page") in self.pages else next(iter(self.pages))
             )
-            problem = {"page": page, "run": "", "theme": wanted.get("theme", "light")}
+            run = str(wanted.get("run") or "")
+            problem = {"page": page, "run": run, "theme": wanted.get("theme", "light")}
             problem["problem"] = str(error)
             return problem, [no_update] * len(controls), 0, {}, " ".join(notes), not notes
         after = {name: text for name, text in selection.values().items() if name != "iteration"}
@@ -125,7 +126,7 @@ class Shell:
         if not self.pages[values["page"]].of_run:
             raise PreventUpdate  # it is out of sight there, and callbacks still know its parts
         if "problem" in values:
-            return bar.run_select(self.views.workspace, "")
+            return bar.run_select(self.views.workspace, values["run"])
         view, selection = self.current(values, iteration)
         return bar.bar(view, selection, self.bar_panels)
 

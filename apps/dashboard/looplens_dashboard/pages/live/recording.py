@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import dash_mantine_components as dmc
@@ -215,7 +216,7 @@ def _recording(shelf: LiveShelf, state: LiveState) -> Component:
                         "Look at it",
                         className="button main",
                         **{
-                            "data-pick": f'{{"run": "{key}", "page": "trajectories"}}',
+                            "data-pick": json.dumps({"run": key, "page": "trajectories"}),
                             "aria-label": f"Look at {key}",
                         },
                     ),
