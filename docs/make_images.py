@@ -22,7 +22,7 @@ ZEROS = Path("runs/orbit-zeros")
 VIEWS = {
     "overview": "run=demo&prompt=3&iteration=8",
     "trajectories": "run=orbit&token=6&also=3&iteration=24",
-    "restarts": "run=orbit&token=6&iteration=12",
+    "restarts": "run=demo&prompt=5&iteration=4",
     "layers": "run=demo&prompt=0&iteration=5&layer=1&head=2",
     "readout": "run=demo&prompt=1&iteration=6",
     "dynamics": "run=orbit&token=6&iteration=40",
@@ -48,7 +48,7 @@ def photograph_app(browser: Browser) -> None:
     with running(create_app([RUN, ORBIT, ZEROS])) as address:
         for name, view in VIEWS.items():
             for theme in ("light", "dark"):
-                page = browser.new_page(viewport={"width": 1440, "height": 1000})
+                page = browser.new_page(viewport={"width": 1440, "height": 1100})
                 page.goto(f"{address}{name}?{view}&theme={theme}")
                 page.wait_for_selector("#content > section")
                 page.wait_for_function(

@@ -22,9 +22,9 @@ def serving(*paths: Path) -> Any:
     return running(create_app(list(paths)))
 
 
-def view_of(path: Path) -> View:
-    """Return the view of one run, as panels get it."""
-    workspace = Workspace(path)
+def view_of(*paths: Path) -> View:
+    """Return the view of the first of some runs, as panels get it."""
+    workspace = Workspace(list(paths))
     return Views(workspace, pages.choices()).open(workspace.default_key or "")
 
 
@@ -98,24 +98,14 @@ class Client:
         return response.get_json()["response"]
 
     def select(
-        self,
-        address: str = "",
-        *,
-        selection: Any = None,
-        picked: Any = None,
-        control: tuple[str, Any] | None = None,
+        self, address: str = "", *, selection: Any = None, picked: Any = None
     ) -> dict[str, Any]:
-        """Open an address, or change a selection by a click or a control."""
-        controls: dict[str, Any] = {"theme": "light"}
-        changed = "address.data" if selection is None else "picked.data"
-        if control is not None:
-            controls[control[0]] = control[1]
-            changed = json.dumps({"control": control[0]}, separators=(",", ":")) + ".value"
+        """Open an address, or change a selection by what was clicked or chosen."""
         return self.call(
             "selection.data",
-            changed,
+            "address.data" if selection is None else "picked.data",
             {"address.data": address, "picked.data": picked, "selection.data": selection},
-            controls=controls,
+            controls={"theme": "light"},
         )
 
     def opened(self, address: str = "") -> tuple[dict[str, str], int]:

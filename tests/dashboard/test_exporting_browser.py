@@ -116,8 +116,8 @@ def test_a_run_that_cannot_be_opened_says_so_and_another_can_be_chosen(
     with serving(tmp_path) as address:
         page = visit.open(f"{address}trajectories?run=bad").page
         assert "bad/zarr.json cannot be read" in page.inner_text("#content [role=alert]")
-        assert page.input_value(".top input >> nth=0") == "bad"
-        page.click(".top input >> nth=0")
+        assert page.input_value("#bar input >> nth=0") == "bad"
+        page.click("#bar input >> nth=0")
         page.get_by_role("option", name="good", exact=True).click()
         page.wait_for_selector("#trajectory-panel .js-plotly-plot")
         visit.wait_for_query(run="good")
@@ -129,5 +129,5 @@ def test_folders_without_a_run_say_what_to_do(visit: Visit, tmp_path: Path) -> N
         page = visit.open(f"{address}restarts").page
         assert "Record one into it" in page.inner_text("#content")
         page.keyboard.press("8")
-        page.wait_for_selector("#live-panel")
+        page.wait_for_selector("#live-place")
         assert visit.complaints == []

@@ -66,19 +66,22 @@ def test_a_choice_changes_one_part_and_leaves_the_scrubber_alone(client: Client)
     clicked = client.select(selection=before, picked={"token": "5"})
     assert clicked["selection"]["data"] == {**before, "token": "5"}
     assert "iteration" not in clicked
-    chosen = client.select(selection=before, control=("prompt", "2"))
+    chosen = client.select(selection=before, picked={"prompt": "2"})
     assert chosen["selection"]["data"] == {**before, "prompt": "2", "token": "23"}
     forged = client.select(selection=before, picked={"token": "'; drop"})
     assert forged["selection"]["data"]["token"] in map(str, range(8))
     assert "cannot be shown" in forged["note"]["children"]
 
 
-def test_every_figure_of_looplens_is_in_the_app(client: Client, run: Run) -> None:
+def test_every_figure_of_looplens_is_in_the_app(run: Run) -> None:
     view = view_of(run.path)
+    of_two_runs = {
+        panel.name for page in pages.PAGES if page.name == "compare" for panel in page.panels
+    }
     calls = {
         pages.panels()[name].call(view, selected(view, "?token=4&layer=1")).function
         for name in FIGURES
-        if name != "any-figure"
+        if name != "any-figure" and name not in of_two_runs
     }
     offered = {value for value, _ in view.limits.options["figure"]}
     of_a_result = {"certificate", "kv_sharing"}

@@ -80,7 +80,7 @@ def test_runs_that_appear_and_go_are_noticed(
     assert space.open("three").n_tokens  # without a look at the list before
     shutil.rmtree(folder / "one")
     assert [entry.key for entry in space.entries()] == ["group/two", "three"]
-    with pytest.raises(InputError, match=r"no run 'one' here\. .*group/two, three"):
+    with pytest.raises(InputError, match=r"no run 'one' here\. .*group/two and three"):
         space.open("one")
 
 

@@ -32,6 +32,7 @@ from looplens_dashboard.finding import (
     resolved,
     stamp_of,
 )
+from looplens_dashboard.selection.choices import listed
 
 MOST_OPEN = 8
 """Runs that are kept open; the one that was looked at longest ago makes room."""
@@ -230,13 +231,13 @@ class Workspace:
             self.rescan()
         if not self._places:
             raise InputError(
-                f"No run lies in {', '.join(map(str, self.folders))} yet. Record one into it, or on "
-                "the page Live: it is listed by itself."
+                f"No run lies in {', '.join(map(str, self.folders))} yet. Record one into it, or "
+                "on the page Live: it is listed by itself."
             )
         if key not in self._places:
             raise InputError(
                 f"There is no run {key!r} here.{near_matches(key, self._places)} "
-                f"{_listed(list(self._places))}"
+                f"The runs are: {listed(list(self._places))}."
             )
         return self._places[key]
 
@@ -295,9 +296,3 @@ class Workspace:
 
     def _measured(self, place: _Place) -> tuple[int | None, str | None]:
         return measure(place.path, self._roots) if isinstance(place.path, Path) else (None, None)
-
-
-def _listed(keys: list[str], most: int = 12) -> str:
-    """Name the runs there are."""
-    more = f" and {len(keys) - most:,} more" if len(keys) > most else ""
-    return f"The runs are: {', '.join(keys[:most])}{more}."

@@ -81,7 +81,7 @@ class Shell:
         if opened:
             wanted, notes = texts(address)
         else:
-            wanted = changed(values, _chosen(picked))
+            wanted = changed(values, picked if isinstance(picked, dict) else {})
             wanted.pop("problem", None)
         try:
             _, selection, more = self.select(wanted)
@@ -169,22 +169,6 @@ def _held(text: str | None, shell: Shell, name: str) -> Any:
     return no_update if text is None else text
 
 
-def _chosen(picked: Any) -> dict[str, Any]:
-    """Return what triggered the callback as values of the selection."""
-    chosen: dict[str, Any] = {}
-    for prop, component in ctx.triggered_prop_ids.items():
-        if component == "picked" and isinstance(picked, dict):
-            chosen.update(picked)
-        elif isinstance(component, dict):
-            value = ctx.inputs[prop]
-            value = ",".join(map(str, value)) if isinstance(value, list) else value
-            if value is not None and value != "":
-                chosen[component["control"]] = str(value)
-            elif value == "" or value == []:
-                chosen[component["control"]] = ""
-    return chosen
-
-
 def register(app: Dash, shell: Shell) -> None:
     """Add the callbacks of the app."""
 
@@ -196,12 +180,11 @@ def register(app: Dash, shell: Shell) -> None:
         Output("note", "children"),
         Output("note", "hide"),
         Input("address", "data"),
-        Input({"control": ALL}, "value"),
         Input("picked", "data"),
         State("selection", "data"),
     )
-    def select(address: Any, _values: Any, picked: Any, values: Any) -> tuple[Any, ...]:
-        controls = [control["id"]["control"] for control in ctx.inputs_list[1]]
+    def select(address: Any, picked: Any, values: Any) -> tuple[Any, ...]:
+        controls = [control["id"]["control"] for control in ctx.outputs_list[1]]
         return shell.next_selection(address, picked, values, controls)
 
     @app.callback(
@@ -305,4 +288,5 @@ def _register_browser(app: Dash) -> None:
         Input(part(ALL, "frames", ALL), "data"),
         State(part(ALL, "frames", ALL), "id"),
     )
+    browser("choose", Input({"control": ALL}, "value"), State({"control": ALL}, "id"))
     browser("speed", Input("speed", "value"))
