@@ -88,10 +88,10 @@ def measured(folder: Path, *, quick: bool = False, show: bool = False) -> list[R
         ),
         Row(
             name=f"app: processor time of all panels on {tokens:,} tokens, on 256 tokens = 1",
-            value=_median(many["cpu"]) / _median(few["cpu"]),
+            value=_sum(many["cpu"]) / _sum(few["cpu"]),
             unit="x",
             goal=1.5,
-            peers={"median on the small run, ms": 1e3 * _median(few["cpu"])},
+            peers={"all panels once on the small run, ms": 1e3 * _sum(few["cpu"])},
         ),
         Row(
             name=f"app, {tokens:,} tokens: first page in a browser, panels in sight drawn",
@@ -223,8 +223,9 @@ def p95(values: list[float]) -> float:
     return ordered[max(0, -(-95 * len(ordered) // 100) - 1)]
 
 
-def _median(found: Mapping[str, list[float]]) -> float:
-    return statistics.median(value for values in found.values() for value in values)
+def _sum(found: Mapping[str, list[float]]) -> float:
+    """Return what all callbacks together take, each at its p95: not every prompt has attention."""
+    return sum(p95(values) for values in found.values())
 
 
 def _print(

@@ -20,7 +20,6 @@ RUN = Path("runs/demo")
 ORBIT = Path("runs/orbit")
 ZEROS = Path("runs/orbit-zeros")
 VIEWS = {
-    "overview": "run=demo&prompt=3&iteration=8",
     "trajectories": "run=orbit&token=6&also=3&iteration=24",
     "restarts": "run=demo&prompt=5&iteration=4",
     "layers": "run=demo&prompt=0&iteration=5&layer=1&head=2",
@@ -28,8 +27,15 @@ VIEWS = {
     "dynamics": "run=orbit&token=6&iteration=40",
     "compare": "run=orbit&other=orbit-zeros&token=6&iteration=16",
     "live": "run=demo",
+    "overview": "run=demo&prompt=3&iteration=8",  # last: by then the list of runs has been counted
 }
 """What each page of the app is photographed at."""
+BEGINS = {"dynamics": "spectra"}
+"""The panel that a picture begins with, where it is not the first."""
+SCROLL = """name => {
+  const top = document.getElementById(name + "-panel").getBoundingClientRect().top;
+  window.scrollBy(0, top - document.querySelector(".top").offsetHeight - 12);
+}"""
 IMAGES = Path(__file__).parent / "images"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
@@ -55,6 +61,9 @@ def photograph_app(browser: Browser) -> None:
                     "!document.getElementById('content').textContent.includes('Drawing…')"
                 )
                 page.wait_for_timeout(2500)
+                if name in BEGINS:
+                    page.evaluate(SCROLL, BEGINS[name])
+                    page.wait_for_timeout(1500)
                 page.screenshot(path=IMAGES / f"app-{name}-{theme}.png")
                 page.close()
 

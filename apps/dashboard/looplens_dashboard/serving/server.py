@@ -22,8 +22,8 @@ from looplens_dashboard.serving.access import PARAMETER, AccessToken
 from looplens_dashboard.serving.hosts import OWN_NAMES, is_loopback, with_brackets
 from looplens_dashboard.serving.security import rules_of
 
-MOST_CONNECTIONS = 256
-IDLE_SECONDS = 60
+MOST_CONNECTIONS = 512
+IDLE_SECONDS = 30
 """Limits of the server: browsers keep six connections each, and open new ones when they need to."""
 
 
