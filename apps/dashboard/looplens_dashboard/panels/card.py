@@ -75,7 +75,9 @@ def _graph(panel: Panel) -> list[Component]:
     """Return a graph and the place for the message that stands there instead of it."""
     return [
         html.Div(
-            message(WAITING), id=part(panel.name, "message"), className="message-place waiting"
+            html.Div(WAITING, className="message drawing", role="status"),
+            id=part(panel.name, "message"),
+            className="message-place waiting",
         ),
         html.Div(
             dcc.Graph(
