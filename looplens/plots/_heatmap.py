@@ -167,7 +167,7 @@ def _heatmap(
                 + f"<br>iteration %{{x}}<br>{value_title} {number}<extra></extra>"
             ),
             hoverongaps=False,
-            ygap=1 if len(rows) <= 60 else 0,
+            ygap=1 if len(rows) <= 30 else 0,
         )
     )
     positions, labels = _labels.row_ticks(rows, pixels)

@@ -18,7 +18,10 @@ _SETTINGS = (
     ("core layers", lambda run: str(run.n_layers)),
     ("width", lambda run: str(run.d_model)),
     ("restarts", lambda run: str(run.restarts)),
-    ("restart seeds", lambda run: ", ".join(map(str, run.restart_seeds))),
+    (
+        "restart seeds",
+        lambda run: ", ".join("none" if seed is None else str(seed) for seed in run.restart_seeds),
+    ),
     ("initial state", lambda run: run.initial_state),
     ("computed in", lambda run: run.source_dtype),
     ("stored in", lambda run: str(run.store_dtype)),

@@ -164,6 +164,8 @@ PANELS = (
         keys=("prompt", *_SELECTED),
         choices=(VALUE,),
         call=_tokens,
+        # Room for the legend from the start: plotly places it before it makes that room.
+        adjust=lambda figure, _: figure.update_layout(margin_t=64),
     ),
     Panel(
         name="compare-states",
