@@ -168,7 +168,7 @@ def _styles() -> str:
 @cache
 def _scripts() -> str:
     """Return the scripts of the app that need no server: shared ones first, then the panels'."""
-    left_out = {"exports", "answering", "live"}
+    left_out = {"answering", "choosing", "exports", "live", "routing"}
     known = [ASSETS / f"{name}.js" for name in _SCRIPTS]
     others = sorted(set(ASSETS.glob("*.js")) - set(known))
     files = [*known, *(file for file in others if file.stem not in left_out)]
