@@ -192,9 +192,10 @@ class Visit:
         """Wait until the page has nothing to do and the address has been written."""
         quiet = 0
         while quiet < 3:
-            self.page.wait_for_timeout(120)
+            self.page.wait_for_timeout(60)
             self.page.evaluate("new Promise((done) => requestIdleCallback(done))")
-            quiet = 0 if self.under_way > 0 else quiet + 1
+            writing = self.page.evaluate("Boolean(window.looplens?.isWriting?.())")
+            quiet = 0 if writing or self.under_way > 0 else quiet + 1
 
     def eventually(self, probe: Callable[[], Any], expected: Any) -> None:
         """Assert that a value becomes the expected one; a busy machine may take its time."""

@@ -30,7 +30,7 @@ CALLBACK = {
 
 def small_app(**options: Any) -> Dash:
     """An app with one callback, which fails at the second click."""
-    app = Dash("small", serve_locally=True)
+    app = Dash("small", serve_locally=True, use_async=False)
     app.layout = html.Div([html.Button("A", id="a"), html.Div(id="b")])
 
     @app.callback(Output("b", "children"), Input("a", "n_clicks"), prevent_initial_call=True)

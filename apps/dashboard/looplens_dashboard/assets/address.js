@@ -45,6 +45,8 @@
     return "/" + selection.page + "?" + query;
   };
 
+  lens.isWriting = () => timer !== null;
+
   lens.writeAddress = function () {
     if (timer !== null) return;
     timer = setTimeout(function () {
@@ -68,6 +70,7 @@
   // What the browser holds of the selection; another run, or going back, gives the scrubber its place.
   lens.take = function (selection, iteration) {
     if (lens.selection && lens.selection.run !== selection.run) lens.forgetIteration();
+    if (lens.selection !== selection) forget(selection);
     lens.selection = selection;
     lens.standsAt(iteration);
     document.querySelectorAll("[data-page]").forEach(function (link) {
@@ -87,9 +90,33 @@
     return theme;
   };
 
-  // What was chosen outside of a control; the server decides whether the run has it.
+  // What was chosen; the server decides whether the run has it. A quick second choice takes the place
+  // of the first one's answer, so all that is not answered yet is sent again with it.
+  const FORGOTTEN = 3000; // ms, after which the server has refused a value, or never heard of it
+  const unanswered = {}; // by name: the value and when it was chosen
+
+  function forget(answered) {
+    Object.keys(unanswered).forEach(function (name) {
+      const { value, since } = unanswered[name];
+      if (answered[name] === value || performance.now() - since > FORGOTTEN) delete unanswered[name];
+    });
+  }
+
   lens.pick = function (values) {
-    set("picked", { data: { ...values } });
+    forget({});
+    if ("run" in values) Object.keys(unanswered).forEach((name) => delete unanswered[name]);
+    if ("prompt" in values) delete unanswered.token;
+    if ("token" in values) delete unanswered.prompt;
+    Object.keys(values).forEach(
+      (name) => (unanswered[name] = { value: String(values[name]), since: performance.now() }),
+    );
+    const all = Object.entries(unanswered).map(([name, { value }]) => [name, value]);
+    set("picked", { data: Object.fromEntries(all) });
+  };
+
+  // A part of the selection, with what was chosen and is not answered yet.
+  lens.wanted = function (name) {
+    return unanswered[name] ? unanswered[name].value : lens.selection[name];
   };
 
   lens.say = function (text) {

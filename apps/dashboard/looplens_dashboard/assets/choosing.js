@@ -18,7 +18,7 @@
       kind,
       function (event) {
         const inside = event.target.closest && event.target.closest(CONTROLS.join(","));
-        touched = inside ? performance.now() : -Infinity;
+        if (inside) touched = performance.now();
       },
       true,
     ),

@@ -4,22 +4,27 @@
   const lens = (window.looplens = window.looplens || {});
   const byId = (id) => document.getElementById(id);
 
-  // A part of the selection that is a number, so many further on; the server keeps it in its range.
+  // How many prompts or tokens the run has; none while no run is shown.
+  function count(what) {
+    const shown = byId("iteration-last");
+    return shown ? Number(shown.dataset[what]) : 0;
+  }
+
   function stepPrompt(step) {
-    const next = Number(lens.selection.prompt) + step;
-    if (next >= 0) lens.pick({ prompt: String(next) });
+    const next = Number(lens.wanted("prompt")) + step;
+    if (next >= 0 && next < count("prompts")) lens.pick({ prompt: String(next) });
   }
 
   function stepToken(step) {
-    const next = Number(lens.selection.token) + step;
-    if (next >= 0) lens.pick({ token: String(next) });
+    const next = Number(lens.wanted("token")) + step;
+    if (next >= 0 && next < count("tokens")) lens.pick({ token: String(next) });
   }
 
   // A click selects one token; with Shift it adds one to those shown together, or takes it out.
   lens.pickToken = function (token, together) {
-    const also = (lens.selection.also || "").split(",").filter(Boolean);
+    const also = (lens.wanted("also") || "").split(",").filter(Boolean);
     if (!together) return lens.pick({ token: token, also: "" });
-    if (token === lens.selection.token) {
+    if (token === lens.wanted("token")) {
       if (also.length) lens.pick({ token: also[0], also: also.slice(1).join(",") });
       return undefined;
     }

@@ -94,7 +94,11 @@ def scrubber(limits: Limits, iteration: int) -> Component:
         for value in kept or labels
     ]
     # The browser moves between the iterations that were kept; without a list, by one.
-    known = {"data-kept": ",".join(map(str, kept))}
+    known = {
+        "data-kept": ",".join(map(str, kept)),
+        "data-prompts": str(limits.prompts),
+        "data-tokens": str(limits.tokens),
+    }
     return html.Div(
         [
             _icon("play", "▶", "Play"),
