@@ -50,7 +50,6 @@ class Client:
         changed: str,
         values: dict[str, Any],
         *,
-        controls: dict[str, Any] | None = None,
         panel: str | None = None,
     ) -> dict[str, Any]:
         """Call the callback whose outputs contain a text; ``values`` by ``id.property``."""
@@ -59,25 +58,17 @@ class Client:
             for one in self.dependencies
             if output in one["output"] and not one["clientside_function"]
         )
-        controls = controls or {}
 
         def named(identity: str) -> dict[str, Any]:
             return {**json.loads(identity), **({"panel": panel} if panel else {})}
 
         def filled(wanted: dict[str, str]) -> Any:
-            if "control" in wanted["id"] and "ALL" in wanted["id"]:
-                return [
-                    {"id": {"control": name}, "property": wanted["property"], "value": value}
-                    for name, value in controls.items()
-                ]
             key = f"{wanted['id']}.{wanted['property']}"
             identity = named(wanted["id"]) if wanted["id"].startswith("{") else wanted["id"]
             return {**wanted, "id": identity, "value": values.get(key)}
 
         def target(text: str) -> Any:
             component, prop = text.rsplit(".", 1)
-            if "ALL" in component:
-                return [{"id": {"control": name}, "property": prop} for name in controls]
             identity = named(component) if component.startswith("{") else component
             return {"id": identity, "property": prop}
 
@@ -105,7 +96,6 @@ class Client:
             "selection.data",
             "address.data" if selection is None else "picked.data",
             {"address.data": address, "picked.data": picked, "selection.data": selection},
-            controls={"theme": "light"},
         )
 
     def opened(self, address: str = "") -> tuple[dict[str, str], int]:

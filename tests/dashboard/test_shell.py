@@ -46,7 +46,6 @@ def test_opening_an_address_restores_the_selection(client: Client) -> None:
     assert "iteration" not in selection
     assert response["iteration"]["data"] == 7
     assert response["note"]["hide"] is True
-    assert response['{"control":"theme"}']["value"] == "dark"
 
 
 def test_bad_values_in_the_address_are_replaced_and_named(client: Client) -> None:

@@ -24,23 +24,43 @@
     ),
   );
 
+  const text = (value) => (Array.isArray(value) ? value.join(",") : String(value ?? ""));
+
+  // Shows a text of the selection in a control, as the kind of value that the control has.
+  function show(id, before, wanted) {
+    let value = wanted;
+    if (Array.isArray(before)) value = wanted.split(",").filter(Boolean);
+    if (typeof before === "number") value = Number(wanted);
+    set(id, { value: value });
+  }
+
   clientside.choose = function (values, ids) {
     const selection = lens.selection;
     if (!selection) return;
     const triggered = window.dash_clientside.callback_context.triggered.map((one) => one.prop_id);
     const believed = performance.now() - touched < BELIEVED;
-    const text = (value) => (Array.isArray(value) ? value.join(",") : String(value ?? ""));
     const chosen = {};
     ids.forEach(function (id, index) {
-      const name = id.control;
-      if (selection[name] === undefined || text(values[index]) === selection[name]) return;
+      const wanted = lens.wanted(id.control);
+      if (wanted === undefined || text(values[index]) === wanted) return;
       if (believed && triggered.includes(JSON.stringify(id) + ".value")) {
-        chosen[name] = text(values[index]);
+        chosen[id.control] = text(values[index]);
       } else {
-        const value = Array.isArray(values[index]) ? selection[name].split(",") : selection[name];
-        set(id, { value: Array.isArray(value) ? value.filter(Boolean) : value });
+        show(id, values[index], wanted);
       }
     });
     if (Object.keys(chosen).length) lens.pick(chosen);
+  };
+
+  // Controls follow the selection, but for what was chosen and is not answered yet.
+  clientside.agree = function (selection, values, ids) {
+    if (!selection || selection.problem) return;
+    ids.forEach(function (id, index) {
+      const waiting = lens.selection && lens.wanted(id.control) !== lens.selection[id.control];
+      const wanted = selection[id.control];
+      if (!waiting && wanted !== undefined && text(values[index]) !== wanted) {
+        show(id, values[index], wanted);
+      }
+    });
   };
 })();

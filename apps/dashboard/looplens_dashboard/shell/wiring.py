@@ -72,9 +72,7 @@ class Shell:
 
     # The callbacks
 
-    def next_selection(
-        self, address: Any, picked: Any, values: Any, controls: list[str]
-    ) -> tuple[Any, ...]:
+    def next_selection(self, address: Any, picked: Any, values: Any) -> tuple[Any, ...]:
         """Turn what was opened, clicked or chosen into the next selection."""
         notes: list[str] = []
         opened = values is None or "address" in ctx.triggered_prop_ids.values()
@@ -92,13 +90,12 @@ class Shell:
             run = str(wanted.get("run") or "")
             problem = {"page": page, "run": run, "theme": wanted.get("theme", "light")}
             problem["problem"] = str(error)
-            return problem, [no_update] * len(controls), 0, {}, " ".join(notes), not notes
+            return problem, 0, {}, " ".join(notes), not notes
         after = {name: text for name, text in selection.values().items() if name != "iteration"}
         moved = opened or values.get("run") != selection.run
         notes += more
         return (
             no_update if after == values else after,
-            [_held(after.get(name), self, name) for name in controls],
             # While a run is looked at the scrubber belongs to the browser alone.
             selection.iteration if moved else no_update,
             dict(selection.defaults) if moved else no_update,
@@ -157,24 +154,11 @@ class Shell:
         return (trouble, "", None) if trouble is not None else (shown, "", frames)
 
 
-def _held(text: str | None, shell: Shell, name: str) -> Any:
-    """Return the value of a control for a text of the selection."""
-    choice = next(
-        (c for panel in shell.panels.values() for c in panel.choices if c.name == name), None
-    )
-    if text is not None and choice is not None and choice.control == "several":
-        return [part for part in text.split(",") if part]
-    if text is not None and choice is not None and choice.control == "number":
-        return int(text)
-    return no_update if text is None else text
-
-
 def register(app: Dash, shell: Shell) -> None:
     """Add the callbacks of the app."""
 
     @app.callback(
         Output("selection", "data"),
-        Output({"control": ALL}, "value"),
         Output("iteration", "data"),
         Output("defaults", "data"),
         Output("note", "children"),
@@ -184,8 +168,7 @@ def register(app: Dash, shell: Shell) -> None:
         State("selection", "data"),
     )
     def select(address: Any, picked: Any, values: Any) -> tuple[Any, ...]:
-        controls = [control["id"]["control"] for control in ctx.outputs_list[1]]
-        return shell.next_selection(address, picked, values, controls)
+        return shell.next_selection(address, picked, values)
 
     @app.callback(
         Output("bar", "children"),
@@ -287,6 +270,13 @@ def _register_browser(app: Dash) -> None:
         Input(part(ALL, "graph"), "figure"),
         Input(part(ALL, "frames", ALL), "data"),
         State(part(ALL, "frames", ALL), "id"),
+    )
+    # Not outputs of the server: Dash would hold back what is chosen until it has answered the last.
+    browser(
+        "agree",
+        Input("selection", "data"),
+        State({"control": ALL}, "value"),
+        State({"control": ALL}, "id"),
     )
     browser("choose", Input({"control": ALL}, "value"), State({"control": ALL}, "id"))
     browser("speed", Input("speed", "value"))
