@@ -72,7 +72,6 @@ def register(app: Dash, views: Any) -> None:
         Output("live-clock", "disabled"),
         Output("picked", "data"),
         Input("live-record", "n_clicks"),
-        Input("live-clock", "n_intervals"),
         Input({"live": ALL, "id": ALL}, "n_clicks"),
         State({"live-folder": ALL}, "value"),
         State({"live-name": ALL}, "value"),
@@ -91,20 +90,25 @@ def register(app: Dash, views: Any) -> None:
                 session.start(
                     {name: value for (name, *_), value in zip(FIELDS, values, strict=True)}
                 )
-            elif clicked != "live-clock":
-                chosen = _carry_out(shelf, clicked, given[5])
+            else:
+                chosen = _carry_out(shelf, clicked, given[4])
         except LoopLensError as error:
             said = str(error)
         states = shelf.states()
-        looking = clicked == "live-clock"
-        done = looking and not busy(states)
-        return (
-            no_update if looking else said,
-            now(states),
-            no_update if looking and not done else recorded(shelf, states),
-            not busy(states),
-            chosen,
-        )
+        return said, now(states), recorded(shelf, states), not busy(states), chosen
+
+    # By itself: the page forgets the answer to a click when the same callback is asked again.
+    @app.callback(
+        Output("live-now", "children", allow_duplicate=True),
+        Output("live-recorded", "children", allow_duplicate=True),
+        Output("live-clock", "disabled", allow_duplicate=True),
+        Input("live-clock", "n_intervals"),
+        prevent_initial_call=True,
+    )
+    def look(_ticks: Any) -> tuple[Any, ...]:
+        states = shelf.states()
+        done = not busy(states)
+        return now(states), recorded(shelf, states) if done else no_update, done
 
 
 def _carry_out(shelf: LiveShelf, clicked: Any, selection: Any) -> Any:
