@@ -68,6 +68,7 @@ from looplens.plots._geometry import (
 from looplens.plots._grouped import grouped, grouped_figure
 from looplens.plots._input_dependence import input_dependence, input_dependence_figure
 from looplens.plots._kv_sharing import kv_sharing_figure
+from looplens.plots._labels import visible_text
 from looplens.plots._lens import lens, lens_figure, lens_ranks, lens_ranks_figure
 from looplens.plots._loop_span import loop_span
 from looplens.plots._marks import CURSOR
@@ -278,4 +279,5 @@ __all__ = [
     "trajectory_figure",
     "verdict",
     "verdict_figure",
+    "visible_text",
 ]

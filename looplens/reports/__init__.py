@@ -20,7 +20,7 @@ from looplens.reports._build import (
     write_report,
     write_text,
 )
-from looplens.reports._html import plotlyjs
+from looplens.reports._html import plotlyjs, template_environment
 from looplens.reports._report import Fact, Picture, Report, Section, Statement, Table
 from looplens.reports.comparing import build_comparison, write_comparison
 from looplens.reports.conditions import Condition, Failure, check, parse_condition
@@ -45,6 +45,7 @@ __all__ = [
     "largest_rate_unseen",
     "parse_condition",
     "plotlyjs",
+    "template_environment",
     "tokens_needed",
     "write_comparison",
     "write_report",

@@ -47,7 +47,7 @@ def to_html(report: Report) -> str:
     """
     metadata = report.metadata
     return (
-        _environment()
+        template_environment("looplens.reports")
         .get_template("report.html.j2")
         .render(
             report=report,
@@ -88,9 +88,10 @@ def _figure(name: str, figure: Figure) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def template_environment(package: str) -> Environment:
+    """Return what fills the templates of a package; a name that they lack is an error."""
     return Environment(
-        loader=PackageLoader("looplens.reports", "templates"),
+        loader=PackageLoader(package, "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
 from typing import Any
 
 from looplens.run import Run
-from looplens_dashboard.app import create_app
+from looplens_dashboard.app import Runs, create_app
 from looplens_dashboard.serving import Server, serve_http
 from looplens_dashboard.serving.security import rules_of
 from looplens_dashboard.warming import warm_up
-
-Runs = str | os.PathLike[str] | Run | Iterable[str | os.PathLike[str] | Run]
 
 _shown: dict[Any, App] = {}  # what is served from this process, by what it was asked for
 

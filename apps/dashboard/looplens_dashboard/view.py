@@ -22,7 +22,6 @@ from looplens_dashboard.workspace import Workspace
 _MOST_REMEMBERED = 64
 _LONGEST_TOKEN = 18
 _LONGEST_PROMPT = 70
-_VISIBLE = str.maketrans({" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍"})
 
 
 class View:
@@ -100,7 +99,7 @@ class View:
 
     def token_text(self, token: int) -> str:
         """Return the text of a token of the run, its whitespace visible, shortened."""
-        return visible(str(self._texts[token]))
+        return plots.visible_text(str(self._texts[token]), most=_LONGEST_TOKEN)
 
     def prompt_label(self, prompt: int) -> str:
         """Return the number and the beginning of the text of a prompt."""
@@ -122,7 +121,10 @@ class View:
     def id_texts(self, ids: Iterable[int]) -> dict[str, str]:
         """Return a text for each token id; one without a text in the run shows as its number."""
         known = self.run.vocabulary
-        return {str(i): visible(known[i]) if i in known else f"id {i}" for i in map(int, ids)}
+        return {
+            str(i): plots.visible_text(known[i], most=_LONGEST_TOKEN) if i in known else f"id {i}"
+            for i in map(int, ids)
+        }
 
 
 class Views:
@@ -174,12 +176,3 @@ class Views:
     def default(self) -> str:
         """Return the key of the run that is shown when none is asked for."""
         return self.workspace.default_key
-
-
-def visible(text: str, longest: int = _LONGEST_TOKEN) -> str:
-    """Return a text with its whitespace visible; the middle of a longer one is left out."""
-    shown = text.translate(_VISIBLE) if text else "∅"
-    if len(shown) <= longest:
-        return shown
-    head = longest // 2
-    return f"{shown[:head]}…{shown[len(shown) - (longest - 1 - head) :]}"

@@ -13,13 +13,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.io.json import to_json_plotly
 
 import looplens
 from looplens import plots
-from looplens.reports import plotlyjs
+from looplens.reports import plotlyjs, template_environment
 from looplens_dashboard.exporting.components import as_html
 from looplens_dashboard.panels.drawing import attempt, fitted
 from looplens_dashboard.panels.panel import Page, Panel
@@ -57,7 +56,7 @@ def as_page(page: Page, bar: tuple[Panel, ...], view: View, selection: Selection
         "config": plots.CONFIG,
     }
     return (
-        _environment()
+        template_environment("looplens_dashboard.exporting")
         .get_template("page.html.j2")
         .render(
             page=page,
@@ -147,17 +146,6 @@ def _listed(value: Any) -> Any:
 def _safe(text: str) -> str:
     """Return JSON in which nothing can end the script that it stands in."""
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("looplens_dashboard.exporting", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
 
 
 @cache

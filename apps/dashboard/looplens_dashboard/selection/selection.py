@@ -8,7 +8,7 @@ into a selection; this module is what panels are given.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
 LOOP_STATE = "state"
@@ -79,10 +79,6 @@ class Selection:
     def tokens(self) -> tuple[int, ...]:
         """The selected token and those beside it."""
         return (self.token, *self.also)
-
-    def at(self, iteration: int) -> Selection:
-        """Return the selection with the scrubber elsewhere."""
-        return replace(self, iteration=iteration)
 
     def values(self) -> dict[str, str]:
         """Return the selection as texts, the way that the address and the controls hold it."""

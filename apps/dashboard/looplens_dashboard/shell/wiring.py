@@ -135,23 +135,28 @@ class Shell:
         if trouble is not None:
             return no_update, "", trouble, "figure hidden", None
         figure, caption = drawn
-        frames, trouble = attempt(lambda: panel.frames(view, selection) if panel.frames else None)
+        frames, trouble = _frames(panel, view, selection)
         if trouble is not None:
             return no_update, "", trouble, "figure hidden", None
         note = (frames or {}).get("note")
         caption = " · ".join(filter(None, (caption, note)))
         return figure, caption, None, "figure", frames
 
-    def body(self, name: str, values: Any, iteration: Any) -> tuple[Any, Any, Any]:
-        """Return the body of a panel that is not a figure, its caption and its frames."""
+    def body(self, name: str, values: Any, iteration: Any) -> tuple[Any, Any]:
+        """Return the body of a panel that is not a figure, and its frames."""
         view, selection = self.current(values, iteration)
         panel = self.panels[name]
         assert panel.body is not None
         shown, trouble = attempt(lambda: panel.body(view, selection))
         if trouble is not None:
-            return trouble, "", None
-        frames, trouble = attempt(lambda: panel.frames(view, selection) if panel.frames else None)
-        return (trouble, "", None) if trouble is not None else (shown, "", frames)
+            return trouble, None
+        frames, trouble = _frames(panel, view, selection)
+        return (trouble, None) if trouble is not None else (shown, frames)
+
+
+def _frames(panel: Panel, view: View, selection: Selection) -> tuple[Any, Any]:
+    """Return what a panel sends for the scrubber, if anything, or a message."""
+    return attempt(lambda: panel.frames(view, selection) if panel.frames else None)
 
 
 def register(app: Dash, shell: Shell) -> None:
@@ -213,8 +218,7 @@ def register(app: Dash, shell: Shell) -> None:
         prevent_initial_call=True,
     )
     def draw_body(_changed: Any, values: Any, iteration: Any) -> tuple[Any, Any]:
-        shown, _, frames = shell.body(ctx.triggered_id["panel"], values, iteration)
-        return shown, frames
+        return shell.body(ctx.triggered_id["panel"], values, iteration)
 
     @app.callback(
         Output({"control": "prompt"}, "data"),

@@ -13,10 +13,10 @@ import numpy as np
 from looplens import analysis
 from looplens.analysis import TokenStatistic
 from looplens.errors import LoopLensError
-from looplens.plots import short_number
+from looplens.plots import short_number, visible_text
 from looplens_dashboard.pages.strip.around import matched, window
 from looplens_dashboard.selection import Selection
-from looplens_dashboard.view import View, visible
+from looplens_dashboard.view import View
 
 _NEIGHBOURS = 20  # matches that are sent in each direction
 _LEFT_OUT = {"text", "position", "prompt", "token_id", "seed", "length", "reason"}
@@ -78,6 +78,6 @@ def frames(view: View, selection: Selection) -> dict[str, Any]:
 def said(statistic: TokenStatistic, value: Any) -> str:
     """Write a value for people, with its unit."""
     if statistic.kind == "word":
-        return visible(str(value), _LONGEST_WORD).replace("_", " ") if value else "–"
+        return visible_text(str(value), most=_LONGEST_WORD).replace("_", " ") if value else "–"
     known = np.isfinite(value) and statistic.units not in ("", "1", "iteration", "iterations")
     return f"{short_number(value)} {statistic.units}" if known else short_number(value)
