@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +79,8 @@ def lab_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    """Open a headless Chromium, once: the sync API of Playwright cannot be started twice.
+def chromium_launcher() -> Iterator[Callable[[], Any]]:
+    """What opens a headless Chromium. The sync API of Playwright cannot be started twice.
 
     Without a Chromium, skip, or fail where everything has to run.
     """
@@ -92,8 +92,20 @@ def chromium() -> Iterator[Any]:
         pytest.fail(NO_BROWSER) if os.environ.get("CI") else pytest.skip(NO_BROWSER)
     from playwright.sync_api import sync_playwright
 
-    options = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
+    options = (
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--no-first-run",
+        "--disable-dev-shm-usage",  # containers have 64 MB there, and pages that need more hang
+    )
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=list(options))
-        yield browser.new_context(viewport={"width": 1280, "height": 1700})
-        browser.close()
+        yield lambda: playwright.chromium.launch(executable_path=found, args=list(options))
+
+
+@pytest.fixture(scope="module")
+def chromium(chromium_launcher: Callable[[], Any]) -> Iterator[Any]:
+    """A browser context, of a browser of its own for each file: what one leaves behind ends."""
+    browser = chromium_launcher()
+    yield browser.new_context(viewport={"width": 1280, "height": 1700})
+    browser.close()

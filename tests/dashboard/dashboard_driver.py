@@ -15,6 +15,8 @@ from looplens_dashboard.view import View, Views
 from looplens_dashboard.workspace import Workspace
 
 PAGES = [page.name for page in pages.PAGES]
+LONGEST_ANSWER = 20.0
+"""Seconds that a request of a page is waited for."""
 
 
 def serving(*paths: Path) -> Any:
@@ -138,7 +140,7 @@ class Visit:
     def __init__(self, page: Any) -> None:
         self.page = page
         self.requests: list[str] = []
-        self.under_way = 0
+        self._since: dict[Any, float] = {}
         self.complaints: list[str] = []
         page.on("request", self._began)
         page.on("requestfinished", self._ended)
@@ -151,10 +153,16 @@ class Visit:
 
     def _began(self, request: Any) -> None:
         self.requests.append(request.url)
-        self.under_way += 1
+        self._since[request] = time.monotonic()
 
-    def _ended(self, _request: Any) -> None:
-        self.under_way -= 1
+    def _ended(self, request: Any) -> None:
+        self._since.pop(request, None)
+
+    @property
+    def under_way(self) -> list[str]:
+        """What was asked and not answered; the end of a request is not always told."""
+        now = time.monotonic()
+        return [one.url for one, since in self._since.items() if now - since < LONGEST_ANSWER]
 
     @property
     def updates(self) -> int:
@@ -181,11 +189,15 @@ class Visit:
     def settle(self) -> None:
         """Wait until the page has nothing to do and the address has been written."""
         quiet = 0
+        deadline = time.monotonic() + 4 * LONGEST_ANSWER
         while quiet < 3:
             self.page.wait_for_timeout(60)
-            self.page.evaluate("new Promise((done) => requestIdleCallback(done))")
+            self.page.evaluate(
+                "new Promise((done) => requestIdleCallback(done, {timeout: 10000}))"
+            )
             writing = self.page.evaluate("Boolean(window.looplens?.isWriting?.())")
-            quiet = 0 if writing or self.under_way > 0 else quiet + 1
+            quiet = 0 if writing or self.under_way else quiet + 1
+            assert time.monotonic() < deadline, f"no rest: writing {writing}, {self.under_way}"
 
     def eventually(self, probe: Callable[[], Any], expected: Any) -> None:
         """Assert that a value becomes the expected one; a busy machine may take its time."""
