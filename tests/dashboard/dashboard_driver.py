@@ -192,9 +192,7 @@ class Visit:
         deadline = time.monotonic() + 4 * LONGEST_ANSWER
         while quiet < 3:
             self.page.wait_for_timeout(60)
-            self.page.evaluate(
-                "new Promise((done) => requestIdleCallback(done, {timeout: 10000}))"
-            )
+            self.page.evaluate("new Promise((done) => requestIdleCallback(done, {timeout: 10000}))")
             writing = self.page.evaluate("Boolean(window.looplens?.isWriting?.())")
             quiet = 0 if writing or self.under_way else quiet + 1
             assert time.monotonic() < deadline, f"no rest: writing {writing}, {self.under_way}"
