@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 INSTALLED := $(VENV)/.installed
 RUN ?= runs/demo
+JOBS ?= 2
 
-.PHONY: setup demo test check format bench bench-regimes soak app docs clean
+.PHONY: setup demo test check format bench bench-regimes soak app docs images gallery clean
 
 setup: $(INSTALLED)
 
@@ -23,7 +24,7 @@ demo: setup  ## record a trained looped model, analyse it, write a report
 
 test: setup  ## the whole test suite, with a headless browser
 	./.ci/browser
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 check: setup  ## format, lint, types, layering
 	$(BIN)/ruff format --check .
@@ -48,9 +49,15 @@ soak: setup  ## kill recordings at random moments, 200 times; every one must end
 app: setup  ## the dashboard on RUN (default runs/demo)
 	$(BIN)/looplens app $(RUN)
 
-docs: demo  ## take the pictures of the documentation anew from the run of the demo, and list the panels
+gallery: setup  ## put every claim to the test at quick size, about an hour; writes docs/gallery
+	$(BIN)/looplens gallery run --all --quick --out docs/gallery
+
+docs: setup  ## build the documentation site into site/, strictly
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+images: demo  ## take the pictures of the documentation anew from the run of the demo, and list the panels
 	$(BIN)/python docs/make_images.py
 	$(BIN)/python docs/list_panels.py
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache site

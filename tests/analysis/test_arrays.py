@@ -191,7 +191,9 @@ TAKERS = [
 ]
 
 
-@pytest.mark.parametrize(("function", "axes", "expected"), TAKERS, ids=lambda part: str(part)[:22])
+@pytest.mark.parametrize(
+    ("function", "axes", "expected"), TAKERS, ids=lambda part: getattr(part, "__name__", str(part))
+)
 def test_every_function_says_what_it_takes(function, axes, expected):
     good = np.random.default_rng(5).normal(size=(20,) * axes)
     for bad in (good[0] if axes > 1 else np.float64(1), good[..., :0]):

@@ -13,6 +13,8 @@
   lens.frames = lens.frames || {};
   const sent = {}; // frames by panel
   let scheduled = false;
+  let later = null; // what waits for figures that are being drawn
+  const LONGEST_WAIT = 20000; // ms
 
   // The plotly element of a panel, or null while it is not drawn.
   lens.graph = function (name) {
@@ -27,9 +29,24 @@
     Object.keys(sent).forEach((name) => delete sent[name]);
     ids.forEach((id, index) => (sent[id.panel] = frames[index]));
     lens.update();
-    // A figure that has just arrived is drawn a little later than its callback says.
-    [60, 250, 1000].forEach((wait) => setTimeout(lens.update, wait));
+    clearTimeout(later);
+    updateLater(60);
   };
+
+  // A figure that has just arrived is drawn later than its callback says; on a busy machine, much later.
+  function updateLater(wait) {
+    later = setTimeout(function () {
+      lens.update();
+      if (wait < 1000 || (wait < LONGEST_WAIT && isDrawing())) updateLater(2 * wait);
+    }, wait);
+  }
+
+  function isDrawing() {
+    return [...document.querySelectorAll("[data-panel] .dash-graph")].some(function (place) {
+      const graph = place.querySelector(".js-plotly-plot");
+      return place.offsetParent && inSight(place) && !(graph && graph.looplensWatched);
+    });
+  }
 
   lens.update = function () {
     if (scheduled) return;

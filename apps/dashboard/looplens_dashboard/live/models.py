@@ -43,6 +43,8 @@ class LiveModel:
         Most tokens of a prompt, where the configuration says so.
     characters : str
         The characters that it knows, of a model with one token for each; else empty.
+    words : tuple of str
+        The words that it knows, of a model with one token for each; else empty.
     weights : int
         Bytes of its weight files.
     card : mapping
@@ -58,6 +60,7 @@ class LiveModel:
     characters: str
     weights: int
     card: Mapping[str, Any]
+    words: tuple[str, ...] = ()
 
     def example(self, seed: int = 0) -> str:
         """Return a prompt of the kind that the model was trained on; empty where none is known."""
@@ -119,6 +122,7 @@ def _describe(key: str, path: Path, *, bundled: bool) -> LiveModel:
         file.stat().st_size for file in path.iterdir() if file.suffix in _WEIGHTS and file.is_file()
     )
     summary = card.get("summary")
+    vocabulary, in_words = _vocabulary(path)
     kind = config.get("family") or config.get("model_type") or "unknown kind"
     return LiveModel(
         key=key,
@@ -128,7 +132,8 @@ def _describe(key: str, path: Path, *, bundled: bool) -> LiveModel:
         iterations=_count(card.get("recommended_iterations"))
         or _count(config.get("default_iterations")),
         n_ctx=_count(config.get("n_ctx")) or _count(config.get("max_position_embeddings")),
-        characters=_characters(path),
+        characters="" if in_words else "".join(vocabulary),
+        words=vocabulary if in_words else (),
         weights=weights,
         card=card,
     )
@@ -149,14 +154,16 @@ def _count(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
-def _characters(path: Path) -> str:
-    """Return the alphabet of a tokenizer with one token for each character; else nothing."""
-    model = _json(path / "tokenizer.json").get("model")
-    if not isinstance(model, dict) or model.get("type") != "WordLevel":
-        return ""
-    words = model.get("vocab")
-    if not isinstance(words, dict) or not words:
-        return ""
-    if not all(len(word) == 1 and isinstance(number, int) for word, number in words.items()):
-        return ""
-    return "".join(sorted(words, key=lambda word: words[word]))
+def _vocabulary(path: Path) -> tuple[tuple[str, ...], bool]:
+    """Return the tokens of a tokenizer with one for each character or word, and if it is words."""
+    tokenizer = _json(path / "tokenizer.json")
+    model, split = tokenizer.get("model"), tokenizer.get("pre_tokenizer")
+    words = model.get("vocab") if isinstance(model, dict) else None
+    if not isinstance(words, dict) or not words or model.get("type") != "WordLevel":
+        return (), False
+    if not all(isinstance(number, int) for number in words.values()):
+        return (), False
+    in_words = isinstance(split, dict) and split.get("type") == "WhitespaceSplit"
+    if not in_words and not all(len(word) == 1 for word in words):
+        return (), False
+    return tuple(sorted(words, key=lambda word: words[word])), in_words

@@ -196,9 +196,17 @@ def _check_text(prompt: str, model: LiveModel) -> None:
             f"{model.key} does not know the character {unknown[0]!r}. It knows these: "
             f"{' '.join(model.characters)}"
         )
-    if model.characters and model.n_ctx is not None and len(prompt) > model.n_ctx:
+    words = prompt.split()
+    strange = [word for word in words if word not in model.words]
+    if model.words and strange:
         raise InputError(
-            f"The prompt has {len(prompt)} tokens; {model.key} takes at most {model.n_ctx}."
+            f"{model.key} does not know the word {strange[0]!r}. It knows these, with spaces "
+            f"between them: {' '.join(model.words)}"
+        )
+    tokens = len(prompt) if model.characters else len(words) if model.words else 0
+    if model.n_ctx is not None and tokens > model.n_ctx:
+        raise InputError(
+            f"The prompt has {tokens} tokens; {model.key} takes at most {model.n_ctx}."
         )
 
 

@@ -121,6 +121,9 @@ def about(model: LiveModel) -> list[Component]:
     """Return what there is to know of a model before a prompt is typed."""
     summary = model.title.partition(": ")[2]
     knows = f"It knows these characters: {' '.join(model.characters)}" if model.characters else ""
+    if model.words:
+        shown = model.words if len(model.words) <= 64 else (*model.words[:64], "...")
+        knows = f"It knows these words, with spaces between them: {' '.join(shown)}"
     facts = [
         f"at most {model.n_ctx} tokens" if model.n_ctx else "",
         f"recommended depth {model.iterations}" if model.iterations else "",
