@@ -1,4 +1,4 @@
-"""Write the tables of app.md, one a page, from the panels of the app: ``make docs`` does it."""
+"""Write the tables of app.md, one a page, from the panels of the app: ``make images`` does it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Take the pictures of the README and of app.md: ``make docs`` (after ``make demo``).
+"""Take the pictures of the README and of app.md: ``make images`` (after ``make demo``).
 
 The report and the dashboard are opened in headless Chromium and photographed as they are. Figures
 of the dynamics lab are drawn from the run that the README makes.

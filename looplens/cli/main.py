@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 import looplens
-from looplens.cli import comparing, exploring, making, recording, viewing
+from looplens.cli import comparing, exploring, gallery, making, recording, tasks, viewing
 from looplens.errors import LoopLensError
 
 app = typer.Typer(
@@ -39,6 +39,8 @@ for command in (
     viewing.app,
 ):
     app.command()(command)
+app.add_typer(gallery.app, name="gallery")
+app.add_typer(tasks.app, name="tasks")
 
 
 def _version(show: bool) -> None:

@@ -121,7 +121,9 @@ def models() -> None:
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe, as in `looplens models`.")],
+    recipe: Annotated[
+        str | None, typer.Argument(help="Name of a recipe; without one they are listed.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Directory of the model; models/RECIPE by default.")
     ] = None,
@@ -134,12 +136,16 @@ def train(
 ) -> None:
     """Train a small looped model by a recipe.
 
-    The resumable state lies in checkpoints/RECIPE until it is removed.
+    The resumable state lies in checkpoints/RECIPE until it is removed. Without a name the recipes
+    are listed.
 
     Example: `looplens train affine-huginn-mini --out models/affine`
     """
     from looplens.training import train as run_training
 
+    if recipe is None:
+        _list_recipes()
+        return
     target = out or Path("models") / recipe
     result = run_training(
         recipe, target, steps=steps, resume=resume, device=device, threads=threads
@@ -154,6 +160,21 @@ def train(
     console.print(
         f"{result.steps} steps in {result.seconds:.0f} s; model: {target}", highlight=False
     )
+
+
+def _list_recipes() -> None:
+    from looplens.training import RECIPES
+
+    console = Console()
+    for name, recipe in sorted(RECIPES.items()):
+        console.print(f"[bold]{name}[/]  {recipe.summary}", highlight=False)
+        facts = [f"task {recipe.task}", f"family {getattr(recipe.model, 'family', 'frey')}"]
+        facts += [f"depth {recipe.depth}", f"{recipe.steps} steps of {recipe.batch}"]
+        facts += [] if recipe.loss.kind == "last" else [f"loss: {recipe.loss}"]
+        base = recipe.base
+        facts += [] if base is None else [f"after {base.steps} steps of {base.name} ({base.loss})"]
+        console.print("  " + " · ".join(facts), highlight=False, soft_wrap=True)
+    console.print("\nTrain one: looplens train NAME", highlight=False)
 
 
 def _print_regimes(console: Console, summary: dict) -> None:

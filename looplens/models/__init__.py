@@ -8,7 +8,7 @@ from looplens.models.config import LoopedConfig
 from looplens.models.initial_state import InitialState
 from looplens.models.looped import LoopedTransformer
 from looplens.models.looping import LoopedLayers, last_token_residuals, loop_layers
-from looplens.models.tokenizer import Tokenizer, char_tokenizer
+from looplens.models.tokenizer import Tokenizer, char_tokenizer, word_tokenizer
 
 __all__ = [
     "AdaptiveConfig",
@@ -26,4 +26,5 @@ __all__ = [
     "loop_layers",
     "model_card",
     "save_model",
+    "word_tokenizer",
 ]

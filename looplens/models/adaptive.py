@@ -43,8 +43,6 @@ from looplens.models.norms import RMSNorm
 from looplens.models.rope import RotaryTable, Rotation
 from looplens.models.tokenizer import Tokenizer
 
-_SCALE_START = -7.0  # softplus of it is about 9e-4: a layer starts close to the identity
-
 
 class AdaptiveLayer(nn.Module):
     """One layer that runs up to ``max_steps`` times over its own output.
@@ -65,7 +63,7 @@ class AdaptiveLayer(nn.Module):
         self.attn = Attention(parts)
         self.norm_2 = RMSNorm(cfg.d_model, cfg.norm_eps)
         self.mlp = make_mlp(parts)
-        self.loop_scales = nn.Parameter(torch.full((cfg.max_steps,), _SCALE_START))
+        self.loop_scales = nn.Parameter(torch.full((cfg.max_steps,), cfg.scale_start))
         self.banks = [bank for bank in ("local", "global") if getattr(cfg, f"{bank}_slots")]
         if self.banks:
             self.mem_norm = nn.LayerNorm(cfg.d_model)

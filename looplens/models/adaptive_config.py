@@ -35,6 +35,9 @@ class AdaptiveConfig:
         steps done, or the relative change of the state, ``exp(-change / tau)``.
     halt_threshold : float
         A layer may stop once the largest mass left in the batch is below this.
+    scale_start : float
+        Where the step scales start, before the softplus. -7 makes an untrained layer nearly the
+        identity (about 9e-4); short trainings need a larger one.
     qk_norm : bool
         Normalise queries and keys, without weight, after the rotation.
     rope_theta, norm_eps : float
@@ -63,6 +66,7 @@ class AdaptiveConfig:
     memory_gate: MemoryGate = "elementwise"
     halting: Halting = "router"
     halt_threshold: float = 0.01
+    scale_start: float = -7.0
     qk_norm: bool = False
     rope_theta: float = 10_000.0
     norm_eps: float = 1e-5

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from looplens.errors import InputError, near_matches
+from looplens.models.adaptive import AdaptiveTransformer
 from looplens.models.hub import fetch, is_hub_id
 from looplens.models.inputs import check_device
 from looplens.models.loading import CONFIG as _CONFIG
@@ -109,12 +110,17 @@ def load_model(
     return load_directory(directory, device=device, dtype=dtype, loop=loop, name=name)
 
 
-def save_model(model: LoopedTransformer, directory: str | Path, *, card: str | None = None) -> Path:
+def save_model(
+    model: LoopedTransformer | AdaptiveTransformer,
+    directory: str | Path,
+    *,
+    card: str | None = None,
+) -> Path:
     """Write a model as a checkpoint directory in the Hugging Face layout.
 
     Parameters
     ----------
-    model : LoopedTransformer
+    model : LoopedTransformer or AdaptiveTransformer
         What to write.
     directory : str or Path
         Made where it does not exist; files of an earlier checkpoint in it are replaced.

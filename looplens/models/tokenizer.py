@@ -1,7 +1,7 @@
 """Text to token ids and back, through a Hugging Face ``tokenizer.json``.
 
-A thin wrapper: it adds the error for characters outside the vocabulary that a tokenizer would
-otherwise map to an unknown token or drop. It knows nothing of models.
+A thin wrapper: it adds the error for characters and words outside the vocabulary that a tokenizer
+would otherwise map to an unknown token or drop. It knows nothing of models.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import tokenizers
 from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Split
+from tokenizers.pre_tokenizers import Split, WhitespaceSplit
 
 from looplens.errors import InputError
 
@@ -38,19 +38,23 @@ class Tokenizer:
         return self.backend.get_vocab_size()
 
     @property
+    def _is_word_level(self) -> bool:
+        whole = isinstance(self.backend.model, WordLevel)
+        return whole and isinstance(self.backend.pre_tokenizer, WhitespaceSplit)
+
+    @property
     def _is_char_level(self) -> bool:
         return all(len(token) == 1 for token in self.backend.get_vocab())
 
     def _refuse(self, text: str, outside: Sequence[str]) -> None:
-        if not outside:
-            return
+        if outside:
+            self._refuse_piece(f"character {outside[0]!r} at place {text.index(outside[0])}")
+
+    def _refuse_piece(self, piece: str) -> None:
         vocabulary = self.backend.get_vocab()
         known = sorted(vocabulary, key=vocabulary.__getitem__)
         listed = " ".join(known) if len(known) <= 64 else f"{len(known)} tokens"
-        raise InputError(
-            f"character {outside[0]!r} at place {text.index(outside[0])} of the prompt is outside "
-            f"the vocabulary. Known: {listed}"
-        )
+        raise InputError(f"{piece} of the prompt is outside the vocabulary. Known: {listed}")
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of ``text``.
@@ -58,12 +62,16 @@ class Tokenizer:
         Raises
         ------
         InputError
-            If ``text`` is empty, or holds a character that no token covers; the message names the
-            character and its place.
+            If ``text`` is empty, or holds a character or word that no token covers; the message
+            names it and its place.
         """
         if not text:
             raise InputError("the prompt is empty: expected at least one character")
-        if self._is_char_level:
+        if self._is_word_level:
+            for number, word in enumerate(text.split()):
+                if self.backend.token_to_id(word) is None:
+                    self._refuse_piece(f"word {word!r} at place {number}")
+        elif self._is_char_level:
             self._refuse(text, [c for c in text if self.backend.token_to_id(c) is None])
         encoding = self.backend.encode(text)
         covered = {i for start, stop in encoding.offsets for i in range(start, stop)}
@@ -121,4 +129,23 @@ def char_tokenizer(characters: str) -> Tokenizer:
     )
     backend.pre_tokenizer = Split(tokenizers.Regex("."), behavior="isolated")
     backend.decoder = tokenizers.decoders.Fuse()
+    return Tokenizer(backend)
+
+
+def word_tokenizer(words: Sequence[str]) -> Tokenizer:
+    """Make a tokenizer with one token for each word, ids in the order given.
+
+    Texts are split at white space and written with one space between words.
+
+    Raises
+    ------
+    InputError
+        If there is no word, a word occurs twice, or one is empty or holds white space.
+    """
+    bad = [word for word in words if word.split() != [word]]
+    if bad or len(set(words)) != len(words) or not words:
+        seen = f"{bad[0]!r}" if bad else f"{list(words)!r}"
+        raise InputError(f"expected distinct words without white space, got {seen}")
+    backend = tokenizers.Tokenizer(WordLevel({w: i for i, w in enumerate(words)}, unk_token=""))
+    backend.pre_tokenizer = WhitespaceSplit()
     return Tokenizer(backend)

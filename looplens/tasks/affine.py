@@ -7,8 +7,6 @@ value is none of this module's business.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -28,13 +26,13 @@ class Affine(Task):
     everything before it and make a late position easy.
     """
 
-    name: ClassVar[str] = "affine"
-    title: ClassVar[str] = "running arithmetic modulo 7"
-    characters: ClassVar[str] = "0123456+*"
-    length_unit: ClassVar[str] = "operations"
-    difficulty_unit: ClassVar[str] = "operations"
-    default_length: ClassVar[int] = 10
-    difficulty_range: ClassVar[tuple[int, int]] = (1, 10)
+    name = "affine"
+    title = "running arithmetic modulo 7"
+    characters = "0123456+*"
+    length_unit = "operations"
+    difficulty_unit = "operations"
+    default_length = 10
+    difficulty_range = (1, 10)
 
     @property
     def form(self) -> str:

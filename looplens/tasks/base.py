@@ -1,61 +1,51 @@
 """What a synthetic task is: seeded sequences with an exact answer wherever one is defined.
 
 A task draws token sequences, labels any well-formed sequence exactly, and turns sequences into
-prompts that are ready to record. One character is one token, so that every position of a text can
-be read. A task deliberately knows nothing of models, of training or of recording.
+prompts that are ready to record. One token is one character or one word, so that every position of
+a text can be read. A task deliberately knows nothing of models, of training or of recording.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any, ClassVar
+from itertools import count
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from looplens.errors import InputError
 from looplens.prompts import Prompt
+from looplens.tasks.batch import NO_TARGET, Batch, Tokens
+from looplens.tasks.texts import TaskTexts
 
-Tokens = NDArray[np.int64]
-
-NO_TARGET = -1
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Batch:
-    """Sequences of equal length with their answers.
-
-    Attributes
-    ----------
-    tokens : ndarray of int64, shape (batch, position)
-        Indices into the task's ``characters``.
-    targets : ndarray of int64, shape (batch, position)
-        The token to predict *at* that position, -1 where the task defines none.
-    metadata : mapping of str to ndarray of float64, shape (batch, position)
-        One number a token, NaN where there is no target. Every task has ``difficulty``.
-    """
-
-    tokens: Tokens
-    targets: Tokens
-    metadata: Mapping[str, NDArray[np.float64]]
+__all__ = ["NO_TARGET", "Batch", "Task", "Tokens"]
 
 
 class Task(ABC):
-    """A family of character sequences with exact targets.
+    """A family of token sequences with exact targets.
 
-    Subclasses set the class attributes and write :meth:`draw` and :meth:`label`.
+    Subclasses set the attributes, ``characters`` or else ``words`` among them, and write
+    :meth:`draw` and :meth:`label`. Keyword arguments of a constructor are options of the task, see
+    :func:`looplens.tasks.get_task`.
 
     Attributes
     ----------
     name : str
         The name in :data:`looplens.tasks.TASKS`.
-    title : str
-        One readable line.
+    title, source : str
+        One readable line, and where the task comes from.
     characters : str
-        The alphabet; the token id of a character is its place in this string.
+        The alphabet of a task with one token a character; the id of a token is its place in it.
+    words : tuple of str
+        The vocabulary of a task with one token a word; its texts have spaces between words.
+    pad : str or None
+        The token of the vocabulary that fills short rows of a batch up at the right, for tasks
+        whose sequences differ in length. It is not part of any text and has no target.
+    answers_move : bool
+        Whether answers depend on the number of iterations, see :meth:`targets_at`.
     length_unit, difficulty_unit : str
         What ``length`` and ``difficulty`` count.
     default_length : int
@@ -64,13 +54,17 @@ class Task(ABC):
         The lowest and the highest difficulty at the default length.
     """
 
-    name: ClassVar[str]
-    title: ClassVar[str]
-    characters: ClassVar[str]
-    length_unit: ClassVar[str]
-    difficulty_unit: ClassVar[str]
-    default_length: ClassVar[int]
-    difficulty_range: ClassVar[tuple[int, int]]
+    name: str
+    title: str
+    source: str = "looplens"
+    characters: str = ""
+    words: tuple[str, ...] = ()
+    pad: str | None = None
+    answers_move: bool = False
+    length_unit: str
+    difficulty_unit: str
+    default_length: int
+    difficulty_range: tuple[int, int]
 
     @abstractmethod
     def draw(
@@ -85,13 +79,18 @@ class Task(ABC):
         Parameters
         ----------
         tokens : array_like of int, shape (batch, position)
-            Indices into ``characters``.
+            Indices into ``vocabulary``; rows may end with pads where the task has one.
 
         Raises
         ------
         InputError
             When a sequence does not have the form of the task.
         """
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """All tokens; the id of a token is its place here."""
+        return tuple(self.characters) or self.words
 
     def sample(
         self,
@@ -136,26 +135,44 @@ class Task(ABC):
             metadata={k: np.where(keep, v, np.nan) for k, v in labelled.metadata.items()},
         )
 
+    def stream(
+        self,
+        seed: int,
+        batch: int,
+        *,
+        length: int | None = None,
+        difficulty: int | tuple[int, int] | None = None,
+    ) -> Iterator[Batch]:
+        """Draw batches without end; the arguments are those of :meth:`sample`.
+
+        Batch i depends on ``seed`` and i alone, so a stream can be entered anywhere again with
+        ``itertools.islice``.
+        """
+        for number in count():
+            rng = np.random.default_rng([seed, number])
+            yield self.sample(rng, batch, length=length, difficulty=difficulty)
+
+    def targets_at(self, batch: Batch, iteration: int) -> Tokens:
+        """Return the targets of a batch after so many iterations, shape (batch, position).
+
+        They are ``batch.targets`` whatever the iteration, but for a task with ``answers_move``.
+        The positions with a target are the same at every iteration.
+        """
+        return batch.targets
+
     def encode(self, text: str) -> Tokens:
         """Return the token ids of a text, shape (position,).
 
         Raises
         ------
         InputError
-            When the text is empty or holds a character outside ``characters``.
+            When the text is empty or holds what is not in the ``vocabulary``.
         """
-        unknown = sorted(set(text) - set(self.characters))
-        if unknown or not text:
-            seen = f"it holds {', '.join(map(repr, unknown))}" if unknown else "it is empty"
-            raise InputError(
-                f"A text of task {self.name!r} is made of the characters {self.characters!r}, "
-                f"but {seen}. {self.form}"
-            )
-        return np.array([self._ids[character] for character in text], dtype=np.int64)
+        return self._texts.encode(text)
 
     def decode(self, tokens: ArrayLike) -> str:
-        """Return the text of token ids, shape (position,)."""
-        return "".join(self.characters[int(token)] for token in np.asarray(tokens))
+        """Return the text of token ids, shape (position,), without the pads at its end."""
+        return self._texts.decode(tokens)
 
     def prompt(self, text: str, **metadata: str | float | int) -> Prompt:
         """Turn one text into a prompt with its exact targets.
@@ -215,14 +232,28 @@ class Task(ABC):
         right = (predicted == labelled.targets).astype(np.float64)
         return np.where(labelled.targets == NO_TARGET, np.nan, right)
 
+    def exact(self, tokens: ArrayLike, predictions: ArrayLike) -> NDArray[np.bool_]:
+        """Say which sequences are right at every target, shape (batch,).
+
+        The arguments are those of :meth:`check`. Where answers of several tokens are part of the
+        text, this says whether greedy decoding would have written exactly that answer.
+        """
+        return np.asarray((self.check(tokens, predictions) != 0).all(axis=1))
+
     @property
     @abstractmethod
     def form(self) -> str:
         """A sentence that says what a well-formed text looks like."""
 
     @cached_property
-    def _ids(self) -> dict[str, int]:
-        return {character: i for i, character in enumerate(self.characters)}
+    def _texts(self) -> TaskTexts:
+        return TaskTexts(
+            name=self.name,
+            form=self.form,
+            vocabulary=self.vocabulary,
+            words=not self.characters,
+            pad=self.pad,
+        )
 
     def _difficulty_bounds(self, difficulty: int | tuple[int, int] | None) -> tuple[int, int]:
         if difficulty is None:
@@ -245,9 +276,9 @@ class Task(ABC):
                 f"Expected integer tokens of shape (batch, position); got {array.dtype} "
                 f"{array.shape}."
             )
-        if array.min() < 0 or array.max() >= len(self.characters):
+        if array.min() < 0 or array.max() >= len(self.vocabulary):
             raise InputError(
-                f"Task {self.name!r} has token ids 0..{len(self.characters) - 1}; saw "
+                f"Task {self.name!r} has token ids 0..{len(self.vocabulary) - 1}; saw "
                 f"{array.min()}..{array.max()}."
             )
         return array.astype(np.int64)
@@ -258,16 +289,21 @@ class Task(ABC):
             raise InputError(f"{text!r} is not a text of task {self.name!r}. {self.form}")
 
     def _to_prompts(self, batch: Batch, metadata: Mapping[str, Any]) -> list[Prompt]:
-        return [
-            Prompt(
-                token_ids=tuple(map(int, row)),
-                text=self.decode(row),
-                token_texts=tuple(self.decode(row)),
-                targets=tuple(map(int, batch.targets[i])),
-                token_metadata={
-                    name: tuple(map(float, values[i])) for name, values in batch.metadata.items()
-                },
-                metadata={"task": self.name, **metadata},
+        made = []
+        for i, row in enumerate(batch.tokens):
+            pieces = self._texts.pieces(row)
+            real = slice(len(pieces))  # a prompt stands alone: it needs no pads
+            made.append(
+                Prompt(
+                    token_ids=tuple(map(int, row[real])),
+                    text=self.decode(row),
+                    token_texts=pieces,
+                    targets=tuple(map(int, batch.targets[i, real])),
+                    token_metadata={
+                        name: tuple(map(float, values[i, real]))
+                        for name, values in batch.metadata.items()
+                    },
+                    metadata={"task": self.name, **metadata},
+                )
             )
-            for i, row in enumerate(batch.tokens)
-        ]
+        return made

@@ -1,21 +1,22 @@
 """p-hop induction: follow the chain "what came after the last time I saw this letter" p times.
 
 A text is one digit, the number of hops p, and then letters: ``3abcadbca``. Every letter from which
-p hops exist has a target. How a model finds the answer is none of this module's business.
+p hops exist has a target, or the last one only, as in the paper. How a model finds the answer is
+none of this module's business.
 """
 
 from __future__ import annotations
-
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from looplens.errors import InputError
 from looplens.tasks.base import NO_TARGET, Batch, Task, Tokens
+from looplens.tasks.batch import spread_levels
+from looplens.tasks.phop_chain import draw_chain, least_letters
 
 LETTERS = "abcd"
-MAX_HOPS = 8
+MARKS = "123456789ABCDEFGHIJKLMNOPQRSTUVW"  # the hops 1..32 in one character each
 
 
 class PHop(Task):
@@ -26,44 +27,83 @@ class PHop(Task):
     ``v_find_p(v, i)``; it is undefined when ``find_p`` is 0. ``difficulty`` is the number of hops
     p. Letters are independent and uniform, hops are spread evenly over the sequences of a batch.
 
+    Parameters
+    ----------
+    last : bool
+        Only the last letter has a target, and texts are drawn so that p hops exist, see
+        :func:`looplens.tasks.phop_chain.draw_chain`. This is the problem of the paper, there with
+        256 letters and p of 16 or 32: ``phop:last=true,hops=32``.
+    hops : int
+        The most hops, up to 32. Hops from 10 on are written A, B, .. W.
+
     References
     ----------
     Saunshi et al., "Reasoning with Latent Thoughts: On the Power of Looped Transformers",
-    arXiv 2502.17416, the p-hop induction problem (there with the answer of the last position only).
+    arXiv 2502.17416, the p-hop induction problem.
     """
 
-    name: ClassVar[str] = "phop"
-    title: ClassVar[str] = "p-hop induction over four letters"
-    characters: ClassVar[str] = "12345678" + LETTERS
-    length_unit: ClassVar[str] = "letters"
-    difficulty_unit: ClassVar[str] = "hops"
-    default_length: ClassVar[int] = 48
-    difficulty_range: ClassVar[tuple[int, int]] = (1, MAX_HOPS)
+    name = "phop"
+    title = "p-hop induction over four letters"
+    length_unit = "letters"
+    difficulty_unit = "hops"
+    default_length = 48
+
+    def __init__(self, *, last: bool = False, hops: int = 8) -> None:
+        if not 1 <= hops <= len(MARKS):
+            raise InputError(f"Task 'phop' has 1 to {len(MARKS)} hops; got hops={hops}.")
+        self._last, self._hops = last, hops
+        self.characters = MARKS[:hops] + LETTERS
+        self.difficulty_range = (1, hops)
 
     @property
     def form(self) -> str:
         """A sentence that says what a well-formed text looks like."""
         return (
-            f"A text is one digit 1..{MAX_HOPS} (the hops) and then letters of {LETTERS!r}, "
-            "such as '2abcadbca'."
+            f"A text is one digit 1..{MARKS[self._hops - 1]} (the hops) and then letters of "
+            f"{LETTERS!r}, such as '1abcadbca'."
         )
+
+    def sample(
+        self,
+        rng: np.random.Generator,
+        batch: int,
+        *,
+        length: int | None = None,
+        difficulty: int | tuple[int, int] | None = None,
+    ) -> Batch:
+        """Draw labelled sequences; the arguments are those of :meth:`looplens.tasks.Task.sample`.
+
+        Raises
+        ------
+        InputError
+            When ``last`` is set and the letters are too few for the hops.
+        """
+        letters = self.default_length if length is None else length
+        high = self._difficulty_bounds(difficulty)[1]
+        if self._last and 1 <= letters < least_letters(high):
+            raise InputError(
+                f"{high} hops from the last letter need {least_letters(high)} letters; got "
+                f"length={letters}."
+            )
+        return super().sample(rng, batch, length=length, difficulty=difficulty)
 
     def draw(
         self, rng: np.random.Generator, batch: int, length: int, difficulty: tuple[int, int]
     ) -> Tokens:
         """Draw sequences of shape (batch, 1 + length)."""
         low, high = difficulty
-        # Evenly spread hops: a small batch would otherwise often miss a difficulty altogether.
-        levels = np.arange(batch) + rng.integers(high - low + 1)
-        hops = rng.permutation(low + levels % (high - low + 1))
-        letters = rng.integers(MAX_HOPS, len(self.characters), size=(batch, length))
+        hops = spread_levels(rng, batch, low, high)
+        if self._last:
+            letters = self._hops + np.stack([draw_chain(rng, length, int(p)) for p in hops])
+        else:
+            letters = rng.integers(self._hops, len(self.characters), size=(batch, length))
         return np.concatenate([hops[:, None] - 1, letters], axis=1)
 
     def label(self, tokens: ArrayLike) -> Batch:
         """Label sequences of one length exactly; see :class:`PHop` for the definition."""
         ids = self._as_tokens(tokens)
-        letters = ids[:, 1:] - MAX_HOPS
-        self._reject(ids, (ids[:, 0] >= MAX_HOPS) | (letters < 0).any(axis=1))
+        letters = ids[:, 1:] - self._hops
+        self._reject(ids, (ids[:, 0] >= self._hops) | (letters < 0).any(axis=1))
         if letters.shape[1] == 0:
             self._reject(ids, np.ones(len(ids), dtype=bool))
         hops = ids[:, 0] + 1
@@ -71,13 +111,15 @@ class PHop(Task):
         answers = np.take_along_axis(ids[:, 1:], np.maximum(place, 0), axis=1)
         targets = np.full_like(ids, NO_TARGET)
         targets[:, 1:] = np.where(place >= 0, answers, NO_TARGET)
+        if self._last:
+            targets[:, :-1] = NO_TARGET
         difficulty = np.where(targets == NO_TARGET, np.nan, hops[:, None].astype(np.float64))
         return Batch(tokens=ids, targets=targets, metadata={"difficulty": difficulty})
 
     def _check_bounds(self, low: int, high: int) -> None:
         super()._check_bounds(low, high)
-        if high > MAX_HOPS:
-            raise InputError(f"Task 'phop' has at most {MAX_HOPS} hops; got {high}.")
+        if high > self._hops:
+            raise InputError(f"Task 'phop' has at most {self._hops} hops; got {high}.")
 
 
 def find_hop(letters: NDArray[np.int64], hops: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
-from looplens.models import LoopedTransformer
-from looplens.tasks import get_task
+from looplens.models import AdaptiveConfig, AdaptiveTransformer, LoopedTransformer
+from looplens.tasks import Task, get_task
 from looplens.training.evaluate import Evaluation
+from looplens.training.exit_evaluation import ExitEvaluation
 from looplens.training.recipe import Recipe
 
 CARD = "card.json"
@@ -23,13 +24,14 @@ README = "README.md"
 def write_card(
     directory: Path,
     recipe: Recipe,
-    model: LoopedTransformer,
+    model: LoopedTransformer | AdaptiveTransformer,
     evaluation: Evaluation,
     *,
     seconds: float,
     threads: int,
     device: str = "cpu",
     changed_steps: bool = False,
+    exits: ExitEvaluation | None = None,
 ) -> dict[str, Any]:
     """Write both cards into a checkpoint directory and return the content of ``card.json``.
 
@@ -39,7 +41,7 @@ def write_card(
         The checkpoint directory.
     recipe : Recipe
         What was trained, with the steps that were taken.
-    model : LoopedTransformer
+    model : LoopedTransformer or AdaptiveTransformer
         The trained model; its parameters are counted.
     evaluation : Evaluation
         Held-out accuracy, including the model's ``default_iterations``.
@@ -49,6 +51,8 @@ def write_card(
         Where it was trained.
     changed_steps : bool
         The steps are not those of the registered recipe, so the command names them.
+    exits : ExitEvaluation, optional
+        Of a model with an exit gate.
     """
     card = card_values(
         recipe,
@@ -58,6 +62,7 @@ def write_card(
         threads=threads,
         device=device,
         changed_steps=changed_steps,
+        exits=exits,
     )
     (directory / CARD).write_text(json.dumps(card, indent=2) + "\n")
     (directory / README).write_text(readme(card, recipe))
@@ -66,13 +71,14 @@ def write_card(
 
 def card_values(
     recipe: Recipe,
-    model: LoopedTransformer,
+    model: LoopedTransformer | AdaptiveTransformer,
     evaluation: Evaluation,
     *,
     seconds: float,
     threads: int,
     device: str,
     changed_steps: bool,
+    exits: ExitEvaluation | None = None,
 ) -> dict[str, Any]:
     """Return everything the card says as plain values; the arguments are those of `write_card`."""
     recommended = model.cfg.default_iterations
@@ -96,6 +102,7 @@ def card_values(
         "command": command,
         "fingerprint": recipe.fingerprint(),
         "evaluation": evaluation.as_dict(),
+        **({} if exits is None else {"exits": exits.as_dict()}),
         "recipe": recipe.as_dict(),
     }
 
@@ -106,18 +113,11 @@ def readme(card: dict[str, Any], recipe: Recipe) -> str:
     model, evaluation = recipe.model, card["evaluation"]
     last = recipe.curriculum[-1]
     example = task.prompts(1, length=min(8, last.length), difficulty=last.difficulty)[0]
-    always_all = recipe.depth.kind == "fixed" and recipe.depth.mean <= recipe.backprop_iterations
-    with_gradient = "all" if always_all else f"the last {recipe.backprop_iterations}"
-    layers = f"{model.n_prelude} prelude, {model.n_core} core, {model.n_coda} coda"
     rows = [
-        ("task", f"{task.title} (`{task.name}`), characters `{task.characters}`"),
+        ("task", f"{task.title} (`{task.name}`), {_tokens_of(task)}"),
         ("example", f"`{example.text}`"),
-        ("layers", f"{layers}; width {model.d_model}, {card['parameters']:,} parameters"),
-        ("injection", model.injection),
-        ("initial state", model.initial_state),
-        ("norm", model.norm + (", and at the loop boundary" if model.loop_norm else "")),
-        ("trained depth", card["trained_depth"]),
-        ("iterations with gradient", with_gradient),
+        ("width", f"{model.d_model}; {card['parameters']:,} parameters"),
+        *_rows_of_model(recipe),
         ("recommended iterations", str(card["recommended_iterations"])),
         ("steps", f"{card['steps']} of {recipe.batch} sequences, seed {card['seed']}"),
         ("time", f"{card['seconds']:.0f} s, {card['threads']} thread(s), {card['device']}"),
@@ -154,6 +154,7 @@ def readme(card: dict[str, Any], recipe: Recipe) -> str:
             )
         ),
         "",
+        *(_exit_lines(card["exits"], task) if "exits" in card else ()),
         "## Use",
         "",
         "```python",
@@ -174,3 +175,57 @@ def readme(card: dict[str, Any], recipe: Recipe) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _rows_of_model(recipe: Recipe) -> list[tuple[str, str]]:
+    """Say how the model loops."""
+    model = recipe.model
+    if isinstance(model, AdaptiveConfig):
+        banks = f"{model.local_slots} slots a layer, {model.global_slots} for all"
+        return [
+            ("layers", f"{model.n_layers}, each for up to {model.max_steps} steps"),
+            ("halting", model.halting),
+            ("memory", banks if model.local_slots or model.global_slots else "none"),
+        ]
+    always_all = recipe.depth.kind == "fixed" and recipe.depth.mean <= recipe.backprop_iterations
+    rows = [
+        ("layers", f"{model.n_prelude} prelude, {model.n_core} core, {model.n_coda} coda"),
+        ("injection", model.injection),
+        ("initial state", model.initial_state),
+        ("norm", model.norm + (", and at the loop boundary" if model.loop_norm else "")),
+        ("trained depth", str(recipe.depth)),
+        (
+            "iterations with gradient",
+            "all" if always_all else f"the last {recipe.backprop_iterations}",
+        ),
+    ]
+    if recipe.loss.kind != "last":
+        rows.append(("loss", str(recipe.loss)))
+    if recipe.base is not None:
+        rows.append(("continued from", f"`{recipe.base.name}`, {recipe.base.steps} steps"))
+    return rows
+
+
+def _exit_lines(exits: dict[str, Any], task: Task) -> list[str]:
+    """Say when the gate lets tokens leave, and how often they are right there."""
+    levels = zip(exits["difficulty"], exits["expected_exit"], strict=True)
+    rows = zip(exits["quantile"], exits["iterations"], exits["accuracy"], strict=True)
+    return [
+        "## Exits by the gate, held-out",
+        "",
+        f"Expected exit by {task.difficulty_unit}: "
+        + ", ".join(f"{value:.2f} ({level})" for level, value in levels)
+        + f". Mean entropy of the exits {exits['entropy']:.2f} nats.",
+        "",
+        "| leave at cumulative probability | mean iteration | accuracy there |",
+        "|---|---|---|",
+        *(f"| {q:g} | {step:.2f} | {accuracy:.4f} |" for q, step, accuracy in rows),
+        "",
+    ]
+
+
+def _tokens_of(task: Task) -> str:
+    if task.characters:
+        return f"characters `{task.characters}`"
+    shown = " ".join(task.words[:40]) + (" ..." if len(task.words) > 40 else "")
+    return f"{len(task.words)} words `{shown}`"

@@ -6,7 +6,7 @@ model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from looplens.errors import InputError
-from looplens.models import LoopedTransformer
+from looplens.models import AdaptiveTransformer, LoopedTransformer
 from looplens.tasks import Task
 from looplens.training.truncated import batch_noise, start
 
@@ -39,6 +39,9 @@ class Evaluation:
         How many positions of each difficulty were answered.
     sequences : int
         How many sequences they came from.
+    sequence_accuracy : tuple of float
+        One number an iteration count: the share of sequences that are right at every target, which
+        is exact match for answers of several tokens.
     """
 
     iterations: tuple[int, ...]
@@ -48,6 +51,7 @@ class Evaluation:
     accuracy_by_difficulty: tuple[tuple[float, ...], ...]
     targets: tuple[int, ...]
     sequences: int
+    sequence_accuracy: tuple[float, ...] = ()
 
     def accuracy_at(self, iterations: int) -> float:
         """Return the accuracy at one of the iteration counts.
@@ -70,7 +74,7 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    model: LoopedTransformer,
+    model: LoopedTransformer | AdaptiveTransformer,
     task: Task,
     rng: np.random.Generator,
     *,
@@ -84,14 +88,15 @@ def evaluate(
 
     Parameters
     ----------
-    model : LoopedTransformer
+    model : LoopedTransformer or AdaptiveTransformer
         The model.
     task : Task
         Draws and labels the sequences.
     rng : numpy.random.Generator
         Decides the sequences and the initial states.
     iterations : sequence of int
-        Iteration counts to read out; all in one pass over the largest.
+        Iteration counts to read out; all in one pass over the largest. An adaptive model, whose
+        loops are inside its layers, has the single count ``max_steps`` whatever is asked for.
     sequences, batch : int
         How many sequences, and how many at a time.
     length, difficulty
@@ -105,42 +110,67 @@ def evaluate(
     counts = sorted(set(iterations))
     if not counts or counts[0] < 1:
         raise InputError(f"Iteration counts are at least 1; got {list(iterations)}.")
+    if isinstance(model, AdaptiveTransformer):
+        counts = [model.cfg.max_steps]
     device = next(model.parameters()).device
     levels: list[np.ndarray] = []
     right: list[np.ndarray] = []  # (iteration count, answered position)
     losses: list[np.ndarray] = []
+    whole: list[np.ndarray] = []  # (iteration count, sequence)
     for first in range(0, sequences, batch):
         drawn = task.sample(
             rng, min(batch, sequences - first), length=length, difficulty=difficulty
         )
         labelled = torch.from_numpy(drawn.targets >= 0).to(device)
-        wanted = torch.from_numpy(drawn.targets).to(device)[labelled]
-        state, injected = start(
-            model,
-            torch.from_numpy(drawn.tokens).to(device),
-            batch_noise(model.cfg, drawn.tokens.shape, rng),
-        )
-        marks, costs = [], []
-        for iteration in range(1, counts[-1] + 1):
-            state = model.step(state, injected)
-            if iteration in counts:
-                logits = model.readout(state)[labelled]
-                marks.append((logits.argmax(dim=-1) == wanted).cpu().numpy())
-                cost = torch.nn.functional.cross_entropy(logits, wanted, reduction="none")
-                costs.append(cost.cpu().numpy())
+        marks, costs, exact = [], [], []
+        tokens = torch.from_numpy(drawn.tokens).to(device)
+        for iteration, readout in _readouts(model, tokens, counts, rng):
+            logits = readout[labelled]
+            wanted = torch.from_numpy(task.targets_at(drawn, iteration)).to(device)[labelled]
+            mark = logits.argmax(dim=-1) == wanted
+            marks.append(mark.cpu().numpy())
+            exact.append(_whole_sequences(mark, labelled).cpu().numpy())
+            cost = torch.nn.functional.cross_entropy(logits, wanted, reduction="none")
+            costs.append(cost.cpu().numpy())
         right.append(np.stack(marks))
+        whole.append(np.stack(exact))
         losses.append(np.stack(costs))
         levels.append(drawn.metadata["difficulty"][drawn.targets >= 0].astype(int))
-    level, mark = np.concatenate(levels), np.concatenate(right, axis=1)
+    level, all_marks = np.concatenate(levels), np.concatenate(right, axis=1)
     mean_loss = np.concatenate(losses, axis=1).mean(axis=1, dtype=np.float64)
     difficulties, number = np.unique(level, return_counts=True)
-    by_difficulty = np.stack([mark[:, level == d].mean(axis=1) for d in difficulties], axis=1)
+    by_difficulty = np.stack([all_marks[:, level == d].mean(axis=1) for d in difficulties], axis=1)
     return Evaluation(
         iterations=tuple(counts),
-        accuracy=tuple(map(float, mark.mean(axis=1))),
+        accuracy=tuple(map(float, all_marks.mean(axis=1))),
         loss=tuple(map(float, mean_loss)),
         difficulty=tuple(map(int, difficulties)),
         accuracy_by_difficulty=tuple(tuple(map(float, row)) for row in by_difficulty),
         targets=tuple(map(int, number)),
         sequences=sequences,
+        sequence_accuracy=tuple(map(float, np.concatenate(whole, axis=1).mean(axis=1))),
     )
+
+
+def _readouts(
+    model: LoopedTransformer | AdaptiveTransformer,
+    tokens: torch.Tensor,
+    counts: Sequence[int],
+    rng: np.random.Generator,
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Yield some iteration counts and the logits after them, (batch, position, vocabulary)."""
+    if isinstance(model, AdaptiveTransformer):
+        yield counts[0], model(tokens)
+        return
+    state, injected = start(model, tokens, batch_noise(model.cfg, tuple(tokens.shape), rng))
+    for iteration in range(1, counts[-1] + 1):
+        state = model.step(state, injected)
+        if iteration in counts:
+            yield iteration, model.readout(state)
+
+
+def _whole_sequences(mark: torch.Tensor, labelled: torch.Tensor) -> torch.Tensor:
+    """Say which sequences have no wrong target, from one mark a target, row by row."""
+    row = labelled.nonzero()[:, 0]
+    wrong = torch.bincount(row, weights=(~mark).double(), minlength=len(labelled))
+    return wrong == 0

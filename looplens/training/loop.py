@@ -21,15 +21,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 
 from looplens.errors import InputError
-from looplens.models import LoopedTransformer, save_model
+from looplens.models import LoopedTransformer, model_card, save_model
 from looplens.models.inputs import check_device
 from looplens.tasks import get_task
 from looplens.training.card import write_card
 from looplens.training.checkpoint import Progress, TrainingLog, load_progress, save_progress
+from looplens.training.etd import load_base, take_over
 from looplens.training.evaluate import ITERATIONS, Evaluation, evaluate
+from looplens.training.exit_evaluation import evaluate_exits
 from looplens.training.recipe import Recipe
 from looplens.training.recipes import get_recipe
-from looplens.training.step import build_model, make_optimizer, probe_health, take_step
+from looplens.training.step import Model, build_model, make_optimizer, probe_health, take_step
 
 LOG_EVERY = 20
 HEALTH_EVERY = 200
@@ -75,6 +77,7 @@ def train(
     checkpoint_every: int = 200,
     evaluation_sequences: int = 1024,
     callback: StepCallback | None = None,
+    base: str | Path | None = None,
 ) -> TrainingResult:
     """Train a recipe and write the model as a checkpoint directory with its card.
 
@@ -101,7 +104,12 @@ def train(
     evaluation_sequences : int
         Held-out sequences for the card.
     callback : callable, optional
-        Called after each step with its number, from 1, and ``{"loss", "accuracy"}``.
+        Called after each step with its number, from 1, and ``{"loss", "accuracy"}``; not while the
+        base is trained.
+    base : str or Path, optional
+        For a recipe that starts from another one's model: the directory of that model. When not
+        given, it is trained first, with the same settings and all its steps, into ``base`` inside
+        the checkpoint directory.
 
     Returns
     -------
@@ -112,7 +120,8 @@ def train(
     ------
     InputError
         When the recipe is unknown, a count is below 1, the checkpoint is of another recipe, there
-        is no such device, or ``out`` holds something else than a model.
+        is no such device, ``out`` holds something else than a model, or ``base`` holds a model of
+        another recipe than the one to start from.
     """
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     changed_steps = steps is not None and steps != recipe.steps
@@ -125,8 +134,22 @@ def train(
     check_device(device)
     _check_target(Path(out))
     directory = Path(checkpoints) if checkpoints else Path("checkpoints") / recipe.name
+    if recipe.base is not None and base is None:
+        base = _train_base(
+            recipe.base,
+            directory / "base",
+            resume=resume,
+            progress=progress,
+            device=device,
+            threads=threads,
+            checkpoint_every=checkpoint_every,
+            evaluation_sequences=evaluation_sequences,
+        )
     with _threads(threads):
-        model = build_model(recipe).to(device)
+        model = build_model(recipe)
+        if recipe.base is not None and base is not None:
+            take_over(model, load_base(recipe, Path(base)))
+        model = model.to(device)
         optimizer = make_optimizer(model, recipe)
         done = load_progress(directory, recipe, model, optimizer) if resume else Progress()
         log = TrainingLog(directory, done.step)
@@ -134,19 +157,21 @@ def train(
             recipe, model, optimizer, done, log, directory, checkpoint_every, progress, callback
         )
         model.eval()
-        evaluation = evaluate(
-            model,
-            get_task(recipe.task),
-            recipe.generator("held_out"),
-            iterations=sorted({*ITERATIONS, model.cfg.default_iterations}),
-            sequences=evaluation_sequences,
-            length=recipe.curriculum[-1].length,
-            difficulty=recipe.curriculum[-1].difficulty,
-        )
+        held_out: dict[str, Any] = {
+            "sequences": evaluation_sequences,
+            "length": recipe.curriculum[-1].length,
+            "difficulty": recipe.curriculum[-1].difficulty,
+        }
+        task, rng = get_task(recipe.task), recipe.generator("held_out")
+        counts = sorted({*ITERATIONS, model.cfg.default_iterations})
+        evaluation = evaluate(model, task, rng, iterations=counts, **held_out)
+        exits = None
+        if isinstance(model, LoopedTransformer) and model.cfg.exit_gate:
+            exits = evaluate_exits(model, task, rng, **held_out)
         path = save_model(model.cpu(), out)
     write_card(
         path, recipe, model, evaluation, seconds=done.seconds, threads=threads,
-        device=device, changed_steps=changed_steps,
+        device=device, changed_steps=changed_steps, exits=exits,
     )  # fmt: skip
     return TrainingResult(
         directory=path,
@@ -157,9 +182,18 @@ def train(
     )
 
 
+def _train_base(base: Recipe, directory: Path, **settings: Any) -> Path:
+    """Train the model that another recipe starts from, unless its directory holds it already."""
+    out = directory / "model"
+    known = settings["resume"] and (out / "config.json").is_file()
+    if not known or model_card(out).get("fingerprint") != base.fingerprint():
+        train(base, out, checkpoints=directory / "checkpoints", **settings)
+    return out
+
+
 def _run_steps(
     recipe: Recipe,
-    model: LoopedTransformer,
+    model: Model,
     optimizer: torch.optim.Optimizer,
     done: Progress,
     log: TrainingLog,

@@ -16,9 +16,10 @@ from typing import Any, Literal
 import numpy as np
 
 from looplens.errors import InputError
-from looplens.models import LoopedConfig
+from looplens.models import AdaptiveConfig, LoopedConfig
 from looplens.tasks import get_task
 from looplens.training.depth import DepthSampling
+from looplens.training.losses import LoopingRegulariser, Loss
 
 # Independent streams of randomness; each step has its own generator in each stream, so that any
 # step can be repeated without the ones before it and a resumed run needs no generator state.
@@ -53,9 +54,11 @@ class Recipe:
     name, summary : str
         The name in :data:`looplens.training.RECIPES` and one readable sentence.
     task : str
-        A name in :data:`looplens.tasks.TASKS`.
-    model : LoopedConfig
-        The architecture; its ``default_iterations`` is the iteration count recommended for use.
+        A name that :func:`looplens.tasks.get_task` knows, with options where it has some.
+    model : LoopedConfig or AdaptiveConfig
+        The architecture; its ``default_iterations`` is the iteration count recommended for use. An
+        adaptive model, whose layers loop by themselves, makes nothing of ``depth`` and
+        ``backprop_iterations``.
     steps, batch : int
         Optimiser steps and sequences a step.
     learning_rate, warmup, decay_share : float, int, float
@@ -73,12 +76,19 @@ class Recipe:
         Every position that has a target, or only the last one of each sequence.
     seed : int
         Decides the initial weights and every draw.
+    loss : Loss
+        What a step minimises.
+    regulariser : LoopingRegulariser, optional
+        Added to the loss.
+    base : Recipe, optional
+        The recipe whose trained model this one starts from. A loss of kind ``gate`` trains that
+        model's exit gate and leaves everything else alone.
     """
 
     name: str
     summary: str
     task: str
-    model: LoopedConfig
+    model: LoopedConfig | AdaptiveConfig
     steps: int
     curriculum: tuple[Stage, ...]
     depth: DepthSampling = field(default_factory=DepthSampling)
@@ -92,12 +102,15 @@ class Recipe:
     clip: float = 1.0
     loss_positions: Literal["labelled", "last"] = "labelled"
     seed: int = 0
+    loss: Loss = field(default_factory=Loss)
+    regulariser: LoopingRegulariser | None = None
+    base: Recipe | None = None
 
     def __post_init__(self) -> None:
         task = get_task(self.task)
-        if self.model.d_vocab != len(task.characters):
+        if self.model.d_vocab != len(task.vocabulary):
             raise InputError(
-                f"Recipe {self.name!r}: task {self.task!r} has {len(task.characters)} characters, "
+                f"Recipe {self.name!r}: task {self.task!r} has {len(task.vocabulary)} tokens, "
                 f"but the model has d_vocab={self.model.d_vocab}."
             )
         if min(self.steps, self.batch, self.backprop_iterations) < 1:
@@ -115,6 +128,34 @@ class Recipe:
             raise InputError(
                 f"Recipe {self.name!r}: loss_positions is 'labelled' or 'last'; got "
                 f"{self.loss_positions!r}."
+            )
+        self._check_loss()
+
+    def _check_loss(self) -> None:
+        """Refuse losses that this model or this loop cannot have."""
+        kind = self.loss.kind
+        adaptive = isinstance(self.model, AdaptiveConfig)
+        if adaptive and (kind != "last" or self.regulariser is not None):
+            raise InputError(
+                f"Recipe {self.name!r}: an adaptive model has one answer and no shared core, so it "
+                f"takes the loss 'last' and no regulariser; got {kind!r} and {self.regulariser}."
+            )
+        if self.loss.needs_gate and not getattr(self.model, "exit_gate", False):
+            raise InputError(
+                f"Recipe {self.name!r}: a loss of kind {kind!r} needs a model with an exit gate; "
+                "set exit_gate=True in its configuration."
+            )
+        whole = self.depth.kind == "fixed" and self.depth.mean <= self.backprop_iterations
+        if kind == "expected" and not whole:
+            raise InputError(
+                f"Recipe {self.name!r}: a loss of kind 'expected' weighs every iteration, so all "
+                f"must carry gradient: use a fixed depth and backprop_iterations of at least that; "
+                f"got depth {self.depth} and backprop_iterations={self.backprop_iterations}."
+            )
+        if kind == "gate" and self.base is None:
+            raise InputError(
+                f"Recipe {self.name!r}: a loss of kind 'gate' trains the gate of a trained model; "
+                "name its recipe as base."
             )
 
     def stage(self, step: int) -> Stage:
@@ -151,6 +192,8 @@ class Recipe:
         """
         values = {**_given(self), "model": _given(self.model)}
         values.pop("summary")
+        if self.base is not None:
+            values["base"] = self.base.fingerprint()
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -7,6 +7,8 @@ into each of those. Nothing here knows about optimisers, tasks or schedules.
 from __future__ import annotations
 
 import math
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,13 +16,13 @@ import torch
 from torch import Tensor
 
 from looplens.errors import InputError
-from looplens.models import LoopedConfig, LoopedTransformer
+from looplens.models import AdaptiveConfig, LoopedConfig, LoopedTransformer
 from looplens.models.health.numbers import masked_loss, relative_step, token_correlation
 from looplens.models.initial_state import noise
 
 
 def batch_noise(
-    cfg: LoopedConfig, shape: tuple[int, ...], rng: np.random.Generator
+    cfg: LoopedConfig | AdaptiveConfig, shape: tuple[int, ...], rng: np.random.Generator
 ) -> Tensor | None:
     """Draw an initial state of its own for each sequence, or None for a model with a fixed start.
 
@@ -29,14 +31,14 @@ def batch_noise(
 
     Parameters
     ----------
-    cfg : LoopedConfig
-        Says whether the start is noise, and its standard deviation.
+    cfg : LoopedConfig or AdaptiveConfig
+        Says whether the start is noise, and its standard deviation; adaptive layers have none.
     shape : (batch, position)
         The shape of the tokens.
     rng : numpy.random.Generator
         Decides the draw.
     """
-    if cfg.initial_state != "noise":
+    if not isinstance(cfg, LoopedConfig) or cfg.initial_state != "noise":
         return None
     draw = noise(int(rng.integers(2**63)), math.prod(shape), cfg.d_model)
     return cfg.initial_state_std * draw.view(*shape, cfg.d_model)
@@ -61,6 +63,33 @@ def unroll(
 ) -> Tensor:
     """Run the loop and return its last state, with gradient through the last iterations only.
 
+    The arguments and errors are those of :func:`states_with_gradient`.
+
+    Returns
+    -------
+    Tensor, shape (batch, position, d_model)
+        The state after the last iteration.
+    """
+    states = states_with_gradient(
+        model,
+        tokens,
+        iterations=iterations,
+        backprop_iterations=backprop_iterations,
+        initial_state=initial_state,
+    )
+    return deque(states, maxlen=1).pop()
+
+
+def states_with_gradient(
+    model: LoopedTransformer,
+    tokens: Tensor,
+    *,
+    iterations: int,
+    backprop_iterations: int,
+    initial_state: Tensor | int | str | None = None,
+) -> Iterator[Tensor]:
+    """Run the loop and yield the states of the last iterations, which alone carry gradient.
+
     Parameters
     ----------
     model : LoopedTransformer
@@ -75,10 +104,10 @@ def unroll(
     initial_state : Tensor, int, str or None
         As in ``LoopedTransformer.initial_state``.
 
-    Returns
-    -------
+    Yields
+    ------
     Tensor, shape (batch, position, d_model)
-        The state after the last iteration.
+        ``min(iterations, backprop_iterations)`` states.
 
     Raises
     ------
@@ -101,7 +130,7 @@ def unroll(
             state = model.step(state, injected)
     for _ in range(iterations - without_gradient):
         state = model.step(state, injected)
-    return state
+        yield state
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -75,7 +75,7 @@ def test_errors_say_what_to_do(tiny, tmp_path):
         train("nothing", tmp_path)
     with pytest.raises(InputError, match=r"shares of the curriculum must add up to 1.* 0\.5"):
         dataclasses.replace(tiny, curriculum=tiny.curriculum[:1])
-    with pytest.raises(InputError, match=r"'affine' has 9 characters.* d_vocab=12"):
+    with pytest.raises(InputError, match=r"'affine' has 9 tokens.* d_vocab=12"):
         dataclasses.replace(tiny, task="affine")
     with pytest.raises(InputError, match=r"Unknown task 'hop'\. Did you mean 'phop'"):
         dataclasses.replace(tiny, task="hop")

@@ -1,0 +1,24 @@
+"""The gallery: claims of papers about looped models, each put to the test by one script.
+
+A script of ``examples/gallery`` defines a :class:`Claim`; ``looplens gallery`` lists and runs them.
+"""
+
+from looplens.gallery import pictures
+from looplens.gallery.claim import Claim, Outcome, Picture, Table
+from looplens.gallery.intervals import Interval, mean_interval, paired
+from looplens.gallery.parallel import in_parallel, train_all
+from looplens.gallery.scale import Scale
+
+__all__ = [
+    "Claim",
+    "Interval",
+    "Outcome",
+    "Picture",
+    "Scale",
+    "Table",
+    "in_parallel",
+    "mean_interval",
+    "paired",
+    "pictures",
+    "train_all",
+]

@@ -1,0 +1,144 @@
+"""Running a claim: the clock, what it ran with, and its command line.
+
+How the page of a result looks is known by ``pages``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.metadata
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import looplens
+from looplens.errors import InputError
+from looplens.gallery.claim import Claim, Outcome
+from looplens.gallery.scale import FOLDER, SEEDS, Scale
+
+VERSIONS = ("torch", "numpy", "plotly")
+PAGES = FOLDER / "pages"
+NO_VERDICT = "no verdict (smoke size)"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """A claim, what came out, and with what it ran.
+
+    Attributes
+    ----------
+    claim, outcome : Claim, Outcome
+        What was run and what came out.
+    scale : str
+        "smoke", "quick" or "full".
+    seconds, cpu_seconds : float
+        By the clock, and of all processes together.
+    computed, reused : int
+        Trainings and other jobs that ran, and those whose results were there already; a page
+        with reused ones says so, as its seconds leave them out.
+    date : str
+        The day, as 2026-01-31.
+    versions : dict of str
+        Of looplens, Python and the libraries that decide numbers.
+    workers : int
+        Processes that worked side by side.
+    """
+
+    claim: Claim
+    outcome: Outcome
+    scale: str
+    seconds: float
+    cpu_seconds: float
+    computed: int
+    reused: int
+    date: str
+    versions: dict[str, str]
+    workers: int
+
+    @property
+    def verdict(self) -> str:
+        """Return the verdict; at smoke size there is none."""
+        return NO_VERDICT if self.scale == "smoke" else self.outcome.verdict
+
+    @property
+    def command(self) -> str:
+        """Return the command that gives this result."""
+        return f"looplens gallery run {self.claim.number} --{self.scale}"
+
+
+def run_claim(claim: Claim, scale: Scale) -> Result:
+    """Run a claim at a scale.
+
+    Raises
+    ------
+    InputError
+        When the claim names a robust check that its outcome does not have.
+    """
+    scale.say(f"{claim.number}. {claim.title} ({scale.name})")
+    before = (scale.tally.computed, scale.tally.reused, scale.tally.worker_seconds)
+    began, cpu = time.perf_counter(), time.process_time()
+    outcome = claim.run(scale)
+    missing = [name for name in claim.robust if name not in outcome.checks]
+    if missing:
+        raise InputError(
+            f"Claim {claim.number} calls {missing} robust, but its checks are "
+            f"{list(outcome.checks)}."
+        )
+    return Result(
+        claim=claim,
+        outcome=outcome,
+        scale=scale.name,
+        seconds=time.perf_counter() - began,
+        cpu_seconds=time.process_time() - cpu + scale.tally.worker_seconds - before[2],
+        computed=scale.tally.computed - before[0],
+        reused=scale.tally.reused - before[1],
+        date=datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+        versions=_versions(),
+        workers=scale.workers,
+    )
+
+
+def report(result: Result) -> str:
+    """Return a result as text for the terminal."""
+    outcome = result.outcome
+    lines = [f"{result.claim.number}. {result.claim.title}", "", outcome.summary, ""]
+    lines += [
+        f"  {'held  ' if held else 'failed'}  {name}" for name, held in outcome.checks.items()
+    ]
+    for table in outcome.tables:
+        rows = [list(table.columns), *table.texts()]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(table.columns))]
+        lines += ["", table.title]
+        lines += [
+            "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            for row in rows
+        ]
+    lines += ["", f"{result.verdict}; {result.seconds:.0f} s ({result.cpu_seconds:.0f} s of CPU)"]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def main(claim: Claim, arguments: Sequence[str] | None = None) -> None:
+    """Run one claim from the command line of its script, and write its page."""
+    from looplens.gallery.pages import write_page
+
+    parser = argparse.ArgumentParser(description=claim.title)
+    sizes = parser.add_mutually_exclusive_group()
+    for name in SEEDS:
+        sizes.add_argument(f"--{name}", dest="scale", action="store_const", const=name)
+    parser.set_defaults(scale="quick")
+    parser.add_argument("--workers", type=int, default=2, help="processes side by side")
+    parser.add_argument("--device", default="cpu", help="where models are trained")
+    parser.add_argument("--out", type=Path, default=PAGES, help="where the page goes")
+    given = parser.parse_args(arguments)
+    scale = Scale(name=given.scale, workers=given.workers, device=given.device)
+    result = run_claim(claim, scale)
+    print(report(result))
+    print(write_page(result, given.out))
+
+
+def _versions() -> dict[str, str]:
+    libraries = {name: importlib.metadata.version(name) for name in VERSIONS}
+    return {"looplens": looplens.__version__, "python": platform.python_version(), **libraries}

@@ -1,0 +1,241 @@
+"""Intervals, scales, checks and verdicts, parallel jobs, trainings that are kept, pages."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from looplens.errors import InputError
+from looplens.gallery import (
+    Claim,
+    Outcome,
+    Picture,
+    Scale,
+    Table,
+    in_parallel,
+    mean_interval,
+    paired,
+    pictures,
+    train_all,
+)
+from looplens.gallery.pages import write_page
+from looplens.gallery.running import report, run_claim
+from looplens.gallery.scripts import chosen, load, scripts
+from looplens.models import LoopedConfig
+from looplens.tasks import get_task
+from looplens.training import Recipe, Stage
+
+CALLS = []
+
+
+def double(number):
+    CALLS.append(number)
+    return 2 * number
+
+
+def outcome(*held):
+    return Outcome(checks={f"check {i}": ok for i, ok in enumerate(held)}, summary="It came out.")
+
+
+def claim(run, **values):
+    given = {"number": 7, "slug": "demo", "title": "A demo", "paper": "P", "says": "s", "does": "d"}
+    return Claim(**{**given, **values}, run=run)
+
+
+def recipe(name, seed=0, steps=3):
+    return Recipe(
+        name=name,
+        summary="A training of three steps.",
+        task="affine",
+        model=LoopedConfig(
+            d_model=16,
+            n_heads=2,
+            d_mlp=16,
+            d_vocab=len(get_task("affine").characters),
+            n_ctx=16,
+            n_core=1,
+            default_iterations=2,
+        ),
+        steps=steps,
+        batch=2,
+        curriculum=(Stage(share=1.0, length=2, difficulty=(1, 2)),),
+        seed=seed,
+    )
+
+
+def test_the_interval_is_students():
+    interval = mean_interval([1.0, 2.0, 3.0])
+    # t(0.975, 2 degrees of freedom) = 4.302653 of a standard error of 1 / sqrt(3)
+    assert interval.mean == 2
+    assert math.isclose(interval.high - 2, 4.302653 / math.sqrt(3), rel_tol=1e-6)
+    assert math.isclose(2 - interval.low, interval.high - 2)
+    assert str(mean_interval([0.92, 0.93, 0.94])) == "0.93 [0.91, 0.95]"
+    assert f"{mean_interval([0.5]):.1f}" == "0.5 (n=1)"
+
+
+def test_a_paired_difference_drops_what_the_seeds_share():
+    difference = paired([0.9, 0.5, 0.1], [0.8, 0.4, 0.0])
+    assert np.allclose([difference.low, difference.mean, difference.high], 0.1)
+    with pytest.raises(InputError, match="same seeds on both sides; got 2 and 3"):
+        paired([1, 2], [1, 2, 3])
+    with pytest.raises(InputError, match="one finite number a seed"):
+        mean_interval([1.0, math.nan])
+
+
+def test_a_scale_picks_and_refuses(tmp_path):
+    scale = Scale(name="quick", folder=tmp_path)
+    assert scale.pick(smoke=1, quick=2, full=3) == 2
+    assert [len(Scale(name=name).seeds) for name in ("smoke", "quick", "full")] == [1, 3, 5]
+    assert scale.run_folder("a").parent.is_dir()
+    with pytest.raises(InputError, match="smoke, quick, full; got 'huge'"):
+        Scale(name="huge")
+
+
+@pytest.mark.parametrize(
+    ("held", "verdict"),
+    [
+        ((True, np.True_), "reproduced"),
+        ((True, False), "partly reproduced"),
+        ((False, False), "not reproduced"),
+    ],
+)
+def test_the_verdict_follows_from_the_checks(held, verdict):
+    assert outcome(*held).verdict == verdict
+
+
+def test_what_cannot_be_shown_is_refused():
+    with pytest.raises(InputError, match="at least one check"):
+        outcome()
+    with pytest.raises(InputError, match="2 columns, but a row of 1"):
+        Table(title="t", columns=["a", "b"], rows=[[1]])
+    with pytest.raises(InputError, match="small letters, digits and hyphens; got 'A b'"):
+        Picture(name="A b", figure=None, caption="")
+    with pytest.raises(InputError, match=r"calls \['c'\] robust, but its checks are"):
+        run_claim(claim(lambda scale: outcome(True), robust=("c",)), Scale(quiet=True))
+
+
+def test_jobs_keep_their_order_and_their_results(tmp_path):
+    scale = Scale(folder=tmp_path, quiet=True)
+    CALLS.clear()
+    assert in_parallel(double, [3, 1, 2], scale, key=str) == [6, 2, 4]
+    assert in_parallel(double, [2, 4, 3], scale, key=str) == [4, 8, 6]
+    assert CALLS == [3, 1, 2, 4]
+    assert (scale.tally.computed, scale.tally.reused) == (4, 2)
+
+
+@pytest.mark.slow
+def test_jobs_in_other_processes_give_the_same(tmp_path):
+    scale = Scale(folder=tmp_path, workers=2, quiet=True)
+    assert in_parallel(abs, [-3, 1, -2], scale) == [3, 1, 2]
+    with pytest.raises(TypeError):
+        in_parallel(abs, ["text", 1], scale)
+
+
+def test_a_model_is_trained_once_whatever_its_name(tmp_path):
+    scale = Scale(folder=tmp_path, quiet=True)
+    models = train_all([recipe("a"), recipe("same weights"), recipe("b", seed=1)], scale)
+    assert [(name, model.name) for name, model in models.items()] == [
+        ("a", "a"), ("same weights", "same weights"), ("b", "b")
+    ]  # fmt: skip
+    assert scale.tally.computed == 2
+    weights = [next(model.parameters()) for model in models.values()]
+    assert bool((weights[0] == weights[1]).all())
+    assert not bool((weights[0] == weights[2]).all())
+    train_all([recipe("c")], scale)
+    assert (scale.tally.computed, scale.tally.reused) == (2, 1)
+    assert not list((tmp_path / "unfinished").iterdir())
+    with pytest.raises(InputError, match="'a' stands more than once"):
+        train_all([recipe("a"), recipe("a", seed=1)], scale)
+
+
+def test_a_page_says_what_came_out_and_how_to_get_it(tmp_path, monkeypatch):
+    def names(drawn, stem, out):  # drawing starts a browser
+        return [f"{stem}-{picture.name}.png" for picture in drawn]
+
+    monkeypatch.setattr("looplens.gallery.pages._draw", names)
+    curve = pictures.lines({"k": ([1, 2], [0.2, 0.5])}, title="", x="", y="")
+
+    def run(scale):
+        return Outcome(
+            checks={"loops | win": True, "b": False},
+            tables=[Table(title="T", columns=["x", "y"], rows=[["a", mean_interval([1, 2, 3])]])],
+            pictures=[Picture(name="curve", figure=curve, caption="See.")],
+            summary="Half of it.",
+            limits=("Small models.",),
+        )
+
+    result = run_claim(claim(run), Scale(folder=tmp_path, quiet=True))
+    text = write_page(result, tmp_path).read_text()
+    for part in (
+        "# 7. A demo",
+        "**Verdict: partly reproduced.** Half of it.",
+        "| loops \\| win | yes |",
+        "![See.](07-demo-curve.png)",
+        "| a | 2.00 [-0.48, 4.48] |",
+        "- Small models.",
+        "looplens gallery run 7 --quick",
+        result.date,
+        f"torch {result.versions['torch']}",
+    ):
+        assert part in text
+    assert json.loads((tmp_path / "07-demo.json").read_text())["tables"][0]["rows"][0][1]["n"] == 3
+    assert "partly reproduced" in report(result)
+
+    # Another claim joins the index; a new name of the first replaces its page.
+    other = claim(lambda scale: outcome(True), number=2, slug="other", title="Another")
+    write_page(run_claim(other, Scale(name="smoke", quiet=True)), tmp_path)
+    renamed = claim(lambda scale: outcome(False), slug="renamed")
+    write_page(run_claim(renamed, Scale(quiet=True)), tmp_path)
+    rows = [line for line in (tmp_path / "index.md").read_text().splitlines() if "](0" in line]
+    assert [row.split(" | ")[:3] for row in rows] == [
+        ["| 2", "[Another](02-other.md)", "no verdict (smoke size)"],
+        ["| 7", "[A demo](07-renamed.md)", "not reproduced"],
+    ]
+    assert not (tmp_path / "07-demo.md").exists()
+
+
+def test_curves_have_bands_only_where_there_are_seeds():
+    seeds, one = mean_interval([0.1, 0.2, 0.3]), mean_interval([0.2])
+    drawn = pictures.lines(
+        {"three": ([1, 2], [seeds, seeds]), "one": ([1, 2], [one, one])},
+        title="t", x="x", y="y", log_x=True, marks={"trained": 2},
+    )  # fmt: skip
+    assert [trace.name for trace in drawn.data] == [None, "three", "one"]
+    assert list(drawn.data[0].y) == [seeds.high, seeds.high, seeds.low, seeds.low]
+    assert math.isclose(drawn.layout.annotations[0].x, math.log10(2))
+    with pytest.raises(InputError, match="'a' has 2 x values and 1 y values"):
+        pictures.lines({"a": ([1, 2], [1])}, title="", x="", y="")
+    bars = pictures.bars({"a": {"x": seeds}, "b": {"x": 0.5}}, title="", y="")
+    assert np.allclose(bars.data[0].error_y.array, seeds.high - seeds.mean)
+    assert not bars.data[1].error_y.visible
+
+
+def test_scripts_are_read_without_being_run(tmp_path):
+    text = 'raise SystemExit\nCLAIM = Claim(number=4, slug="a", title="A " "title", paper="P")\n'
+    (tmp_path / "c04_a.py").write_text(text)
+    assert scripts(tmp_path)[4].title == "A title"
+    with pytest.raises(InputError, match=r"no claim 5 in the gallery\. The claims are 4;"):
+        chosen([5], tmp_path)
+    (tmp_path / "c05_b.py").write_text(text)
+    with pytest.raises(InputError, match=r"c05_b.py and c04_a.py both are number 4"):
+        scripts(tmp_path)
+    (tmp_path / "c05_b.py").write_text(text.replace("4", "2 + 3"))
+    with pytest.raises(InputError, match=r"c05_b.py: write number= of CLAIM as a plain"):
+        scripts(tmp_path)
+    (tmp_path / "c05_b.py").write_text("x = 1\n")
+    with pytest.raises(InputError, match="defines no `CLAIM = Claim"):
+        scripts(tmp_path)
+
+
+def test_a_script_has_a_command_line(tmp_path, capsys):
+    path = tmp_path / "c99_script_of_a_test.py"
+    path.write_text(
+        "from looplens.gallery import Claim, Outcome\n"
+        "CLAIM = Claim(number=99, slug='t', title='T', paper='P', says='s', does='d',\n"
+        "    run=lambda scale: Outcome(checks={scale.name: True}, summary='Done.'))\n"
+    )
+    made = load(scripts(tmp_path)[99])
+    made.main(["--smoke", "--workers", "1", "--out", str(tmp_path / "pages")])
+    assert "held    smoke" in capsys.readouterr().out
+    assert (tmp_path / "pages" / "99-t.md").is_file()
