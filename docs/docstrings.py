@@ -1,7 +1,7 @@
 """Docstrings for the reference: what they have of reStructuredText, as Markdown.
 
 mkdocstrings reads the sections of numpydoc, but takes the text between for Markdown. Formulas,
-roles and footnotes are translated here. It changes no file.
+roles, footnotes and double colons are translated here. It changes no file.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class ReStructuredText(griffe.Extension):
 def to_markdown(text: str) -> str:
     """Translate a docstring."""
     text = DIRECTIVE.sub(_formula, text)
+    text = re.sub(r"::$", ":", text, flags=re.MULTILINE)
     text = re.sub(r":math:`([^`]*)`", r"$\1$", text)
     text = re.sub(r":[a-z]+:`[~!]?([^`]*)`", r"`\1`", text)
     text = re.sub(r"^( *)\.\. \[(\d+)\] ", r"\1\2. ", text, flags=re.MULTILINE)

@@ -29,7 +29,7 @@ PACKAGES = {
     "looplens": "Load, record, open, generate: what most scripts need.",
     "looplens.analysis": "Analyses of arrays and of runs, without torch.",
     "looplens.dynamics": "Experiments with the live model.",
-    # "looplens.gallery": "The claims of the papers, run again.",
+    "looplens.gallery": "The claims of the papers, run again.",
     "looplens.loops": "Addresses of passes, and declarations of loops in foreign modules.",
     "looplens.models": "Looped models, their configurations and checkpoints.",
     "looplens.plots": "A plotly figure for every analysis: from a run, and from plain arrays.",

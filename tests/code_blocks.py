@@ -100,8 +100,8 @@ def printed_by(action: Any) -> str:
 
 
 def commands(source: str) -> list[list[str]]:
-    """Return the words of every command line, without comments."""
-    lines = source.replace("\\\n", " ").splitlines()
+    """Return the words of every command line, without prompts and comments."""
+    lines = re.sub(r"^\$ ", "", source.replace("\\\n", " "), flags=re.MULTILINE).splitlines()
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 

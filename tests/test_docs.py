@@ -1,38 +1,89 @@
-"""The examples in the documentation run and print what the documentation says."""
+"""The documentation holds together; its code blocks are tests of their own (``code_blocks.py``)."""
 
 from __future__ import annotations
 
-import contextlib
-import io
+import doctest
+import importlib
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from code_blocks import NOT_RUN, ROOT, SYBIL, runs
 
 import looplens.dynamics
 from looplens.analysis import ANALYZERS
 
-DOCS = Path(__file__).parents[1] / "docs"
-EXAMPLE = re.compile(r"```python\n(?P<code>.*?)```\n+```text\n(?P<shown>.*?)```", re.DOTALL)
-EXAMPLES = [
-    pytest.param(
-        found["code"], found["shown"], id=f"{page.relative_to(DOCS).with_suffix('')}-{number}"
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("**/*.md"))]
+WRITTEN = [page for page in PAGES if page.parent.name != "gallery"]
+WITH_EXAMPLES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for path in (ROOT / "looplens").rglob("*.py")
+    if ">>> " in path.read_text(encoding="utf-8")
+)
+COMMAND = re.compile(
+    r"(python -m \w+|make [a-z]|looplens [a-z]|^```(python|console)$)", re.MULTILINE
+)
+MEASURED = re.compile(r"^\|.*\d\.\d.*\|$", re.MULTILINE)
+
+
+def test_blocks_that_do_not_run_say_why_and_are_few() -> None:
+    idle, odd, total = [], [], 0
+    for page in WRITTEN:
+        for example in SYBIL.parse(page).examples():
+            info = example.parsed["info"]
+            total += 1
+            if info and not NOT_RUN.fullmatch(info):
+                odd.append(f"{page.name}:{example.line}: {info}")
+            if not runs(example.parsed, page):
+                idle.append(f"{page.name}:{example.line}: {info}")
+    assert odd == [], 'the one remark that a block may have is title="not run: why"'
+    assert len(idle) <= 16, "\n".join(idle)
+    assert total >= 8 * len(idle)
+
+
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
+def test_examples_of_docstrings_print_what_they_say(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    found = doctest.testmod(importlib.import_module(name), optionflags=options)
+    assert not found.failed
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_with_measured_numbers_names_the_command_that_makes_them(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert not MEASURED.search(text) or COMMAND.search(text), MEASURED.search(text)
+
+
+@pytest.mark.slow
+def test_the_site_builds_strictly_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    for page in sorted(DOCS.glob("**/*.md"))
-    for number, found in enumerate(EXAMPLE.finditer(page.read_text(encoding="utf-8")))
-]
-
-
-@pytest.mark.parametrize(("code", "shown"), EXAMPLES)
-def test_examples_print_what_is_shown_below_them(code: str, shown: str) -> None:
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(compile(code, "example", "exec"), {})
-    assert printed.getvalue() == shown
-
-
-def test_there_are_examples() -> None:
-    assert EXAMPLES
+    assert done.returncode == 0, done.stderr
+    pages = {page: page.read_text(encoding="utf-8") for page in tmp_path.rglob("*.html")}
+    loads = re.compile(
+        r"<(?:script|img|iframe)[^>]*\ssrc=\"?//|<(?:script|img|iframe|link)[^>]*\s(?:src|href)=\"?https?:"
+    )
+    assert [page.name for page, text in pages.items() if loads.search(text)] == []
+    spectra = (tmp_path / "site/dynamics/maps.html").read_text(encoding="utf-8")
+    assert "<math" in spectra
+    reference = (tmp_path / "site/reference/analysis.html").read_text(encoding="utf-8")
+    assert "looplens.analysis.classify" in reference
+    assert ":math:" not in reference
 
 
 def test_every_page_on_an_analysis_is_in_the_list() -> None:
@@ -54,7 +105,7 @@ def test_every_page_and_part_of_the_dynamics_lab_is_in_the_list() -> None:
         assert part.most is None or f"at most {part.most} |" in index, part.name
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.glob("**/*.md")), ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     targets = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text)

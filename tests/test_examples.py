@@ -1,6 +1,5 @@
 """The notebooks run from top to bottom, as a reader would run them."""
 
-import re
 from pathlib import Path
 
 import nbformat
@@ -27,14 +26,3 @@ def test_notebook_runs(path, tmp_path):
     assert figures
     assert all(figure["data"] for figure in figures)
     assert not any(figure["config"].get("showSendToCloud") for figure in figures)
-
-
-def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    assert len(blocks) >= 2
-    names: dict = {}
-    for block in blocks:
-        exec(block, names)
-    assert set(names["run"].analyses) >= {"classify", "convergence", "path_independence"}
-    assert (tmp_path / "report.html").exists()

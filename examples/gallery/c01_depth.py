@@ -35,6 +35,7 @@ class Problem:
     depths: tuple[int, ...]  # effective depths; the last one is compared at length
     width: int = 48
     batch: int = 48
+    learning_rate: float = 3e-3
     exact: bool = False  # whole answers count, not single tokens
 
     def recipe(self, k: int, loops: int, seed: int) -> Recipe:
@@ -47,6 +48,7 @@ class Problem:
             name=f"{self.name}-{k}x{loops}-{seed}",
             steps=self.steps,
             batch=self.batch,
+            learning_rate=self.learning_rate,
             warmup=min(50, self.steps // 4),
             curriculum=self.curriculum,
             seed=seed,
@@ -77,9 +79,10 @@ def problems(scale: Scale) -> list[Problem]:
         curriculum=scale.pick(
             smoke=stages(16, 1), quick=stages(24, 1, 2, 4), full=stages(48, 1, 2, 4, 8)
         ),
-        steps=scale.pick(smoke=150, quick=700, full=2500),
+        steps=scale.pick(smoke=220, quick=700, full=2500),
         depths=scale.pick(smoke=(2,), quick=(1, 2, 4), full=(1, 2, 3, 4, 6)),
         width=scale.pick(smoke=32, quick=48, full=64),
+        batch=scale.pick(smoke=32, quick=48, full=64),
     )
     addition = Problem(
         name="addition",
@@ -91,7 +94,7 @@ def problems(scale: Scale) -> list[Problem]:
         curriculum=scale.pick(
             smoke=stages(3, 3, low=2), quick=stages(3, 3, low=2), full=stages(4, 4, low=2)
         ),
-        steps=scale.pick(smoke=20, quick=1000, full=6000),
+        steps=scale.pick(smoke=3, quick=1000, full=6000),
         depths=scale.pick(smoke=(2,), quick=(4,), full=(4,)),
         exact=True,
     )
@@ -99,7 +102,7 @@ def problems(scale: Scale) -> list[Problem]:
         name="i-GSM",
         task="igsm:questions=3",
         curriculum=scale.pick(smoke=stages(3, 2), quick=stages(4, 2, 3), full=stages(6, 2, 4)),
-        steps=scale.pick(smoke=20, quick=600, full=4000),
+        steps=scale.pick(smoke=3, quick=600, full=4000),
         depths=scale.pick(smoke=(2,), quick=(4,), full=(4,)),
         batch=32,
     )
@@ -117,7 +120,7 @@ def measure(problem: Problem, shape: tuple[int, int], scale: Scale, models: dict
             get_task(problem.task),
             recipe.generator("held_out"),
             iterations=[shape[1]],
-            sequences=scale.pick(smoke=128, quick=768, full=2048),
+            sequences=scale.pick(smoke=64, quick=768, full=2048),
             length=last.length,
             difficulty=last.difficulty,
         )

@@ -10,10 +10,10 @@ from looplens.analysis import compare_stages
 from looplens.analysis.analyzers.stages import mean_profiles
 from looplens.analysis.measures.stages import profile_correlation
 from looplens.gallery import Claim, Outcome, Picture, Scale, Table, mean_interval, paired, train_all
-from looplens.models import LoopedConfig, LoopedTransformer
+from looplens.models import LoopedTransformer
 from looplens.plots import compare_stages as draw_stages
 from looplens.tasks import get_task
-from looplens.training import DepthSampling, Recipe, Stage
+from looplens.training import Recipe, Stage, equal_flops, evaluate, k_by_l
 from looplens.training.step import build_model
 
 TASK = "phop"
@@ -25,41 +25,27 @@ def recipe(kind: str, seed: int, scale: Scale) -> Recipe:
     """Describe one model: looped without or with injection, or all layers in a row."""
     width = scale.pick(smoke=16, quick=32, full=64)
     length, hops = scale.pick(smoke=(8, 1), quick=(24, 3), full=(32, 6))
-    loops = 1 if kind == "feed-forward" else LOOPS
-    model = LoopedConfig(
+    looped = k_by_l(
+        TASK,
+        LAYERS,
+        LOOPS,
+        prelude=1,
+        coda=1,
         d_model=width,
-        n_heads=4,
-        d_mlp=2 * width,
-        d_vocab=len(get_task(TASK).vocabulary),
         n_ctx=64,
-        n_prelude=1,
-        n_core=LAYERS * LOOPS // loops,
-        n_coda=1,
-        norm="pre",
-        injection="linear" if kind == "injection" else "none",
-        initial_state="prelude",
-        coda_norm=False,
-        embedding_scale=width**0.5,
-        default_iterations=loops,
-    )
-    return Recipe(
+        model={"injection": "linear"} if kind == "injection" else None,
         name=f"stages-{kind}-{seed}",
-        summary=f"p-hop with {LAYERS * LOOPS} layers passed: {kind}.",
-        task=TASK,
-        model=model,
-        steps=scale.pick(smoke=40, quick=600, full=2500),
+        steps=scale.pick(smoke=20, quick=600, full=2500),
         batch=scale.pick(smoke=16, quick=32, full=64),
-        learning_rate=3e-3,
         warmup=50,
         curriculum=(
             Stage(share=0.2, length=length, difficulty=(1, 1)),
             Stage(share=0.2, length=length, difficulty=(1, max(1, hops // 2))),
             Stage(share=0.6, length=length, difficulty=(1, hops)),
         ),
-        depth=DepthSampling(kind="fixed", mean=loops),
-        backprop_iterations=loops,
         seed=seed,
     )
+    return equal_flops(looped, name=looped.name) if kind == "feed-forward" else looped
 
 
 def record(model: LoopedTransformer, wanted: Recipe, name: str, scale: Scale) -> looplens.Run:
@@ -204,7 +190,7 @@ def run(scale: Scale) -> Outcome:
 def score(model: LoopedTransformer, wanted: Recipe) -> float:
     """Held-out accuracy at the trained number of loops."""
     last, loops = wanted.curriculum[-1], model.cfg.default_iterations
-    found = looplens.training.evaluate(
+    found = evaluate(
         model,
         get_task(TASK),
         wanted.generator("held_out"),

@@ -8,22 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from looplens.gallery import (
-    Claim,
-    Interval,
-    Outcome,
-    Picture,
-    Scale,
-    Table,
-    mean_interval,
-    paired,
-    train_all,
-)
+from looplens.gallery import Claim, Interval, Outcome, Picture, Scale, Table, paired, train_all
+from looplens.gallery import mean_interval as mean
 from looplens.gallery.pictures import bars
-from looplens.models import AdaptiveConfig
 from looplens.tasks import Batch, get_task
 from looplens.tasks.bios import Bios
-from looplens.training import Recipe, Stage, Usage, adaptive_usage
+from looplens.training import Recipe, Stage, Usage, adaptive_usage, frey
 
 ARITHMETIC, FACTS = "arithmetic", "facts"
 PLAIN, LOOPS, MEMORY, BOTH = "plain", "loops", "memory", "both"
@@ -79,33 +69,27 @@ def recipe(kind: str, name: str, seed: int, scale: Scale) -> Recipe:
     variant, task = variants(scale)[name], task_of(kind, scale)
     layers, width = sizes(scale)
     length = scale.pick(smoke=3, quick=6, full=8)
-    whole = (1, length)
-    return Recipe(
+    stages = (
+        Stage(share=0.2, length=2, difficulty=(1, 2)),
+        Stage(share=0.2, length=length // 2 + 1, difficulty=(1, length // 2 + 1)),
+        Stage(share=0.6, length=length, difficulty=(1, length)),
+    )
+    return frey(
+        task,
+        layers=variant.layers * layers,
+        max_steps=variant.max_steps,
+        local_slots=variant.slots,
+        global_slots=variant.slots // 2,
+        d_model=width,
+        n_heads=2,
+        n_ctx=32,
+        model={"d_mlp": 2 * width + variant.extra_mlp},
         name=f"frey-{kind}-{name}-{seed}",
-        summary=f"{name} on {kind}",
-        task=task,
-        model=AdaptiveConfig(
-            d_model=width,
-            n_heads=2,
-            d_mlp=2 * width + variant.extra_mlp,
-            d_vocab=len(get_task(task).vocabulary),
-            n_ctx=32,
-            n_layers=variant.layers * layers,
-            max_steps=variant.max_steps,
-            local_slots=variant.slots,
-            global_slots=variant.slots // 2,
-            # From -7, as in the paper, the scales would not get far in so few steps.
-            scale_start=0.0,
-        ),
         steps=scale.pick(smoke=20, quick=1000 if kind == ARITHMETIC else 500, full=3000),
         batch=scale.pick(smoke=8, quick=32, full=32),
         learning_rate=5e-3 if kind == ARITHMETIC else 3e-3,
         warmup=50,
-        curriculum=(
-            Stage(share=0.2, length=2, difficulty=(1, 2)),
-            Stage(share=0.2, length=length // 2 + 1, difficulty=(1, length // 2 + 1)),
-            Stage(share=0.6, length=length, difficulty=whole),
-        )
+        curriculum=stages
         if kind == ARITHMETIC
         else (Stage(share=1.0, length=1, difficulty=(1, 1)),),
         seed=seed,
@@ -139,40 +123,30 @@ class Found:
         """Return by how much one variant is more accurate than another, paired by seed."""
         return paired(self.right(kind, name), self.right(kind, over))
 
-    def by_layer(self, kind: str, name: str, what: str) -> list[Interval]:
-        """Return expected steps or the use of memory, layer by layer."""
-        values = np.stack([getattr(one, what) for one in self.usage[kind, name]])
-        return [mean_interval(column) for column in values.T]
-
-    def last_over_first(self, kind: str, name: str, what: str) -> Interval:
-        """Return the difference between the last layer and the first, paired by seed."""
-        values = np.stack([getattr(one, what) for one in self.usage[kind, name]])
-        return paired(values[:, -1], values[:, 0])
+    def layers(self, kind: str, what: str) -> np.ndarray:
+        """Return expected steps or the use of memory of the model with both, (layer, seed)."""
+        return np.stack([getattr(one, what) for one in self.usage[kind, BOTH]], axis=1)
 
 
 def checks_of(found: Found, names: Sequence[str]) -> dict[str, bool]:
     """Return the claims of the paper as inequalities."""
     gain = found.gain
     checks = {
-        "both together help arithmetic": gain(ARITHMETIC, BOTH).low > 0,
-        "both together help facts": gain(FACTS, BOTH).low > 0,
+        "both together help arithmetic": gain(ARITHMETIC, BOTH),
+        "both together help facts": gain(FACTS, BOTH),
     }
-    if LOOPS not in names:  # smoke size
-        return checks
-    steps, memory = (
-        found.last_over_first(ARITHMETIC, BOTH, what) for what in ("expected_steps", "memory")
-    )
-    return checks | {
-        "loops help arithmetic": gain(ARITHMETIC, LOOPS).low > 0,
-        "memory helps facts": gain(FACTS, MEMORY).low > 0,
-        "loops help arithmetic more than memory does": gain(ARITHMETIC, LOOPS, MEMORY).low > 0,
-        "memory helps facts more than loops do": gain(FACTS, MEMORY, LOOPS).low > 0,
-        "both beat a deeper model of equal cost on arithmetic": (
-            gain(ARITHMETIC, BOTH, DEEPER).low > 0
-        ),
-        "the last layer loops more than the first, on arithmetic": steps.low > 0,
-        "the last layer reads memory more than the first, on arithmetic": memory.low > 0,
-    }
+    if LOOPS in names:  # not at smoke size
+        steps, memory = (found.layers(ARITHMETIC, what) for what in ("expected_steps", "memory"))
+        checks |= {
+            "loops help arithmetic": gain(ARITHMETIC, LOOPS),
+            "memory helps facts": gain(FACTS, MEMORY),
+            "loops help arithmetic more than memory does": gain(ARITHMETIC, LOOPS, MEMORY),
+            "memory helps facts more than loops do": gain(FACTS, MEMORY, LOOPS),
+            "both beat a deeper model on arithmetic": gain(ARITHMETIC, BOTH, DEEPER),
+            "the last layer loops more than the first, on arithmetic": paired(steps[-1], steps[0]),
+            "the last layer reads memory more, on arithmetic": paired(memory[-1], memory[0]),
+        }
+    return {name: difference.low > 0 for name, difference in checks.items()}
 
 
 def run(scale: Scale) -> Outcome:
@@ -180,9 +154,9 @@ def run(scale: Scale) -> Outcome:
     names = list(variants(scale))
     wanted = {
         (kind, name, seed): recipe(kind, name, seed, scale)
+        for seed in scale.seeds
         for kind in (ARITHMETIC, FACTS)
         for name in names
-        for seed in scale.seeds
     }
     models = train_all(wanted.values(), scale)
     usage: dict[tuple[str, str], list[Usage]] = {}
@@ -195,35 +169,40 @@ def run(scale: Scale) -> Outcome:
         name: sum(p.numel() for p in models[wanted[FACTS, name, 0].name].parameters())
         for name in names
     }
+    gains = (
+        f"{name} {found.gain(ARITHMETIC, name).mean:+.3f} on arithmetic and "
+        f"{found.gain(FACTS, name).mean:+.3f} on facts"
+        for name in names[1:]
+    )
+    picture = bars(
+        {
+            kind: {name: mean(found.right(kind, name)) for name in names}
+            for kind in (ARITHMETIC, FACTS)
+        },
+        title="Loops and memory, apart and together",
+        y="accuracy",
+        y_range=(0, 1),
+    )
     return Outcome(
         checks=checks_of(found, names),
         tables=[_accuracies(found, parameters), _layers(found)],
         pictures=[
             Picture(
                 name="accuracy",
-                figure=bars(
-                    {
-                        kind: {name: mean_interval(found.right(kind, name)) for name in names}
-                        for kind in (ARITHMETIC, FACTS)
-                    },
-                    title="Loops and memory, apart and together",
-                    y="accuracy",
-                    y_range=(0, 1),
-                ),
-                caption=(
-                    f"Layers run up to {STEPS} times with loops; 'deeper' has {STEPS} times the "
-                    "layers, 'wider' the parameters that memory brings in its MLPs."
-                ),
+                figure=picture,
+                caption=f"Layers run up to {STEPS} times with loops; 'deeper' has {STEPS} times "
+                "the layers, 'wider' the parameters that memory brings in its MLPs.",
             ),
         ],
-        summary=_summary(found, [name for name in names if name != PLAIN]),
+        summary=f"Accuracy over the plain model: {'; '.join(gains)}.",
         limits=(
             "Each model learns one task alone, where the paper trains one model on text; accuracy "
             "stands for bits per byte.",
-            "Models of thousands of parameters and hundreds of steps; facts are far from what the "
-            "parameters can hold, so memory can only show how fast it learns.",
+            "Small models, few steps, and fewer facts than the parameters could hold: memory can "
+            "show how fast it learns, not how much it keeps.",
             "The architecture is a reconstruction, and its step scales start at softplus(0), not "
             "softplus(-7): in so few steps they would not leave the identity.",
+            "Every step of a layer is run, so the cost is that of the most steps allowed.",
         ),
     )
 
@@ -234,7 +213,7 @@ def _accuracies(found: Found, parameters: Mapping[str, int]) -> Table:
         cells: list[object] = [name]
         for kind in (ARITHMETIC, FACTS):
             over = None if name == PLAIN else found.gain(kind, name)
-            cells += [mean_interval(found.right(kind, name)), over]
+            cells += [mean(found.right(kind, name)), over]
         rows.append([*cells, count])
     columns = ["model", "arithmetic", "over plain", "facts", "over plain", "parameters (facts)"]
     return Table(title="Accuracy", columns=columns, rows=rows)
@@ -243,29 +222,12 @@ def _accuracies(found: Found, parameters: Mapping[str, int]) -> Table:
 def _layers(found: Found) -> Table:
     rows = []
     for kind in (ARITHMETIC, FACTS):
-        steps = found.by_layer(kind, BOTH, "expected_steps")
-        memory = found.by_layer(kind, BOTH, "memory")
-        rows += [
-            [kind, layer, each, read]
-            for layer, (each, read) in enumerate(zip(steps, memory, strict=True))
-        ]
+        steps, memory = (found.layers(kind, what) for what in ("expected_steps", "memory"))
+        rows += [[kind, i, mean(steps[i]), mean(memory[i])] for i in range(len(steps))]
     return Table(
         title="The model with both: what its layers do",
         columns=["task", "layer", "expected steps", "memory read, as a share of the state"],
         rows=rows,
-    )
-
-
-def _summary(found: Found, names: Sequence[str]) -> str:
-    """Say what came out."""
-    return (
-        "Accuracy over the plain model: "
-        + "; ".join(
-            f"{name} {found.gain(ARITHMETIC, name).mean:+.3f} on arithmetic and "
-            f"{found.gain(FACTS, name).mean:+.3f} on facts"
-            for name in names
-        )
-        + "."
     )
 
 

@@ -11,16 +11,9 @@ from numpy.typing import NDArray
 
 import looplens
 from looplens.analysis import REGIMES, classify, convergence, geometry, path_independence
-from looplens.gallery import (
-    Claim,
-    Interval,
-    Outcome,
-    Picture,
-    Scale,
-    Table,
-    in_parallel,
-    mean_interval,
-)
+from looplens.gallery import Claim, Interval, Outcome, Picture, Scale, Table
+from looplens.gallery.intervals import mean_interval, paired
+from looplens.gallery.parallel import in_parallel
 from looplens.gallery.pictures import lines
 from looplens.plots import Figure
 from looplens.tasks import prompts_trained_on
@@ -35,6 +28,7 @@ SETTLING = ("affine-huginn-mini", "phop-huginn-mini")
 MOVING = "phop-ouro-mini"
 EPSILON = 2.0**-7  # of bfloat16: the distance from 1 to the next number
 SMALL = 0.01  # an orbit of less than this share of the norm
+EARLY = 8  # iterations that count as the start
 SETTLED = 1e-3  # a relative step under which a token counts as settled
 
 
@@ -44,9 +38,10 @@ class Reading:
 
     step: NDArray[np.float64]  # relative step, median over tokens and restarts, by iteration
     floor: float  # its median over the last quarter
-    cosine: float  # of successive steps over the last quarter, median over tokens and restarts
+    early: float  # cosine of successive steps, first iterations, median over tokens and restarts
+    cosine: float  # the same over the last quarter
     never: float  # share of tokens whose steps do not stay below SETTLED
-    gap: float  # distance between two restarts at the end over the norm, median over tokens
+    gap: float  # of two restarts at the end over the norm, median over tokens; 0: one restart
     known: NDArray[np.str_]  # regimes (restart, token), judged with the floor of the dtype
     taken: NDArray[np.str_]  # the same states judged as if they were float32
     amplitude: NDArray[np.float64]
@@ -80,27 +75,23 @@ def read(job: tuple[str, str, int, Scale]) -> Reading:
     moved = convergence(states, tolerance=SETTLED)
     taken = classify(states, source_dtype="float32", unit=False)
     known = classify(states, source_dtype="bfloat16", unit=False) if dtype == "bfloat16" else taken
-    # A step of exactly zero has no direction.
-    cosine = np.nanmean(geometry(states).step_cosine[..., -tail:], axis=-1)
+    turning = geometry(states).step_cosine[..., 1:]  # the first step has none before it
+    early, late = (
+        # A step of exactly zero has no direction.
+        float(np.nanmedian(np.nanmean(part, axis=-1)))
+        for part in (turning[..., : EARLY - 1], turning[..., -tail:])
+    )
     return Reading(
         step=np.median(moved.relative_step, axis=(0, 1)),
         floor=float(np.median(moved.relative_step[..., -tail:])),
-        cosine=float(np.nanmedian(cosine)),
+        early=early,
+        cosine=late,
         never=float(np.isnan(moved.settling_iteration).mean()),
-        gap=float(np.median(path_independence(states).final_gap)) if draws else np.nan,
+        gap=float(np.median(path_independence(states).final_gap)) if draws else 0.0,
         known=known.regime,
         taken=taken.regime,
         amplitude=known.amplitude,
     )
-
-
-def geometric(values: NDArray[np.float64]) -> Interval:
-    """Return the geometric mean over seeds with its interval, for numbers on a log axis."""
-    logs = mean_interval(np.log(values))
-    return Interval(
-        mean=float(np.exp(logs.mean)), low=float(np.exp(logs.low)),
-        high=float(np.exp(logs.high)), n=logs.n,
-    )  # fmt: skip
 
 
 def agreement(readings: list[Reading], others: list[Reading], judged: str = "known") -> Interval:
@@ -113,14 +104,21 @@ def agreement(readings: list[Reading], others: list[Reading], judged: str = "kno
     )
 
 
-def orbits_found(exact: list[Reading], rounded: list[Reading], small: bool) -> tuple[int, int]:
-    """Count the small (or the other) orbits of the rounded weights, and those found in bfloat16."""
-    there = [(one.known == "orbit") & ((one.amplitude < SMALL) == small) for one in exact]
-    found = [
-        int((other.known[orbit] == "orbit").sum())
-        for orbit, other in zip(there, rounded, strict=True)
-    ]
-    return sum(found), sum(int(orbit.sum()) for orbit in there)
+def orbits_found(by_dtype: Mapping[str, list[Reading]] | None, small: bool) -> tuple[int, int]:
+    """Count the small (or large) orbits that bfloat16 shows, of those of its weights in float32."""
+    found = total = 0
+    readings = by_dtype or {"rounded weights": [], "bfloat16": []}
+    for one, other in zip(readings["rounded weights"], readings["bfloat16"], strict=True):
+        there = (one.known == "orbit") & ((one.amplitude < SMALL) == small)
+        found += int((other.known[there] == "orbit").sum())
+        total += int(there.sum())
+    return found, total
+
+
+def percent(shares: list[Interval]) -> str:
+    """Return the means of the models, from the lowest to the highest."""
+    low, high = (f"{function(one.mean for one in shares):.0%}" for function in (min, max))
+    return low if low == high else f"{low} to {high}"
 
 
 def regimes_table(read_as: Mapping[str, Mapping[str, list[Reading]]]) -> Table:
@@ -138,35 +136,34 @@ def regimes_table(read_as: Mapping[str, Mapping[str, list[Reading]]]) -> Table:
                     *(int((regimes == name).sum()) for name in REGIMES),
                     agreement(by_dtype["float32"], readings, judged),
                     f"{np.median([one.floor for one in readings]):.1e}",
+                    mean_interval([one.early for one in readings]),
                     mean_interval([one.cosine for one in readings]),
                     mean_interval([one.never for one in readings]),
-                    f"{np.median([one.gap for one in readings]):.1e}",
+                    f"{np.median([one.gap for one in readings]):.1e}" if readings[0].gap else None,
                 )
             )
     columns = (
-        *("model", "read as", *REGIMES, "as in float32", "last steps", "cosine of last steps"),
-        *("never settled", "gap of restarts"),
+        *("model", "read as", *REGIMES, "as in float32", "last steps"),
+        *("cosine, first steps", "cosine, last steps", "never settled", "gap of restarts"),
     )
     return Table(title="What is read in the same model", columns=columns, rows=rows)
 
 
 CAPTION = (
     "The curves are one until bfloat16 meets its floor. What float32 shows below it cannot be seen "
-    "in bfloat16. Bands are intervals over seeds."
+    "in bfloat16."
 )
 
 
 def draw(name: str, by_dtype: Mapping[str, list[Reading]]) -> Figure:
     """Draw the steps of one model by iteration, a curve for each dtype."""
     steps = {
-        dtype: np.stack([one.step for one in readings]) for dtype, readings in by_dtype.items()
+        dtype: np.median([one.step for one in readings], axis=0)
+        for dtype, readings in by_dtype.items()
     }
-    shown = np.unique(np.geomspace(1, steps["float32"].shape[1], 24).astype(int))
+    shown = np.unique(np.geomspace(1, len(steps["float32"]), 24).astype(int))
     return lines(
-        {
-            dtype: (shown.tolist(), [geometric(values[:, at - 1]) for at in shown])
-            for dtype, values in steps.items()
-        },
+        {dtype: (shown.tolist(), values[shown - 1].tolist()) for dtype, values in steps.items()},
         title="Rounding ends what a loop can show",
         subtitle=name,
         x="iteration",
@@ -190,11 +187,15 @@ def run(scale: Scale) -> Outcome:
         found[name][dtype].append(reading)
     settling = [found[name] for name in names if name in SETTLING]
 
-    def over(dtype: str, value: str) -> Interval:
-        """Mean over the settling models for every seed, then over seeds."""
+    def each(dtype: str, value: str) -> NDArray[np.float64]:
+        """Mean over the settling models, for every seed."""
         table = [[getattr(one, value) for one in by_dtype[dtype]] for by_dtype in settling]
-        return mean_interval(np.mean(table, axis=0).tolist())
+        return np.mean(table, axis=0)
 
+    def over(dtype: str, value: str) -> Interval:
+        return mean_interval(each(dtype, value))
+
+    turned = paired(each("bfloat16", "cosine"), each("bfloat16", "early"))
     floor, exact_floor = over("bfloat16", "floor"), over("float32", "floor")
     cosine, exact_cosine = over("bfloat16", "cosine"), over("float32", "cosine")
     never, gap, exact_gap = (
@@ -211,34 +212,26 @@ def run(scale: Scale) -> Outcome:
         "the last steps turn back on themselves (cosine near -1/2), in float32 too": (
             abs(cosine.mean + 0.5) < 0.15 and abs(exact_cosine.mean + 0.5) < 0.15
         ),
+        "they do so more than the first steps": turned.high < 0,
         "restarts stop approaching at the floor": gap.low > 100 * exact_gap.high,
         f"no token stays under a step of {SETTLED:g}": never.low > 0.95,
         "taken for float32, most tokens lose their regime": all(one.high < 0.5 for one in taken),
         "rounding the weights alone leaves the regimes": all(one.low > 0.9 for one in weights),
     }
-    orbits = ""
-    if "phop-huginn-mini" in found:
-        phop = found["phop-huginn-mini"]
-        pairs = {
-            small: orbits_found(phop["rounded weights"], phop["bfloat16"], small)
-            for small in (True, False)
-        }
+    small, large = (orbits_found(found.get("phop-huginn-mini"), size) for size in (True, False))
+    if small[1]:
         checks[f"orbits under {SMALL:.0%} of the norm are not seen in bfloat16"] = (
-            pairs[True][1] > 0 and pairs[True][0] <= 0.05 * pairs[True][1]
-        )
-        orbits = (
-            f" Of the orbits of phop-huginn-mini, bfloat16 shows {pairs[True][0]} of the "
-            f"{pairs[True][1]} under {SMALL:.0%} of the norm and {pairs[False][0]} of the "
-            f"{pairs[False][1]} larger ones."
+            small[0] <= 0.05 * small[1]
         )
     summary = (
         f"In bfloat16 the last steps are {floor.mean:.1e} of the norm ({floor.mean / EPSILON:.1f} "
-        f"rounding steps), in float32 {exact_floor.mean:.1e}. With the floor known "
-        f"{min(one.mean for one in known):.0%} to {max(one.mean for one in known):.0%} of the "
-        "trajectories of the settling models keep the regime of float32; taken for float32, "
-        f"{min(one.mean for one in taken):.0%} to {max(one.mean for one in taken):.0%} do. "
-        f"Two restarts end {gap.mean:.1e} of the norm apart, in float32 {exact_gap.mean:.1e}."
-        + orbits
+        f"rounding steps), in float32 {exact_floor.mean:.1e}; the cosine of successive "
+        f"steps is {over('bfloat16', 'early')} in the first {EARLY} iterations and {cosine} in the "
+        f"last quarter. With the floor known {percent(known)} of the trajectories of the settling "
+        f"models keep the regime of float32; taken for float32, {percent(taken)} do. "
+        f"Two restarts end {gap.mean:.1e} of the norm apart, in float32 {exact_gap.mean:.1e}. Of "
+        f"the orbits of phop-huginn-mini in float32, bfloat16 shows {small[0]} of the {small[1]} "
+        f"under {SMALL:.0%} of the norm and {large[0]} of the {large[1]} larger ones."
     )
     return Outcome(
         checks=checks,

@@ -167,7 +167,7 @@ def _list_recipes() -> None:
 
     console = Console()
     for name, recipe in sorted(RECIPES.items()):
-        console.print(f"[bold]{name}[/]  {recipe.summary}", highlight=False)
+        console.print(f"[bold]{name}[/]  {recipe.summary}", highlight=False, soft_wrap=True)
         facts = [f"task {recipe.task}", f"family {getattr(recipe.model, 'family', 'frey')}"]
         facts += [f"depth {recipe.depth}", f"{recipe.steps} steps of {recipe.batch}"]
         facts += [] if recipe.loss.kind == "last" else [f"loss: {recipe.loss}"]

@@ -81,6 +81,7 @@ def loop_layers(
     >>> model = LlamaForCausalLM(LlamaConfig(
     ...     hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4,
     ...     num_key_value_heads=2, vocab_size=50))
+    >>> import torch
     >>> with loop_layers(model, 1, 3, iterations=4) as looped:
     ...     looped(torch.tensor([[1, 2, 3]])).logits.shape
     torch.Size([1, 3, 50])

@@ -10,14 +10,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from looplens.errors import InputError
-from looplens.tasks.base import NO_TARGET, Batch, Task, Tokens
+from looplens.tasks.base import NO_TARGET, Batch, Tokens
+from looplens.tasks.running import RunningTask
 
 MODULUS = 7
 PLUS, TIMES = MODULUS, MODULUS + 1
 
 
-class Affine(Task):
+class Affine(RunningTask):
     """Running affine arithmetic modulo 7, strictly from left to right.
 
     ``3+4*2+6`` has the targets 0 at ``4`` (3+4), 0 at ``2`` (0*2) and 6 at ``6`` (0+6).
@@ -41,33 +41,6 @@ class Affine(Task):
             "A text is a digit 0..6 and then at least one operation, each '+' or '*' and a "
             "digit 0..6, such as '3+4*2+6'."
         )
-
-    def sample(
-        self,
-        rng: np.random.Generator,
-        batch: int,
-        *,
-        length: int | None = None,
-        difficulty: int | tuple[int, int] | None = None,
-    ) -> Batch:
-        """Draw labelled sequences; without ``difficulty`` every operation has a target.
-
-        The arguments are those of :meth:`looplens.tasks.base.Task.sample`.
-
-        Raises
-        ------
-        InputError
-            When the length or the difficulty is out of range.
-        """
-        operations = self.default_length if length is None else length
-        wanted = (1, max(operations, 1)) if difficulty is None else difficulty
-        lowest = wanted if isinstance(wanted, int) else wanted[0]
-        if lowest > operations >= 1:
-            raise InputError(
-                f"No position of a sequence of {operations} operations has difficulty {lowest}; "
-                f"ask for length={lowest} or more."
-            )
-        return super().sample(rng, batch, length=operations, difficulty=wanted)
 
     def draw(
         self, rng: np.random.Generator, batch: int, length: int, difficulty: tuple[int, int]

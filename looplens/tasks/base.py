@@ -21,15 +21,12 @@ from looplens.prompts import Prompt
 from looplens.tasks.batch import NO_TARGET, Batch, Tokens
 from looplens.tasks.texts import TaskTexts
 
-__all__ = ["NO_TARGET", "Batch", "Task", "Tokens"]
-
 
 class Task(ABC):
     """A family of token sequences with exact targets.
 
-    Subclasses set the attributes, ``characters`` or else ``words`` among them, and write
-    :meth:`draw` and :meth:`label`. Keyword arguments of a constructor are options of the task, see
-    :func:`looplens.tasks.get_task`.
+    Subclasses set the attributes, either ``characters`` or ``words`` among them, and write
+    :meth:`draw` and :meth:`label`. Keyword arguments of a constructor are options of the task.
 
     Attributes
     ----------
@@ -42,8 +39,7 @@ class Task(ABC):
     words : tuple of str
         The vocabulary of a task with one token a word; its texts have spaces between words.
     pad : str or None
-        The token of the vocabulary that fills short rows of a batch up at the right, for tasks
-        whose sequences differ in length. It is not part of any text and has no target.
+        The token that fills short rows of a batch up at the right; not part of any text.
     answers_move : bool
         Whether answers depend on the number of iterations, see :meth:`targets_at`.
     length_unit, difficulty_unit : str
@@ -143,10 +139,9 @@ class Task(ABC):
         length: int | None = None,
         difficulty: int | tuple[int, int] | None = None,
     ) -> Iterator[Batch]:
-        """Draw batches without end; the arguments are those of :meth:`sample`.
+        """Draw batches without end, batch i from ``seed`` and i alone.
 
-        Batch i depends on ``seed`` and i alone, so a stream can be entered anywhere again with
-        ``itertools.islice``.
+        The other arguments are those of :meth:`sample`.
         """
         for number in count():
             rng = np.random.default_rng([seed, number])
@@ -155,8 +150,8 @@ class Task(ABC):
     def targets_at(self, batch: Batch, iteration: int) -> Tokens:
         """Return the targets of a batch after so many iterations, shape (batch, position).
 
-        They are ``batch.targets`` whatever the iteration, but for a task with ``answers_move``.
-        The positions with a target are the same at every iteration.
+        They are ``batch.targets``, but for a task with ``answers_move``; the positions that have
+        a target are the same at every iteration.
         """
         return batch.targets
 
@@ -233,10 +228,9 @@ class Task(ABC):
         return np.where(labelled.targets == NO_TARGET, np.nan, right)
 
     def exact(self, tokens: ArrayLike, predictions: ArrayLike) -> NDArray[np.bool_]:
-        """Say which sequences are right at every target, shape (batch,).
+        """Say which sequences are right at every target, shape (batch,): greedy decoding is exact.
 
-        The arguments are those of :meth:`check`. Where answers of several tokens are part of the
-        text, this says whether greedy decoding would have written exactly that answer.
+        The arguments are those of :meth:`check`.
         """
         return np.asarray((self.check(tokens, predictions) != 0).all(axis=1))
 
@@ -272,10 +266,8 @@ class Task(ABC):
     def _as_tokens(self, tokens: ArrayLike) -> Tokens:
         array = np.asarray(tokens)
         if array.ndim != 2 or array.size == 0 or array.dtype.kind not in "iu":
-            raise InputError(
-                f"Expected integer tokens of shape (batch, position); got {array.dtype} "
-                f"{array.shape}."
-            )
+            seen = f"{array.dtype} {array.shape}"
+            raise InputError(f"Expected integer tokens of shape (batch, position); got {seen}.")
         if array.min() < 0 or array.max() >= len(self.vocabulary):
             raise InputError(
                 f"Task {self.name!r} has token ids 0..{len(self.vocabulary) - 1}; saw "
@@ -292,17 +284,15 @@ class Task(ABC):
         made = []
         for i, row in enumerate(batch.tokens):
             pieces = self._texts.pieces(row)
-            real = slice(len(pieces))  # a prompt stands alone: it needs no pads
+            size = len(pieces)  # a prompt stands alone: it needs no pads
+            columns = {name: tuple(v[i, :size]) for name, v in batch.metadata.items()}
             made.append(
                 Prompt(
-                    token_ids=tuple(map(int, row[real])),
+                    token_ids=tuple(row[:size]),
                     text=self.decode(row),
                     token_texts=pieces,
-                    targets=tuple(map(int, batch.targets[i, real])),
-                    token_metadata={
-                        name: tuple(map(float, values[i, real]))
-                        for name, values in batch.metadata.items()
-                    },
+                    targets=tuple(batch.targets[i, :size]),
+                    token_metadata=columns,
                     metadata={"task": self.name, **metadata},
                 )
             )

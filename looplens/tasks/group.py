@@ -11,14 +11,15 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from looplens.errors import InputError, named
-from looplens.tasks.base import Batch, Task, Tokens
+from looplens.errors import named
+from looplens.tasks.base import NO_TARGET, Batch, Tokens
+from looplens.tasks.running import RunningTask
 
 # Degree, and whether only the even permutations belong to the group.
 GROUPS = {"S3": (3, False), "S4": (4, False), "A4": (4, True), "A5": (5, True), "S5": (5, False)}
 
 
-class Group(Task):
+class Group(RunningTask):
     """Prefix products in a permutation group.
 
     ``231`` sends 1 to 2, 2 to 3 and 3 to 1. In a product the element on the left acts first:
@@ -30,6 +31,9 @@ class Group(Task):
     ----------
     of : str
         The group: S3, S4, A4, A5 or S5. A5 and S5 are not solvable.
+    chain : bool
+        Write the products after ``=``, each the target of the token before: explicit intermediate
+        steps. The text ends with the last product but one.
 
     References
     ----------
@@ -45,11 +49,13 @@ class Group(Task):
     default_length = 16
     difficulty_range = (1, 16)
 
-    def __init__(self, *, of: str = "S3") -> None:
+    def __init__(self, *, of: str = "S3", chain: bool = False) -> None:
         degree, even = named(of, GROUPS, "group")
-        self.of = of
+        self.of, self.chain = of, chain
         elements = [p for p in permutations(range(degree)) if not even or _is_even(p)]
         self.words = tuple("".join(str(place + 1) for place in p) for p in elements)
+        self.equals = len(self.words)  # the id of "="
+        self.words += ("=",) if chain else ()
         table = np.array(elements)  # (element, place)
         number = {p: i for i, p in enumerate(elements)}
         # product[a, b] is a first and then b.
@@ -60,51 +66,44 @@ class Group(Task):
     @property
     def form(self) -> str:
         """A sentence that says what a well-formed text looks like."""
+        last, second = self.words[self.equals - 1], self.words[1]
+        more = f" = {last}', ending with '=' and all products but the last" if self.chain else "'"
         return (
-            f"A text is elements of {self.of} as rearranged digits, such as "
-            f"'{self.words[-1]} {self.words[1]}'."
+            f"A text is elements of {self.of} as rearranged digits, such as '{last} {second}{more}."
         )
-
-    def sample(
-        self,
-        rng: np.random.Generator,
-        batch: int,
-        *,
-        length: int | None = None,
-        difficulty: int | tuple[int, int] | None = None,
-    ) -> Batch:
-        """Draw labelled sequences; without ``difficulty`` every element has a target.
-
-        The arguments are those of :meth:`looplens.tasks.base.Task.sample`.
-        """
-        elements = self.default_length if length is None else length
-        wanted = (1, max(elements, 1)) if difficulty is None else difficulty
-        lowest = wanted if isinstance(wanted, int) else wanted[0]
-        if lowest > elements >= 1:
-            raise InputError(
-                f"No position of a sequence of {elements} elements has difficulty {lowest}; ask "
-                f"for length={lowest} or more."
-            )
-        return super().sample(rng, batch, length=elements, difficulty=wanted)
 
     def draw(
         self, rng: np.random.Generator, batch: int, length: int, difficulty: tuple[int, int]
     ) -> Tokens:
-        """Draw sequences of shape (batch, length)."""
-        return rng.integers(len(self.words), size=(batch, length))
+        """Draw sequences of shape (batch, length), twice as long with written products."""
+        elements = rng.integers(self.equals, size=(batch, length))
+        if not self.chain:
+            return elements
+        equals = np.full((batch, 1), self.equals)
+        return np.concatenate([elements, equals, self._products(elements)[:, :-1]], axis=1)
 
     def label(self, tokens: ArrayLike) -> Batch:
         """Label sequences with their prefix products; see :class:`Group`."""
         ids = self._as_tokens(tokens)
-        targets = ids.copy()
-        for place in range(1, ids.shape[1]):
-            targets[:, place] = self.product[targets[:, place - 1], ids[:, place]]
-        level = np.arange(1.0, ids.shape[1] + 1)
-        return Batch(
-            tokens=ids,
-            targets=targets,
-            metadata={"difficulty": np.broadcast_to(level, ids.shape).copy()},
-        )
+        count = ids.shape[1] // 2 if self.chain else ids.shape[1]
+        elements, written = ids[:, :count], ids[:, count:]
+        if self.chain and ids.shape[1] != 2 * max(count, 1):
+            self._reject(ids, np.ones(len(ids), dtype=bool))
+        self._reject(ids, (elements == self.equals).any(axis=1))
+        products = self._products(elements)
+        level = np.broadcast_to(np.arange(1.0, count + 1), elements.shape)
+        if self.chain:
+            right = (written[:, 1:] == products[:, :-1]).all(axis=1)
+            self._reject(ids, (written[:, 0] != self.equals) | ~right)
+            products = np.concatenate([np.full_like(elements, NO_TARGET), products], axis=1)
+            level = np.concatenate([np.full(elements.shape, np.nan), level], axis=1)
+        return Batch(tokens=ids, targets=products, metadata={"difficulty": level.copy()})
+
+    def _products(self, elements: Tokens) -> Tokens:
+        products = elements.copy()
+        for place in range(1, elements.shape[1]):
+            products[:, place] = self.product[products[:, place - 1], elements[:, place]]
+        return products
 
 
 def _is_even(permutation: tuple[int, ...]) -> bool:

@@ -1,6 +1,7 @@
 """Training of small looped models: recipes, the loop, evaluation and model cards. Needs torch."""
 
-from looplens.training.adaptive import Usage, adaptive_usage
+from looplens.training.adaptive import Usage, adaptive_usage, frey
+from looplens.training.capacity import Capacity, capacity
 from looplens.training.card import write_card
 from looplens.training.depth import DepthSampling
 from looplens.training.etd import etd_recipe, span_to_loop
@@ -22,6 +23,7 @@ from looplens.training.truncated import Health, health, unroll
 
 __all__ = [
     "RECIPES",
+    "Capacity",
     "DepthSampling",
     "Evaluation",
     "ExitEvaluation",
@@ -33,11 +35,13 @@ __all__ = [
     "TrainingResult",
     "Usage",
     "adaptive_usage",
+    "capacity",
     "equal_flops",
     "equal_parameters",
     "etd_recipe",
     "evaluate",
     "evaluate_exits",
+    "frey",
     "gate_stage",
     "get_recipe",
     "health",

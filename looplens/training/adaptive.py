@@ -1,4 +1,4 @@
-"""Training of models whose layers loop by themselves: forward, health, evaluation.
+"""Training of models whose layers loop by themselves: their recipe, and how they use their loops.
 
 The loop of such a model is inside its layers, so there is one answer and no count of passes to
 choose; the loss reaches the halting router through the weighted sum of states. The rest of training
@@ -14,11 +14,79 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from looplens.models.adaptive import AdaptiveTransformer
+from looplens.models import AdaptiveConfig, AdaptiveTransformer
 from looplens.models.health.numbers import masked_loss
 from looplens.models.hook_point import HookPoint
+from looplens.tasks import get_task
+from looplens.training.recipe import Recipe, Stage
 
 TINY = 1e-12
+
+
+def frey(
+    task: str,
+    *,
+    layers: int = 3,
+    max_steps: int = 3,
+    local_slots: int = 64,
+    global_slots: int = 32,
+    d_model: int = 64,
+    n_heads: int = 4,
+    n_ctx: int = 256,
+    model: dict[str, Any] | None = None,
+    **settings: Any,
+) -> Recipe:
+    """Return a recipe whose layers loop by themselves, halt by a router and read memory.
+
+    Parameters
+    ----------
+    task : str
+        A name that :func:`looplens.tasks.get_task` knows.
+    layers, max_steps : int
+        Layers, and how often each may run; 1 for no loops.
+    local_slots, global_slots : int
+        Memory of each layer, and of all together; 0 for none.
+    d_model, n_heads, n_ctx : int
+        Sizes; the MLP is twice as wide as the model.
+    model : dict, optional
+        Other fields of :class:`~looplens.models.AdaptiveConfig`.
+    **settings
+        Fields of :class:`Recipe`. By default 1000 steps, one stage at the task's own length and
+        difficulties, and a name from the task and the sizes.
+
+    Notes
+    -----
+    The step scales start at softplus(0). From softplus(-7), as in the paper, they would need
+    thousands of steps to leave the identity: ``model={"scale_start": -7.0}``. There is no penalty
+    on steps, as in the paper's main runs.
+
+    References
+    ----------
+    Frey et al., arXiv:2603.08391 (12 layers, 3, 5 or 7 steps, 1024 and 512 slots).
+    """
+    made = get_task(task)
+    fields = {
+        "d_model": d_model,
+        "n_heads": n_heads,
+        "d_mlp": 2 * d_model,
+        "d_vocab": len(made.vocabulary),
+        "n_ctx": n_ctx,
+        "n_layers": layers,
+        "max_steps": max_steps,
+        "local_slots": local_slots,
+        "global_slots": global_slots,
+        "scale_start": 0.0,
+        **(model or {}),
+    }
+    stage = Stage(share=1.0, length=made.default_length, difficulty=made.difficulty_range)
+    given: dict[str, Any] = {
+        "name": f"{task.partition(':')[0]}-frey-{layers}x{max_steps}",
+        "summary": f"{layers} layers of up to {max_steps} steps each, with gated memory.",
+        "steps": 1000,
+        "curriculum": (stage,),
+        **settings,
+    }
+    return Recipe(task=task, model=AdaptiveConfig(**fields), **given)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

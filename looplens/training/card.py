@@ -11,11 +11,13 @@ from typing import Any
 
 import torch
 
+from looplens.errors import InputError
 from looplens.models import AdaptiveConfig, AdaptiveTransformer, LoopedTransformer
+from looplens.prompts import Prompt
 from looplens.tasks import Task, get_task
 from looplens.training.evaluate import Evaluation
 from looplens.training.exit_evaluation import ExitEvaluation
-from looplens.training.recipe import Recipe
+from looplens.training.recipe import Recipe, Stage
 
 CARD = "card.json"
 README = "README.md"
@@ -112,7 +114,7 @@ def readme(card: dict[str, Any], recipe: Recipe) -> str:
     task = get_task(recipe.task)
     model, evaluation = recipe.model, card["evaluation"]
     last = recipe.curriculum[-1]
-    example = task.prompts(1, length=min(8, last.length), difficulty=last.difficulty)[0]
+    example = _example(task, last)
     rows = [
         ("task", f"{task.title} (`{task.name}`), {_tokens_of(task)}"),
         ("example", f"`{example.text}`"),
@@ -222,6 +224,14 @@ def _exit_lines(exits: dict[str, Any], task: Task) -> list[str]:
         *(f"| {q:g} | {step:.2f} | {accuracy:.4f} |" for q, step, accuracy in rows),
         "",
     ]
+
+
+def _example(task: Task, stage: Stage) -> Prompt:
+    """Draw a short example where the task allows one."""
+    try:
+        return task.prompts(1, length=min(8, stage.length), difficulty=stage.difficulty)[0]
+    except InputError:
+        return task.prompts(1, length=stage.length, difficulty=stage.difficulty)[0]
 
 
 def _tokens_of(task: Task) -> str:

@@ -259,6 +259,13 @@ def test_models_lists_what_ships(cli):
         assert name in text
 
 
+def test_train_without_a_name_lists_the_recipes(cli):
+    code, text, _ = cli("train")
+    assert code == 0
+    assert "phop-ouro-mini  Four hops without injection" in text
+    assert "depth always 4" in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

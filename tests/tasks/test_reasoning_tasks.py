@@ -92,6 +92,18 @@ def test_group_products_act_from_the_left():
     assert np.abs(shares - 1 / 60).max() < 0.01  # a late product gives nothing away
 
 
+def test_a_chain_writes_the_products_before_the_last():
+    chain = get_task("group:chain=true")
+    assert answers(chain, "231 213 213 = 231 132") == {3: "231", 4: "132", 5: "231"}
+    batch = chain.sample(np.random.default_rng(0), 4, length=5)
+    silent = get_task("group").label(batch.tokens[:, :5])
+    assert (batch.targets[:, 5:] == silent.targets).all()
+    assert batch.metadata["difficulty"][0, 5:].tolist() == [1, 2, 3, 4, 5]
+    for wrong in ("231 213", "231 213 = 213", "231 = 231 213"):
+        with pytest.raises(InputError, match="ending with '=' and all products but the last"):
+            chain.prompt(wrong)
+
+
 def test_pointers_follow_the_arrows():
     task = get_task("pointers")
     assert answers(task, "acbdcbda?2a") == {10: "b"}

