@@ -98,7 +98,8 @@ def public_names(module: ModuleType) -> list[str]:
     """Return public names: ``__all__`` without modules, else what the module itself defines."""
     listed = getattr(module, "__all__", None)
     if listed is not None:
-        return [name for name in listed if not inspect.ismodule(getattr(module, name))]
+        shown = [name for name in listed if not name.startswith("_")]
+        return [name for name in shown if not inspect.ismodule(getattr(module, name))]
     return [
         name
         for name, value in vars(module).items()

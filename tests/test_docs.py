@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from code_blocks import NOT_RUN, ROOT, SYBIL, runs
+from code_blocks import NOT_RUN, ROOT, SYBIL, commands, run_command, runs
 
 import looplens.dynamics
 from looplens.analysis import ANALYZERS
@@ -24,9 +24,7 @@ WITH_EXAMPLES = sorted(
     for path in (ROOT / "looplens").rglob("*.py")
     if ">>> " in path.read_text(encoding="utf-8")
 )
-COMMAND = re.compile(
-    r"(python -m \w+|make [a-z]|looplens [a-z]|^```(python|console)$)", re.MULTILINE
-)
+COMMAND = re.compile(r"`(?:python|make|looplens) [a-z-]|^```(?:console|text)", re.MULTILINE)
 MEASURED = re.compile(r"^\|.*\d\.\d.*\|$", re.MULTILINE)
 
 
@@ -60,6 +58,18 @@ def test_examples_of_docstrings_print_what_they_say(
 def test_a_page_with_measured_numbers_names_the_command_that_makes_them(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert not MEASURED.search(text) or COMMAND.search(text), MEASURED.search(text)
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_in_the_text_exist(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for line in re.findall(r"`((?:looplens|make|python -m) [^`]+)`", text):
+        (words,) = commands(re.sub(r"[\[\]\n]|\.\.\.", " ", line))
+        try:
+            run_command(words, run=False)
+        except Exception as error:
+            if not re.search("Missing parameter|requires an argument", str(error)):
+                raise  # a name that does not exist; what is cut short in the text is fine
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ def recipe(seed: int, scale: Scale) -> Recipe:
         d_model=width,
         n_ctx=64,
         name=f"iterations-{seed}",
-        steps=scale.pick(smoke=200, quick=1500, full=4000),
+        steps=scale.pick(smoke=150, quick=1500, full=4000),
         batch=scale.pick(smoke=16, quick=32, full=64),
         learning_rate=4e-3,
         warmup=50,

@@ -27,8 +27,8 @@ TASK, LENGTH, HOPS = "phop", 20, 2
 TRAINED = 4
 REST, TURN, SLIDE = "injection, norm, random depth", "norm, fixed depth", "no norm, fixed depth"
 KINDS = (REST, TURN, SLIDE)
-GAINS = (-1.0, 3.0)
-STRONG = 3.0  # where causes are asked for
+GAINS = (-1.0, 5.0)
+STRONG = 5.0  # where causes are asked for
 
 
 def recipe(kind: str, seed: int, scale: Scale) -> Recipe:
@@ -81,10 +81,10 @@ def turned(model: LoopedTransformer, prompt: str, scale: Scale) -> xr.Dataset:
         model,
         prompt,
         gains=GAINS,
-        runs=scale.pick(smoke=5, quick=17, full=33),
+        runs=scale.pick(smoke=7, quick=25, full=49),
         run_iterations=256,
         k=4,
-        max_points=scale.pick(smoke=12, quick=60, full=200),
+        max_points=scale.pick(smoke=12, quick=50, full=200),
         max_folds=1,
     )
 
@@ -125,21 +125,16 @@ def run(scale: Scale) -> Outcome:
     """Sort tokens by regime, turn the knob, ask for causes."""
     recipes = {(kind, seed): recipe(kind, seed, scale) for kind in KINDS for seed in scale.seeds}
     models = train_all(recipes.values(), scale)
-    share = {
-        key: shares(models[wanted.name], wanted.name, scale) for key, wanted in recipes.items()
-    }
-    bundled = looplens.load_model("phop-huginn-mini")
-    knobs = {f"seed {seed}": models[recipes[REST, seed].name] for seed in scale.seeds}
-    knobs["phop-huginn-mini"] = bundled
+    share = {key: shares(models[made.name], made.name, scale) for key, made in recipes.items()}
+    knobs = {"phop-huginn-mini": looplens.load_model("phop-huginn-mini")}
+    if scale.name != "smoke":
+        knobs |= {f"seed {seed}": models[recipes[REST, seed].name] for seed in scale.seeds}
     letters = scale.pick(smoke=6, quick=10, full=16)
     prompts = get_task(TASK).prompts(
         scale.pick(smoke=1, quick=2, full=8), seed=2, length=letters, difficulty=(HOPS, HOPS)
     )
     scale.say("turning the gain of the state")
-    branches = {
-        name: [turned(model, prompt.text, scale) for prompt in prompts]
-        for name, model in knobs.items()
-    }
+    branches = {name: [turned(m, p.text, scale) for p in prompts] for name, m in knobs.items()}
     scale.say("asking for causes")
     resting, moving, causes = [], [], []
     for model in knobs.values():
@@ -171,7 +166,7 @@ def run(scale: Scale) -> Outcome:
             f"{TURN}: tokens orbit, with every seed": min(of(TURN, "orbit")) > 0,
             f"{SLIDE}: most tokens slide": slide.low > 0.5,
             f"{SLIDE}: of the directions alone fewer slide": unit.low > 0,
-            "more tokens stop resting when the state is turned up": begun.low > 0,
+            "more tokens move when the state is turned up (interval over models)": begun.low > 0,
             "tokens stop resting where an eigenvalue leaves the unit circle (above 90 %)": (
                 told.mean > 0.9
             ),
@@ -196,16 +191,12 @@ def run(scale: Scale) -> Outcome:
                 columns=(
                     "model",
                     f"tokens that do not rest at {GAINS[1]:g}",
-                    "first eigenvalue leaves the unit circle at",
-                    "kinds of bifurcations met",
                     "tokens that stop resting as foretold",
                 ),
                 rows=[
                     (
                         name,
                         float(moved[row, most]),
-                        lowest([b["first_above"].values for b in found]),
-                        ", ".join(sorted({k for b in found for k in kinds(b)})) or None,
                         float(np.mean([foretold(b) for b in found])),
                     )
                     for row, (name, found) in enumerate(branches.items())
@@ -267,6 +258,8 @@ def run(scale: Scale) -> Outcome:
             "depth): this shows where regimes appear, not which of the differences decides.",
             "Regimes are judged by looplens' own rule, not by eye as in the first paper, nor by "
             "the algorithm of the second, of which the text at hand lacks the listing.",
+            "The knob first went up to 3 only; there the three small models stayed at rest "
+            "throughout, so its range was widened before this page was made.",
             f"The knob and the causes are of {len(prompts)} prompts of {letters} letters a model; "
             "eigenvalues are those of a token's own block, leading ones only.",
         ),
@@ -283,20 +276,9 @@ def moved_by_gain(branches: dict[str, list[xr.Dataset]]) -> tuple[NDArray, NDArr
     return gains, np.array(moved)
 
 
-def kinds(found: xr.Dataset) -> list[str]:
-    """Return the kinds of the bifurcations that were met, in words."""
-    return [words(kind) for kind in found["bifurcation_kind"].values.ravel() if kind]
-
-
 def words(name: str) -> str:
     """Return a name of the tables of looplens as text."""
     return name.replace("_", " ")
-
-
-def lowest(values: list[NDArray]) -> float | None:
-    """Return the smallest number that is there."""
-    there = np.concatenate(values)
-    return float(np.nanmin(there)) if np.isfinite(there).any() else None
 
 
 def spread(values: list[float]) -> tuple:
@@ -330,9 +312,13 @@ CLAIM = Claim(
     "coda, noise, injection, norm, random depth), after Ouro (no injection, norm at the loop "
     "boundary, always four iterations), and a pre-norm layer looped four times. Each runs 256 "
     "iterations. In the Huginn-style ones, and in the bundled phop-huginn-mini, the state is then "
-    "multiplied by a gain from -1 to 3, its fixed points are followed, and the Jacobian is taken "
-    "at them, at gain 1 and 3.",
-    robust=(),
+    "multiplied by a gain from -1 to 5, its fixed points are followed, and the Jacobian is taken "
+    "at them, at gain 1 and 5.",
+    robust=(
+        f"{REST}: more than 95 % of tokens come to rest",
+        f"{SLIDE}: most tokens slide",
+        "tokens at rest have their eigenvalues inside the unit circle",
+    ),
     run=run,
 )
 

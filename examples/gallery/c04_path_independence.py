@@ -245,8 +245,7 @@ def _summary(
 CLAIM = Claim(
     number=4,
     slug="path-independence",
-    title="Trained for it, a loop forgets where it started; without injection and random depth it "
-    "breaks",
+    title="With injection and random depth, a loop forgets where it started",
     paper="Anil et al., Path Independent Equilibrium Models Can Better Exploit Test-Time "
     "Computation, arXiv:2211.09961 (code and notes only); Geiping et al., Scaling up Test-Time "
     "Compute with Latent Reasoning, arXiv:2502.05171, figure 22",

@@ -52,7 +52,7 @@ def record(model: LoopedTransformer, wanted: Recipe, name: str, scale: Scale) ->
     """Record attention and residual stream on prompts that are the same for all models."""
     last = wanted.curriculum[-1]
     loops = model.cfg.default_iterations
-    return looplens.record(
+    run = looplens.record(
         model,
         get_task(TASK).prompts(
             scale.pick(smoke=4, quick=24, full=48),
@@ -66,6 +66,8 @@ def record(model: LoopedTransformer, wanted: Recipe, name: str, scale: Scale) ->
         progress=False,
         overwrite=True,
     )
+    run.analyze(["stages"])  # stored: it is asked for several times
+    return run
 
 
 def stages(run: looplens.Run) -> NDArray[np.float64]:
@@ -181,6 +183,8 @@ def run(scale: Scale) -> Outcome:
             "four stages and over loops.",
             "Models of the same weights in every loop repeat much of their profile before they "
             "learn anything; the row of the untrained models says how much.",
+            "A profile that rises or falls through all layers correlates in every part of them; "
+            "the row of the feed-forward model says how much of the correlation is that.",
             "Attention of one synthetic task; massive activations, which the paper finds behind "
             "the stages of language models, need not appear in models of this size.",
         ),

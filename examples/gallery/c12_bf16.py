@@ -149,10 +149,11 @@ def regimes_table(read_as: Mapping[str, Mapping[str, list[Reading]]]) -> Table:
     return Table(title="What is read in the same model", columns=columns, rows=rows)
 
 
-CAPTION = (
+SETTLES = (
     "The curves are one until bfloat16 meets its floor. What float32 shows below it cannot be seen "
     "in bfloat16."
 )
+MOVES = "This model moves by more than a rounding step to the end, so rounding hides little of it."
 
 
 def draw(name: str, by_dtype: Mapping[str, list[Reading]]) -> Figure:
@@ -161,7 +162,8 @@ def draw(name: str, by_dtype: Mapping[str, list[Reading]]) -> Figure:
         dtype: np.median([one.step for one in readings], axis=0)
         for dtype, readings in by_dtype.items()
     }
-    shown = np.unique(np.geomspace(1, len(steps["float32"]), 24).astype(int))
+    halves = np.array([[2**power, 3 * 2**power] for power in range(9)]).ravel()
+    shown = np.sort(halves[halves <= len(steps["float32"])])
     return lines(
         {dtype: (shown.tolist(), values[shown - 1].tolist()) for dtype, values in steps.items()},
         title="Rounding ends what a loop can show",
@@ -237,7 +239,11 @@ def run(scale: Scale) -> Outcome:
         checks=checks,
         tables=[regimes_table(found)],
         pictures=[
-            Picture(name=f"steps-{name}", figure=draw(name, by_dtype), caption=CAPTION)
+            Picture(
+                name=f"steps-{name}",
+                figure=draw(name, by_dtype),
+                caption=SETTLES if name in SETTLING else MOVES,
+            )
             for name, by_dtype in found.items()
         ],
         summary=summary,

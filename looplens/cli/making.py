@@ -175,6 +175,12 @@ def _list_recipes() -> None:
         facts += [] if base is None else [f"after {base.steps} steps of {base.name} ({base.loss})"]
         console.print("  " + " · ".join(facts), highlight=False, soft_wrap=True)
     console.print("\nTrain one: looplens train NAME", highlight=False)
+    console.print(
+        "More, by family and size, in Python: looplens.training.k_by_l, huginn, ouro, gate_stage, "
+        "etd_recipe, frey, equal_flops, equal_parameters",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _print_regimes(console: Console, summary: dict) -> None:

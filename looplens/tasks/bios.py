@@ -34,9 +34,10 @@ FIRST_YEAR = 1800
 class Bios(Task):
     """Biographies with a pronoun and five attributes: birthday, city, university, major, employer.
 
-    ``bio Bada Dafa Rususon she Oct 2 1812 Fagaville Gakauni Kalalogy Lamaco`` tells of one person;
-    people are drawn uniformly, and the values of each were drawn uniformly, once and for all, by
-    ``world``. The target of each token but the last is the token after it. A text may end early.
+    ``bio Bada Dafami Faguson she Oct 2 1812 Fagaville Gakauni Kalalogy Lamaco`` tells of one
+    person; people are drawn uniformly, and the values of each were drawn uniformly, once and for
+    all, by ``world``. The target of each token but the last is the token after it. A text may end
+    early.
     ``difficulty`` is 1 everywhere; the metadata column ``place`` is 1, 2, 3 where a part of the
     name is predicted and 4 to 11 at the values.
 
@@ -177,7 +178,7 @@ def _kinds(sizes: tuple[int, ...]) -> list[tuple[str, ...]]:
     first, middle, last, pronoun, month, day, year, city, university, major, employer = sizes
     return [
         made_up(first),
-        made_up(middle, "n"),
+        made_up(middle, "mi"),
         made_up(last, "son"),
         ("she", "he")[:pronoun],
         MONTHS[:month],

@@ -26,9 +26,9 @@ SPLITS = ("seen", "unseen", "all")
 
 
 class MultiHop(Task):
-    """Multi-hop questions over people in layers; relations lead from one layer to the next.
+    """Multi-hop questions over people in layers; relations lead from one layer to the one above.
 
-    Every person of a layer but the last has, for each relation, one person of the next layer,
+    Every person of a layer but the last has, for each relation, one person of the layer above,
     drawn once and for all by ``world``. ``difficulty`` is the number of hops. A question of more
     than one hop is *unseen* with probability ``held_out`` per cent, decided by the question alone:
     ``split=seen`` never draws such a question and ``split=unseen`` draws nothing else, so a model
@@ -84,7 +84,7 @@ class MultiHop(Task):
         self.words = (*names, *RELATIONS[:relations], "of", "?", PAD)
         self._first_relation = len(names)
         rng = np.random.default_rng(world)
-        # follows[relation, person]: the person that it leads to, one layer on; -1 from the last.
+        # follows[relation, person]: the person it leads to, one layer up; -1 from the last.
         place = rng.integers(people, size=(relations, layers - 1, people))
         next_layer = people * np.arange(1, layers)[:, None]
         follows = (place + next_layer).reshape(relations, -1)
@@ -95,8 +95,8 @@ class MultiHop(Task):
     def form(self) -> str:
         """A sentence that says what a well-formed text looks like."""
         return (
-            "A text is questions, each one relation or several joined by 'of', 'of', a person with "
-            f"so many layers after it, and '?', such as "
+            "A text is questions: relations, each with 'of' after it, a person with at least as "
+            "many layers above, and '?', such as "
             f"'{RELATIONS[0]} of {RELATIONS[self._relations - 1]} of {self.words[0]} ?'."
         )
 

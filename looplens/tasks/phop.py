@@ -54,6 +54,8 @@ class PHop(Task):
         self._last, self._hops = last, hops
         self.characters = MARKS[:hops] + LETTERS
         self.difficulty_range = (1, hops)
+        if last:
+            self.default_length = max(48, 8 * hops)  # 256 for 32 hops, as in the paper
 
     @property
     def form(self) -> str:

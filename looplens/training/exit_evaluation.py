@@ -19,7 +19,7 @@ from looplens.thinking import exit_distribution, threshold_exit
 from looplens.training.losses import exit_entropy
 from looplens.training.truncated import batch_noise, states_with_gradient
 
-QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
+QUANTILES = (0.01, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,30 +2,17 @@
 
 Huginn-style models (a random start, the input injected in every pass, a random number of passes)
 settle at fixed points that do not depend on the start. The Ouro-style contrast (no injection,
-always four passes) is right at the depth it was trained at and keeps moving beyond it. The gated
-one has both stages of Ouro's exit gate.
+always four passes) is right at the depth it was trained at and keeps moving beyond it. The one that
+computes has Ouro's exit gate, trained with the model.
 """
 
 from __future__ import annotations
 
 from looplens.errors import named
-from looplens.training.factories import gate_stage, huginn, ouro
+from looplens.training.depth import DepthSampling
+from looplens.training.factories import huginn, ouro
+from looplens.training.losses import Loss
 from looplens.training.recipe import Recipe, Stage
-
-_AFFINE_OURO = ouro(
-    "affine",
-    name="affine-ouro",
-    summary="Running arithmetic modulo 7 by one layer that is looped eight times.",
-    iterations=8,
-    n_ctx=64,
-    steps=1800,
-    batch=32,
-    curriculum=(
-        Stage(share=0.25, length=2, difficulty=(1, 2)),
-        Stage(share=0.25, length=4, difficulty=(1, 4)),
-        Stage(share=0.5, length=7, difficulty=(1, 7)),
-    ),
-)
 
 _ALL = (
     huginn(
@@ -70,14 +57,19 @@ _ALL = (
             Stage(share=0.7, length=32, difficulty=(1, 4)),
         ),
     ),
-    gate_stage(
-        _AFFINE_OURO,
-        name="affine-ouro-gated",
-        summary="Running arithmetic without injection, with a trained exit gate: answers that "
-        "need fewer operations leave earlier.",
-        steps=400,
-        learning_rate=1e-2,
-        decay_share=0.8,
+    ouro(
+        "affine",
+        name="affine-ouro-mini",
+        summary="Running arithmetic with an exit gate: answers of fewer operations leave earlier.",
+        iterations=8,
+        n_ctx=64,
+        steps=1800,
+        batch=32,
+        curriculum=(
+            Stage(share=0.25, length=2, difficulty=(1, 2)),
+            Stage(share=0.25, length=4, difficulty=(1, 4)),
+            Stage(share=0.5, length=7, difficulty=(1, 7)),
+        ),
     ),
     huginn(
         "phop",
@@ -97,6 +89,38 @@ _ALL = (
             Stage(share=0.2, length=32, difficulty=(1, 4)),
             Stage(share=0.55, length=32, difficulty=(1, 6)),
         ),
+    ),
+    huginn(
+        "phop",
+        name="phop-slider-mini",
+        summary="Two hops without injection at random depths: slow drifts at a constant norm.",
+        iterations=8,
+        core=2,
+        d_model=48,
+        n_ctx=64,
+        model={"injection": "none", "initial_state": "prelude", "family": "looplens"},
+        depth=DepthSampling(mean=6),
+        steps=500,
+        batch=32,
+        curriculum=(
+            Stage(share=0.35, length=24, difficulty=(1, 1)),
+            Stage(share=0.65, length=24, difficulty=(1, 2)),
+        ),
+    ),
+    huginn(
+        "zoo:cap=12",
+        name="zoo-mini",
+        summary="Lookups stand still, clocks turn, counters count: tokens whose regimes are known.",
+        iterations=16,
+        d_model=48,
+        n_ctx=64,
+        model={"initial_state": "zeros", "family": "looplens"},
+        loss=Loss(kind="every"),
+        depth=DepthSampling(mean=10),
+        backprop_iterations=64,
+        steps=500,
+        batch=24,
+        curriculum=(Stage(share=1.0, length=12, difficulty=(1, 3)),),
     ),
 )
 

@@ -30,7 +30,7 @@ def test_only_the_last_letter_has_a_target():
     assert (batch.targets[:, -1] >= 32).all()
     assert (batch.targets[:, :-1] == -1).all()
     assert set(batch.metadata["difficulty"][:, -1]) == set(map(float, range(1, 33)))
-    first = task.prompts(1, seed=0, length=256, difficulty=16)[0].text
+    first = task.prompts(1, seed=0, difficulty=16)[0].text
     assert (first[0], len(first)) == ("G", 257)
     plain = get_task("phop").prompt("2abcadbca")
     last = get_task("phop:last=true").prompt("2abcadbca")
