@@ -60,7 +60,7 @@ def record(model: LoopedTransformer, wanted: Recipe, name: str, scale: Scale) ->
             length=last.length,
             difficulty=last.difficulty,
         ),
-        out=scale.run_folder(f"stages-{name}"),
+        out=scale.run_folder(name.replace(" ", "-")),
         iterations=loops * (BEYOND if loops > 1 else 1),
         attention=True,
         progress=False,

@@ -36,7 +36,7 @@ def mano(k: int, passes: int, seed: int, scale: Scale) -> Recipe:
         passes,
         name=f"knowledge-mano-{k}x{passes}-{seed}",
         d_model=scale.pick(smoke=32, quick=64, full=64),
-        steps=scale.pick(smoke=60, quick=1200, full=6000),
+        steps=scale.pick(smoke=40, quick=1200, full=6000),
         batch=scale.pick(smoke=32, quick=64, full=128),
         learning_rate=1.5e-3,
         curriculum=(
@@ -57,7 +57,7 @@ def multihop(k: int, passes: int, seed: int, scale: Scale) -> Recipe:
         passes,
         name=f"knowledge-multihop-{k}x{passes}-{seed}",
         d_model=scale.pick(smoke=32, quick=64, full=64),
-        steps=scale.pick(smoke=60, quick=800, full=4000),
+        steps=scale.pick(smoke=40, quick=800, full=4000),
         batch=scale.pick(smoke=32, quick=128, full=128),
         weight_decay=0.1,
         **common(seed, scale),
@@ -225,9 +225,8 @@ CLAIM = Claim(
     slug="knowledge",
     title="Loops improve the manipulation of knowledge, not its storage",
     paper=(
-        "Zhu et al., Scaling Latent Reasoning via Looped Language Models (Ouro), "
-        "arXiv:2510.25741, section 6; Saunshi et al., Reasoning with Latent Thoughts, "
-        "arXiv:2502.17416, on the inductive bias of looping"
+        "Zhu et al., Scaling Latent Reasoning via Looped Language Models, arXiv:2510.25741, "
+        "section 6; Saunshi et al., Reasoning with Latent Thoughts, arXiv:2502.17416"
     ),
     says=(
         "A looped model stores as much as any other of its size, about 2 bits per parameter with "

@@ -136,7 +136,7 @@ def run(scale: Scale) -> Outcome:
         ("one pass", mean_interval(once), LAYERS, once_cost),
         *(
             (
-                f"{count} loops",
+                f"{count} loop{'s' * (count > 1)}",
                 mean_interval(curves[:, count - 1]),
                 LAYERS * count,
                 cost[count],

@@ -80,7 +80,7 @@ def train_all(recipes: Iterable[Recipe], scale: Scale) -> dict[str, LoopedTransf
     loaded = {}
     for recipe in wanted:
         model = load_model(str(_model_at(_model_key(recipe, scale), scale)))
-        model.name = recipe.name
+        model.name = model.model_name = recipe.name
         loaded[recipe.name] = model.to(scale.device).eval()
     return loaded
 
