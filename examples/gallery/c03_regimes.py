@@ -259,7 +259,8 @@ def run(scale: Scale) -> Outcome:
             "Regimes are judged by looplens' own rule, not by eye as in the first paper, nor by "
             "the algorithm of the second, of which the text at hand lacks the listing.",
             "The knob first went up to 3 only; there the three small models stayed at rest "
-            "throughout, so its range was widened before this page was made.",
+            "throughout, so its range was widened before this page was made (a try from -2 to 8 "
+            "was too slow).",
             f"The knob and the causes are of {len(prompts)} prompts of {letters} letters a model; "
             "eigenvalues are those of a token's own block, leading ones only.",
         ),

@@ -253,6 +253,8 @@ def run(scale: Scale) -> Outcome:
             "depend on the width, what a model makes of it does.",
             "All arithmetic is rounded here. A float32 residual stream with products in bfloat16 "
             "has a floor between the two.",
+            "The check that compares the tail with the first steps was added after the others had "
+            "been seen.",
         ),
     )
 
