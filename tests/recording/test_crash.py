@@ -142,7 +142,8 @@ def test_a_full_disk_loses_nothing_that_was_committed(whole, tmp_path):
     )
     assert found.returncode == 0, found.stderr
     refused, committed, same = found.stdout.splitlines()
-    assert "could not be written" in refused
+    # A claim is a file too: it may be the one that finds no room.
+    assert "could not be written" in refused or "could not be claimed" in refused
     assert "go on with resume=True" in refused
     blocks, equal, complete = committed.removeprefix("committed: ").split()
     assert 1 <= int(blocks) < 35

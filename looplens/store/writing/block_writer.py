@@ -136,8 +136,10 @@ class BlockWriter:
             committed = self._follow()
             if not committed:
                 raise StoreError(
-                    f"{self.location}: block {block} could not be claimed ({error}). Check the "
-                    "free space and the permissions of the directory."
+                    f"{self.location}: block {block} could not be claimed ({error}). "
+                    "Blocks that were committed are kept. Check the free space and the "
+                    "permissions of the directory, then go on with resume=True (--resume on the "
+                    "command line)."
                 ) from error
         # A run that is moved has all its blocks. What was not moved by now will not be while
         # this block is claimed, because it lacks it.
