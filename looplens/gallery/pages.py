@@ -104,7 +104,8 @@ def index_text(pages: Sequence[dict[str, Any]]) -> str:
             "Claims of papers about looped language models, each put to the test by one command "
             "with small models that a CPU trains in minutes. A verdict is *reproduced* when all "
             "checks of its page held, *not reproduced* when none did, and *partly reproduced* "
-            "otherwise; the checks were written before the results were seen. These are models of "
+            "otherwise. The checks were written before the results were seen, but where the limits "
+            "of a page say otherwise, as they do of sizes found in trials. These are models of "
             "a hundred thousand parameters on synthetic tasks: what a claim does here says "
             "little about its truth at the size of the paper.",
             markdown_table(
