@@ -19,7 +19,12 @@ from numpy.typing import ArrayLike, NDArray
 from looplens.errors import InputError
 from looplens.prompts import Prompt
 from looplens.tasks.batch import NO_TARGET, Batch, Tokens
+from looplens.tasks.prompting import prompts_of
 from looplens.tasks.texts import TaskTexts
+
+# Second words of seeds, far from those of training (``looplens.training.recipe.STREAMS``): equal
+# seeds must not give prompts that a model was trained on.
+PROMPTS, STREAM = 1001, 1002
 
 
 class Task(ABC):
@@ -144,8 +149,15 @@ class Task(ABC):
         The other arguments are those of :meth:`sample`.
         """
         for number in count():
-            rng = np.random.default_rng([seed, number])
+            rng = np.random.default_rng([seed, STREAM, number])
             yield self.sample(rng, batch, length=length, difficulty=difficulty)
+
+    def held_out(self) -> Task | None:
+        """Return the task of the texts that training on this one never shows, None for none.
+
+        By default the task itself: it draws from so many texts that new ones are seldom repeated.
+        """
+        return self
 
     def targets_at(self, batch: Batch, iteration: int) -> Tokens:
         """Return the targets of a batch after so many iterations, shape (batch, position).
@@ -169,6 +181,11 @@ class Task(ABC):
         """Return the text of token ids, shape (position,), without the pads at its end."""
         return self._texts.decode(tokens)
 
+    def is_text(self, tokens: ArrayLike) -> NDArray[np.bool_]:
+        """Say which tokens belong to a text, shape (batch, position): those before the pads."""
+        ids = self._as_tokens(tokens)
+        return np.arange(ids.shape[1]) < self._texts.sizes(ids)[:, None]
+
     def prompt(self, text: str, **metadata: str | float | int) -> Prompt:
         """Turn one text into a prompt with its exact targets.
 
@@ -184,7 +201,7 @@ class Task(ABC):
         InputError
             When the text does not have the form of the task.
         """
-        return self._to_prompts(self.label(self.encode(text)[None]), metadata)[0]
+        return self._prompts_of(self.label(self.encode(text)[None]), metadata)[0]
 
     def prompts(
         self,
@@ -194,9 +211,13 @@ class Task(ABC):
         length: int | None = None,
         difficulty: int | tuple[int, int] | None = None,
     ) -> list[Prompt]:
-        """Draw prompts that are ready to record; the arguments are those of :meth:`sample`."""
-        batch = self.sample(np.random.default_rng(seed), n, length=length, difficulty=difficulty)
-        return self._to_prompts(batch, {"seed": seed})
+        """Draw prompts that are ready to record; the arguments are those of :meth:`sample`.
+
+        They are none of the batches that a recipe of the same ``seed`` trains on.
+        """
+        rng = np.random.default_rng([seed, PROMPTS])
+        batch = self.sample(rng, n, length=length, difficulty=difficulty)
+        return self._prompts_of(batch, {"seed": seed})
 
     def check(self, tokens: ArrayLike, predictions: ArrayLike) -> NDArray[np.float64]:
         """Mark predictions.
@@ -280,20 +301,5 @@ class Task(ABC):
             text = self.decode(tokens[int(np.argmax(bad_rows))])
             raise InputError(f"{text!r} is not a text of task {self.name!r}. {self.form}")
 
-    def _to_prompts(self, batch: Batch, metadata: Mapping[str, Any]) -> list[Prompt]:
-        made = []
-        for i, row in enumerate(batch.tokens):
-            pieces = self._texts.pieces(row)
-            size = len(pieces)  # a prompt stands alone: it needs no pads
-            columns = {name: tuple(v[i, :size]) for name, v in batch.metadata.items()}
-            made.append(
-                Prompt(
-                    token_ids=tuple(row[:size]),
-                    text=self.decode(row),
-                    token_texts=pieces,
-                    targets=tuple(batch.targets[i, :size]),
-                    token_metadata=columns,
-                    metadata={"task": self.name, **metadata},
-                )
-            )
-        return made
+    def _prompts_of(self, batch: Batch, metadata: Mapping[str, Any]) -> list[Prompt]:
+        return prompts_of(self._texts, batch, {"task": self.name, **metadata})
