@@ -111,7 +111,9 @@ def test_losses_that_cannot_be_are_refused():
 def test_the_context_holds_the_task():
     assert k_by_l("phop:last=true,hops=32", 1, 4).model.n_ctx == 512
     assert frey("affine").model.n_ctx == huginn("phop").model.n_ctx == 256
-    with pytest.raises(InputError, match="sequences of 257 tokens, but .* n_ctx=256; set n_ctx to"):
+    with pytest.raises(
+        InputError, match=r"sequences of 257 tokens, but .* n_ctx=256; set n_ctx to"
+    ):
         k_by_l("phop:last=true,hops=32", 1, 4, n_ctx=256)
     with pytest.raises(InputError, match="32 hops from the last letter need 66 letters"):
         k_by_l(

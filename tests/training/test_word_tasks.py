@@ -102,7 +102,7 @@ def test_word_tokenizers_are_exact(tmp_path):
 
 
 def test_sequence_accuracy_is_exact_match():
-    recipe = k_by_l("addition:digits=1", 1, 1, d_model=16, n_heads=2, n_ctx=16)
+    recipe = k_by_l("addition:digits=1", 1, 1, d_model=16, n_heads=2)
     task, model = get_task(recipe.task), build_model(recipe)
     assert task_tokenizer(recipe.task).d_vocab == len(task.vocabulary)
     asked = {"length": 3, "difficulty": (2, 3)}
