@@ -8,23 +8,18 @@ a text can be read. A task deliberately knows nothing of models, of training or 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cached_property
 from itertools import count
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from looplens.errors import InputError
 from looplens.prompts import Prompt
-from looplens.tasks.batch import NO_TARGET, Batch, Tokens
+from looplens.tasks.batch import NO_TARGET, PROMPTS, STREAM, Batch, Tokens
 from looplens.tasks.prompting import prompts_of
 from looplens.tasks.texts import TaskTexts
-
-# Second words of seeds, far from those of training (``looplens.training.recipe.STREAMS``): equal
-# seeds must not give prompts that a model was trained on.
-PROMPTS, STREAM = 1001, 1002
 
 
 class Task(ABC):
@@ -201,7 +196,8 @@ class Task(ABC):
         InputError
             When the text does not have the form of the task.
         """
-        return self._prompts_of(self.label(self.encode(text)[None]), metadata)[0]
+        batch = self.label(self.encode(text)[None])
+        return prompts_of(self._texts, batch, {"task": self.name, **metadata})[0]
 
     def prompts(
         self,
@@ -217,7 +213,7 @@ class Task(ABC):
         """
         rng = np.random.default_rng([seed, PROMPTS])
         batch = self.sample(rng, n, length=length, difficulty=difficulty)
-        return self._prompts_of(batch, {"seed": seed})
+        return prompts_of(self._texts, batch, {"task": self.name, "seed": seed})
 
     def check(self, tokens: ArrayLike, predictions: ArrayLike) -> NDArray[np.float64]:
         """Mark predictions.
@@ -300,6 +296,3 @@ class Task(ABC):
         if bad_rows.any():
             text = self.decode(tokens[int(np.argmax(bad_rows))])
             raise InputError(f"{text!r} is not a text of task {self.name!r}. {self.form}")
-
-    def _prompts_of(self, batch: Batch, metadata: Mapping[str, Any]) -> list[Prompt]:
-        return prompts_of(self._texts, batch, {"task": self.name, **metadata})

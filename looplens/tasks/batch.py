@@ -12,6 +12,9 @@ from looplens.errors import InputError
 from looplens.tasks.texts import Tokens
 
 NO_TARGET = -1
+# Second words of seeds, far from those of training (``looplens.training.recipe.STREAMS``): equal
+# seeds must not give prompts that a model was trained on.
+PROMPTS, STREAM = 1001, 1002
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
