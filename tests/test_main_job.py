@@ -47,7 +47,7 @@ def test_settling_takes_longer_at_later_positions(settled):
     settling = settled.results("convergence")["settling_iteration"].median("restart").values
     position = settled.tokens["position"].values
     medians = [np.median(settling[position == place]) for place in range(position.max() + 1)]
-    assert spearmanr(range(len(medians)), medians).statistic > 0.9
+    assert spearmanr(range(len(medians)), medians).statistic > 0.8
     by_difficulty = settled.summary()["convergence"]["settling_by_difficulty"]
     assert by_difficulty["10"] >= by_difficulty["1"] + 3
 

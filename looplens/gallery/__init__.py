@@ -5,7 +5,7 @@ A script of ``examples/gallery`` defines a :class:`Claim`; ``looplens gallery`` 
 
 from looplens.gallery import pictures
 from looplens.gallery.claim import Claim, Outcome, Picture, Table
-from looplens.gallery.intervals import Interval, mean_interval, paired
+from looplens.gallery.intervals import Interval, above, below, mean_interval, paired, share_interval
 from looplens.gallery.parallel import in_parallel, train_all
 from looplens.gallery.scale import Scale
 
@@ -16,9 +16,12 @@ __all__ = [
     "Picture",
     "Scale",
     "Table",
+    "above",
+    "below",
     "in_parallel",
     "mean_interval",
     "paired",
     "pictures",
+    "share_interval",
     "train_all",
 ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from looplens.errors import InputError
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 REPRODUCED, PARTLY, NOT = "reproduced", "partly reproduced", "not reproduced"
+OPEN, VOID = "open", "void: a sanity check failed"
+HELD = {True: "held", False: "against", None: "open"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,9 +84,13 @@ class Outcome:
 
     Attributes
     ----------
-    checks : mapping of str to bool
-        The statements of the paper as inequalities between measured numbers, and whether each
-        held.
+    checks : mapping of str to bool or None
+        The statements of the paper as inequalities between measured numbers: True where one held,
+        False where the measurement speaks against it, None where the interval contains the bound
+        and it stays open (:func:`looplens.gallery.above` and ``below`` give these three).
+    sanity : mapping of str to bool
+        What follows from a theorem or a definition and so must hold whatever the paper claims. It
+        does not count for the verdict; where one fails, there is no verdict.
     tables, pictures : sequence of Table, of Picture
         In the order of the page.
     summary : str
@@ -93,7 +99,8 @@ class Outcome:
         What this run cannot tell.
     """
 
-    checks: Mapping[str, bool]
+    checks: Mapping[str, bool | None]
+    sanity: Mapping[str, bool] = field(default_factory=dict)
     tables: Sequence[Table] = ()
     pictures: Sequence[Picture] = ()
     summary: str
@@ -104,13 +111,22 @@ class Outcome:
             raise InputError(
                 "An outcome needs at least one check; without one there is no verdict."
             )
-        object.__setattr__(self, "checks", {k: bool(v) for k, v in self.checks.items()})
+        decided = {k: None if v is None else bool(v) for k, v in self.checks.items()}
+        object.__setattr__(self, "checks", decided)
+        object.__setattr__(self, "sanity", {k: bool(v) for k, v in self.sanity.items()})
 
     @property
     def verdict(self) -> str:
-        """Return "reproduced" when all checks held, "not reproduced" when none, else "partly"."""
+        """Return "reproduced" when all checks held, "partly reproduced" when some did.
+
+        When none did: "not reproduced" when at least one is against, "open" when none is decided.
+        """
         held = list(self.checks.values())
-        return REPRODUCED if all(held) else PARTLY if any(held) else NOT
+        if not all(self.sanity.values()):
+            return VOID
+        if any(held):
+            return REPRODUCED if all(held) else PARTLY
+        return NOT if False in held else OPEN
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -79,6 +79,43 @@ def mean_interval(values: Sequence[float] | np.ndarray) -> Interval:
     spread = float(given.std(ddof=1)) / math.sqrt(given.size)
     half = float(t.ppf((1 + LEVEL) / 2, given.size - 1)) * spread
     return Interval(mean=mean, low=mean - half, high=mean + half, n=given.size)
+
+
+def share_interval(values: Sequence[float] | np.ndarray) -> Interval:
+    """Return :func:`mean_interval` of shares or accuracies, with its ends kept within 0 to 1.
+
+    Parameters
+    ----------
+    values : sequence of float, shape (seed,)
+        One share a seed, each from 0 to 1.
+
+    Raises
+    ------
+    InputError
+        When a value is no share, or there is none.
+    """
+    given = np.asarray(values, dtype=np.float64)
+    if given.size and (given.min() < 0 or given.max() > 1):
+        raise InputError(f"A share is from 0 to 1; got {given.tolist()}. Use mean_interval.")
+    free = mean_interval(given)
+    return replace(free, low=max(free.low, 0.0), high=min(free.high, 1.0))
+
+
+def above(value: Interval, bound: float = 0.0) -> bool | None:
+    """Tell whether a mean is above a bound: True, False (it is below), None (open).
+
+    Open is an interval that contains the bound. One value alone decides by itself.
+    """
+    if value.low > bound:
+        return True
+    return False if value.high < bound or value.n == 1 else None
+
+
+def below(value: Interval, bound: float = 0.0) -> bool | None:
+    """Tell whether a mean is below a bound: True, False (it is above), None (open)."""
+    if value.high < bound:
+        return True
+    return False if value.low > bound or value.n == 1 else None
 
 
 def paired(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> Interval:

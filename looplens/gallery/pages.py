@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from looplens.gallery.claim import Picture, Table
+from looplens.gallery.claim import HELD, Picture, Table
 from looplens.gallery.intervals import Interval
 from looplens.gallery.running import Result
 
@@ -59,11 +59,11 @@ def page_text(result: Result, files: Sequence[str]) -> str:
         "## What was run",
         claim.does,
         "## What came out",
-        markdown_table(
-            ["check", "held"],
-            [[name, "yes" if ok else "no"] for name, ok in outcome.checks.items()],
-        ),
+        markdown_table(["check", ""], [[name, HELD[ok]] for name, ok in outcome.checks.items()]),
     ]
+    if outcome.sanity:
+        rows = [[name, "holds" if ok else "FAILS"] for name, ok in outcome.sanity.items()]
+        parts.append(markdown_table(["must hold by theorem or definition", ""], rows))
     for picture, file in zip(outcome.pictures, files, strict=True):
         shown = f"![{_line(picture.caption)}]({file})"
         parts.append(shown if file.endswith(".png") else f"[Figure: {picture.name}]({file})")
@@ -91,7 +91,7 @@ def index_text(pages: Sequence[dict[str, Any]]) -> str:
             str(page["number"]),
             f"[{page['title']}]({page['stem']}.md)",
             page["verdict"],
-            f"{sum(page['checks'].values())} of {len(page['checks'])}",
+            _counts(page["checks"]),
             f"`{page['command']}`",
             f"{page['seconds']:.0f} s",
             page["date"],
@@ -109,7 +109,7 @@ def index_text(pages: Sequence[dict[str, Any]]) -> str:
             "a hundred thousand parameters on synthetic tasks: what a claim does here says "
             "little about its truth at the size of the paper.",
             markdown_table(
-                ["", "claim", "verdict", "checks held", "command", "time", "date"], rows
+                ["", "claim", "verdict", "checks", "command", "time", "date"], rows
             ),
             "`make gallery` runs all of them and writes these pages. `looplens gallery` lists "
             "them.",
@@ -128,6 +128,7 @@ def as_values(result: Result) -> dict[str, Any]:
         "verdict": result.verdict,
         "summary": outcome.summary,
         "checks": dict(outcome.checks),
+        "sanity": dict(outcome.sanity),
         "tables": [
             {"title": t.title, "columns": list(t.columns), "rows": [list(row) for row in t.rows]}
             for t in outcome.tables
@@ -149,6 +150,13 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str
     """Return a table in Markdown."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(_cell(text) for text in line) + " |" for line in lines)
+
+
+def _counts(checks: dict[str, bool | None]) -> str:
+    """Return how many checks held, are open, and are spoken against."""
+    held = list(checks.values())
+    counts = {"held": held.count(True), "open": held.count(None), "against": held.count(False)}
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
 
 
 def _draw(pictures: Sequence[Picture], stem: str, out: Path) -> list[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import looplens
 from looplens.errors import InputError
-from looplens.gallery.claim import Claim, Outcome
+from looplens.gallery.claim import HELD, Claim, Outcome
 from looplens.gallery.scale import FOLDER, SEEDS, Scale
 
 VERSIONS = ("torch", "numpy", "plotly")
@@ -105,8 +105,9 @@ def report(result: Result) -> str:
     """Return a result as text for the terminal."""
     outcome = result.outcome
     lines = [f"{result.claim.number}. {result.claim.title}", "", outcome.summary, ""]
+    lines += [f"  {HELD[held]:7}  {name}" for name, held in outcome.checks.items()]
     lines += [
-        f"  {'held  ' if held else 'failed'}  {name}" for name, held in outcome.checks.items()
+        f"  {'sanity' if held else 'BROKEN':7}  {name}" for name, held in outcome.sanity.items()
     ]
     for table in outcome.tables:
         rows = [list(table.columns), *table.texts()]

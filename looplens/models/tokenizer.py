@@ -65,8 +65,9 @@ class Tokenizer:
             If ``text`` is empty, or holds a character or word that no token covers; the message
             names it and its place.
         """
-        if not text:
-            raise InputError("the prompt is empty: expected at least one character")
+        if not text or (self._is_word_level and not text.strip()):
+            kind = "word" if self._is_word_level else "character"
+            raise InputError(f"the prompt is empty: expected at least one {kind}")
         if self._is_word_level:
             for number, word in enumerate(text.split()):
                 if self.backend.token_to_id(word) is None:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from looplens.errors import InputError
 from looplens.tasks.base import NO_TARGET, Batch, Task, Tokens
-from looplens.tasks.batch import spread_levels
+from looplens.tasks.batch import check_fits, spread_levels
 
 END = "."
 
@@ -32,6 +32,9 @@ class Addition(Task):
         Digits of an operand.
     reverse : bool
         Write the answer with the last digit first, which needs no carry to be looked ahead.
+    powers : bool
+        Only 2, 4, 8, ... operands, as in the paper: ``addition:powers=true`` with ``length=32`` and
+        difficulties (2, 32) is its mixture.
 
     References
     ----------
@@ -49,10 +52,10 @@ class Addition(Task):
     default_length = 8
     difficulty_range = (2, 8)
 
-    def __init__(self, *, digits: int = 3, reverse: bool = False) -> None:
+    def __init__(self, *, digits: int = 3, reverse: bool = False, powers: bool = False) -> None:
         if not 1 <= digits <= 9:
             raise InputError(f"Task 'addition' has operands of 1..9 digits; got {digits}.")
-        self.digits, self.reverse = digits, reverse
+        self.digits, self.reverse, self.powers = digits, reverse, powers
         operand = rf"\d{{{digits}}}"
         self._pattern = re.compile(rf"({operand}(?:\+{operand})+)=(\d*)")
 
@@ -71,12 +74,13 @@ class Addition(Task):
     ) -> Tokens:
         """Draw sums; the width of the batch is that of its longest row."""
         low, high = difficulty[0], min(difficulty[1], length)
-        if low > high:
-            raise InputError(
-                f"A sum of at most {length} operands cannot have {low} of them; ask for "
-                f"length={low} or more."
-            )
-        numbers = spread_levels(rng, batch, max(low, 2), high)
+        check_fits(low, high, f"A sum of at most {length} operands", "of them")
+        if self.powers:
+            low, top = (max(low, 2) - 1).bit_length(), high.bit_length() - 1
+            check_fits(2**low, high, f"A sum of at most {high} operands", "of them")
+            numbers = 2 ** spread_levels(rng, batch, low, top)
+        else:
+            numbers = spread_levels(rng, batch, max(low, 2), high)
         operands = rng.integers(10**self.digits, size=(batch, high))
         return self._texts.stack(
             [

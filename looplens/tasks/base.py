@@ -8,17 +8,17 @@ a text can be read. A task deliberately knows nothing of models, of training or 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cached_property
 from itertools import count
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from looplens.errors import InputError
 from looplens.prompts import Prompt
-from looplens.tasks.batch import NO_TARGET, Batch, Tokens
+from looplens.tasks.batch import NO_TARGET, PROMPTS, STREAM, Batch, Tokens
+from looplens.tasks.prompting import prompts_of
 from looplens.tasks.texts import TaskTexts
 
 
@@ -144,8 +144,15 @@ class Task(ABC):
         The other arguments are those of :meth:`sample`.
         """
         for number in count():
-            rng = np.random.default_rng([seed, number])
+            rng = np.random.default_rng([seed, STREAM, number])
             yield self.sample(rng, batch, length=length, difficulty=difficulty)
+
+    def held_out(self) -> Task | None:
+        """Return the task of the texts that training on this one never shows, None for none.
+
+        By default the task itself: it draws from so many texts that new ones are seldom repeated.
+        """
+        return self
 
     def targets_at(self, batch: Batch, iteration: int) -> Tokens:
         """Return the targets of a batch after so many iterations, shape (batch, position).
@@ -169,6 +176,11 @@ class Task(ABC):
         """Return the text of token ids, shape (position,), without the pads at its end."""
         return self._texts.decode(tokens)
 
+    def is_text(self, tokens: ArrayLike) -> NDArray[np.bool_]:
+        """Say which tokens belong to a text, shape (batch, position): those before the pads."""
+        ids = self._as_tokens(tokens)
+        return np.arange(ids.shape[1]) < self._texts.sizes(ids)[:, None]
+
     def prompt(self, text: str, **metadata: str | float | int) -> Prompt:
         """Turn one text into a prompt with its exact targets.
 
@@ -184,7 +196,8 @@ class Task(ABC):
         InputError
             When the text does not have the form of the task.
         """
-        return self._to_prompts(self.label(self.encode(text)[None]), metadata)[0]
+        batch = self.label(self.encode(text)[None])
+        return prompts_of(self._texts, batch, {"task": self.name, **metadata})[0]
 
     def prompts(
         self,
@@ -194,9 +207,13 @@ class Task(ABC):
         length: int | None = None,
         difficulty: int | tuple[int, int] | None = None,
     ) -> list[Prompt]:
-        """Draw prompts that are ready to record; the arguments are those of :meth:`sample`."""
-        batch = self.sample(np.random.default_rng(seed), n, length=length, difficulty=difficulty)
-        return self._to_prompts(batch, {"seed": seed})
+        """Draw prompts that are ready to record; the arguments are those of :meth:`sample`.
+
+        They are none of the batches that a recipe of the same ``seed`` trains on.
+        """
+        rng = np.random.default_rng([seed, PROMPTS])
+        batch = self.sample(rng, n, length=length, difficulty=difficulty)
+        return prompts_of(self._texts, batch, {"task": self.name, "seed": seed})
 
     def check(self, tokens: ArrayLike, predictions: ArrayLike) -> NDArray[np.float64]:
         """Mark predictions.
@@ -279,21 +296,3 @@ class Task(ABC):
         if bad_rows.any():
             text = self.decode(tokens[int(np.argmax(bad_rows))])
             raise InputError(f"{text!r} is not a text of task {self.name!r}. {self.form}")
-
-    def _to_prompts(self, batch: Batch, metadata: Mapping[str, Any]) -> list[Prompt]:
-        made = []
-        for i, row in enumerate(batch.tokens):
-            pieces = self._texts.pieces(row)
-            size = len(pieces)  # a prompt stands alone: it needs no pads
-            columns = {name: tuple(v[i, :size]) for name, v in batch.metadata.items()}
-            made.append(
-                Prompt(
-                    token_ids=tuple(row[:size]),
-                    text=self.decode(row),
-                    token_texts=pieces,
-                    targets=tuple(batch.targets[i, :size]),
-                    token_metadata=columns,
-                    metadata={"task": self.name, **metadata},
-                )
-            )
-        return made

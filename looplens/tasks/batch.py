@@ -8,9 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from looplens.errors import InputError
 from looplens.tasks.texts import Tokens
 
 NO_TARGET = -1
+# Second words of seeds, far from those of training (``looplens.training.recipe.STREAMS``): equal
+# seeds must not give prompts that a model was trained on.
+PROMPTS, STREAM = 1001, 1002
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,3 +43,9 @@ def spread_levels(rng: np.random.Generator, batch: int, low: int, high: int) -> 
     """
     levels = np.arange(batch) + rng.integers(high - low + 1)
     return rng.permutation(low + levels % (high - low + 1))
+
+
+def check_fits(least: int, most: int, what: str, unit: str) -> None:
+    """Refuse a difficulty for which the length asked for is too short."""
+    if least > most:
+        raise InputError(f"{what} cannot have {least} {unit}; ask for length={least} or more.")

@@ -123,6 +123,10 @@ class Bios(Task):
         values = self.value_bits - value_nats / math.log(2)
         return self.people * (max(names, 0.0) + max(values, 0.0))
 
+    def held_out(self) -> Task | None:
+        """Return None: every biography is there to be learned."""
+        return None
+
     def draw(
         self, rng: np.random.Generator, batch: int, length: int, difficulty: tuple[int, int]
     ) -> Tokens:

@@ -27,7 +27,8 @@ class IGSM(Task):
     as one to three others, each perhaps with a factor, joined by plus and minus. Every question
     mark has a target: the value of the number that is asked for. ``difficulty`` is the number of
     definitions on the longest chain from that number down to a constant; the metadata column
-    ``definitions`` counts all definitions that the answer depends on.
+    ``definitions`` counts all definitions that the answer depends on. Answers are not uniform:
+    products with 0 make 0 more frequent the more steps there are.
 
     Parameters
     ----------

@@ -121,6 +121,11 @@ def draw_problem(
         How many numbers are asked for; fewer where not so many have enough steps.
     shuffled : bool
         Lay the definitions in random order; otherwise every number is defined before it is used.
+
+    References
+    ----------
+    After Ye et al., arXiv 2407.20311, and Saunshi et al., arXiv 2502.17416, whose samplers are not
+    published in full; the levels are ours.
     """
     low, high = steps
     levels = np.sort(np.r_[1 : high + 1, rng.integers(1, high + 1, size=definitions - high)])

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from looplens.errors import InputError
 from looplens.tasks.base import NO_TARGET, Batch, Task, Tokens
-from looplens.tasks.batch import spread_levels
+from looplens.tasks.batch import check_fits, spread_levels
 
 LONGEST = 24
 PAD, BOS, ANSWER = "<pad>", "<bos>", "<ans>"
@@ -22,7 +22,8 @@ class Mano(Task):
 
     ``difficulty`` is the number l of operations, spread evenly over a batch; ``length`` is the
     most that a sequence may have, and shorter ones are padded. The operations of a tree are split
-    between its two branches uniformly at random; operations and numbers are uniform.
+    between its two branches uniformly at random; operations and numbers are uniform. Values are
+    not: a product with 0 is 0, so 0 is more frequent than the others.
 
     Parameters
     ----------
@@ -66,11 +67,7 @@ class Mano(Task):
     ) -> Tokens:
         """Draw expressions; the width of the batch is that of its longest row."""
         low, high = difficulty[0], min(difficulty[1], length)
-        if low > high:
-            raise InputError(
-                f"No expression of at most {length} operations has {low}; ask for length={low} "
-                "or more."
-            )
+        check_fits(low, high, f"An expression of at most {length} operations", "of them")
         bos, answer = self._texts.ids[BOS], self._texts.ids[ANSWER]
         return self._texts.stack(
             [

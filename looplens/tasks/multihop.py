@@ -7,6 +7,8 @@ hop. They are never part of a longer question's text: a model has to store and t
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -100,6 +102,14 @@ class MultiHop(Task):
             f"'{RELATIONS[0]} of {RELATIONS[self._relations - 1]} of {self.words[0]} ?'."
         )
 
+    def held_out(self) -> Task | None:
+        """Return the task of the unseen questions, None where training may show any question."""
+        if self._split != "seen" or not self._held_out or self._layers < 3:
+            return None
+        other = copy(self)
+        other._split, other.difficulty_range = "unseen", (2, self._layers - 1)
+        return other
+
     def draw(
         self, rng: np.random.Generator, batch: int, length: int, difficulty: tuple[int, int]
     ) -> Tokens:
@@ -132,7 +142,15 @@ class MultiHop(Task):
         return Batch(tokens=ids, targets=targets, metadata={"difficulty": difficulty})
 
     def is_unseen(self, relations: NDArray[np.int64], person: int) -> bool:
-        """Say whether a question is held out: relations in the order they are followed."""
+        """Say whether a question is held out; a hash of the question decides.
+
+        Parameters
+        ----------
+        relations : ndarray of int64, shape (hop,)
+            Numbers of the relations, in the order they are followed; a single one is never unseen.
+        person : int
+            The number of the person at the start.
+        """
         if len(relations) < 2:
             return False
         code = person

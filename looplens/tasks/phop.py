@@ -44,6 +44,7 @@ class PHop(Task):
 
     name = "phop"
     title = "p-hop induction over four letters"
+    source = "Saunshi et al., arXiv 2502.17416 (p-hop induction)"
     length_unit = "letters"
     difficulty_unit = "hops"
     default_length = 48

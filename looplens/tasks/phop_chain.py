@@ -24,7 +24,8 @@ def draw_chain(rng: np.random.Generator, length: int, hops: int) -> NDArray[np.i
 
     The places ``n = i_0 > i_1 > .. > i_p`` of the chain are drawn uniformly, at least two apart.
     Hop k is from ``i_(k-1)`` to ``i_k``: the letter before ``i_k`` is that at ``i_(k-1)``, which
-    occurs nowhere in between. Everything else is uniform. Neighbouring letters of the chain differ.
+    occurs nowhere in between. Everything else is uniform. Neighbouring letters of the chain
+    differ, so the answer to one hop is never the last letter; to more hops it may be any letter.
 
     Parameters
     ----------

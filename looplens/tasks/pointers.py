@@ -12,7 +12,7 @@ from looplens.errors import InputError
 from looplens.tasks.base import NO_TARGET, Batch, Task, Tokens
 from looplens.tasks.batch import spread_levels
 
-LETTERS = "abcdefghijklmnop"
+LETTERS = "abcdefghijklmnopqrs"  # 2 * MOST_STEPS + 1
 MOST_STEPS = 9
 ASK = len(LETTERS) + MOST_STEPS  # the id of '?'
 
@@ -21,8 +21,9 @@ class Pointers(Task):
     """Follow the arrows of a single cycle over ``length`` letters for some steps.
 
     The arrows are listed in random order, then comes ``?``, the number of steps and the start.
-    ``difficulty`` is the number of steps, spread evenly over a batch and less than the number of
-    letters, so that no question leads back to its start. The target is at the start letter.
+    ``difficulty`` is the number of steps, spread evenly over a batch. A cycle has more than twice
+    as many letters: of fewer, going back against the arrows would be as short or shorter, and in a
+    cycle of 10 letters a single step back answers for 9. The target is at the start letter.
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ class Pointers(Task):
     pad = "_"
     length_unit = "letters"
     difficulty_unit = "steps"
-    default_length = 10
+    default_length = len(LETTERS)
     difficulty_range = (1, MOST_STEPS)
 
     def __init__(self, *, questions: int = 1, chain: bool = False) -> None:
@@ -70,10 +71,10 @@ class Pointers(Task):
         self, rng: np.random.Generator, batch: int, length: int, difficulty: tuple[int, int]
     ) -> Tokens:
         """Draw one cycle and its questions for each row."""
-        low, high = difficulty[0], min(difficulty[1], length - 1)
-        if not 2 <= length <= len(LETTERS) or low > high:
+        low, high = difficulty[0], min(difficulty[1], (length - 1) // 2)
+        if not 3 <= length <= len(LETTERS) or low > high:
             raise InputError(
-                f"Task 'pointers' has 2..{len(LETTERS)} letters and fewer steps than letters; got "
+                f"Task 'pointers' has 3..{len(LETTERS)} letters, at least 2 * steps + 1; got "
                 f"length={length}, difficulty from {low}."
             )
         rows = np.arange(batch)[:, None]

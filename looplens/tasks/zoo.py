@@ -88,7 +88,13 @@ class Zoo(Task):
         return np.where(batch.targets < 0, batch.targets, self._answers(batch.tokens, iteration))
 
     def lookup(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return what F tokens of these values stand for: ``period - 1 - value``."""
+        """Return what F tokens stand for, ``period - 1 - value``.
+
+        Parameters
+        ----------
+        values : ndarray of int64
+            The numbers behind the F, from 0 to ``period - 1``; any shape.
+        """
         return self.period - 1 - values
 
     def _answers(self, ids: Tokens, iteration: int) -> Tokens:

@@ -1,6 +1,7 @@
 """Training of small looped models: recipes, the loop, evaluation and model cards. Needs torch."""
 
 from looplens.training.adaptive import Usage, adaptive_usage, frey
+from looplens.training.baselines import equal_flops, equal_parameters
 from looplens.training.capacity import Capacity, capacity
 from looplens.training.card import write_card
 from looplens.training.depth import DepthSampling
@@ -8,8 +9,6 @@ from looplens.training.etd import etd_recipe, span_to_loop
 from looplens.training.evaluate import Evaluation, evaluate
 from looplens.training.exit_evaluation import ExitEvaluation, evaluate_exits
 from looplens.training.factories import (
-    equal_flops,
-    equal_parameters,
     gate_stage,
     huginn,
     k_by_l,

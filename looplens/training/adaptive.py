@@ -17,8 +17,8 @@ from torch import Tensor
 from looplens.models import AdaptiveConfig, AdaptiveTransformer
 from looplens.models.health.numbers import masked_loss
 from looplens.models.hook_point import HookPoint
-from looplens.tasks import get_task
-from looplens.training.recipe import Recipe, Stage
+from looplens.training.factories import label, recipe_of
+from looplens.training.recipe import Recipe
 
 TINY = 1e-12
 
@@ -32,7 +32,7 @@ def frey(
     global_slots: int = 32,
     d_model: int = 64,
     n_heads: int = 4,
-    n_ctx: int = 256,
+    n_ctx: int | None = None,
     model: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Recipe:
@@ -47,7 +47,7 @@ def frey(
     local_slots, global_slots : int
         Memory of each layer, and of all together; 0 for none.
     d_model, n_heads, n_ctx : int
-        Sizes; the MLP is twice as wide as the model.
+        Sizes, as in :func:`~looplens.training.k_by_l`.
     model : dict, optional
         Other fields of :class:`~looplens.models.AdaptiveConfig`.
     **settings
@@ -64,13 +64,7 @@ def frey(
     ----------
     Frey et al., arXiv:2603.08391 (12 layers, 3, 5 or 7 steps, 1024 and 512 slots).
     """
-    made = get_task(task)
     fields = {
-        "d_model": d_model,
-        "n_heads": n_heads,
-        "d_mlp": 2 * d_model,
-        "d_vocab": len(made.vocabulary),
-        "n_ctx": n_ctx,
         "n_layers": layers,
         "max_steps": max_steps,
         "local_slots": local_slots,
@@ -78,15 +72,12 @@ def frey(
         "scale_start": 0.0,
         **(model or {}),
     }
-    stage = Stage(share=1.0, length=made.default_length, difficulty=made.difficulty_range)
-    given: dict[str, Any] = {
-        "name": f"{task.partition(':')[0]}-frey-{layers}x{max_steps}",
+    settings = {
+        "name": f"{label(task)}-frey-{layers}x{max_steps}",
         "summary": f"{layers} layers of up to {max_steps} steps each, with gated memory.",
-        "steps": 1000,
-        "curriculum": (stage,),
         **settings,
     }
-    return Recipe(task=task, model=AdaptiveConfig(**fields), **given)
+    return recipe_of(task, d_model, n_heads, n_ctx, fields, settings, kind=AdaptiveConfig)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +94,8 @@ class Usage:
         Length of what the banks add in a step over the length of the state it is added to, steps
         weighted by the probability of halting there; 0 without banks.
     ponder_cost : float
-        Expected steps beyond the first, as a share of those allowed, mean over layers.
+        Expected steps beyond the first, as a share of those allowed, mean over layers; 0 where
+        there is but one.
     loss, accuracy : float
         Cross-entropy in nats and share of right answers.
     """
@@ -161,11 +153,12 @@ def adaptive_usage(model: AdaptiveTransformer, tokens: Tensor, targets: Tensor) 
             state = trace.states[number, :-1][:, answered].double()
             share = read.norm(dim=-1) / state.norm(dim=-1).clamp(min=TINY)
             memory[number] = (halting[number] * share).sum(0).mean()
+    steps = trace.expected_steps[:, answered].double().mean(-1)
     return Usage(
-        expected_steps=trace.expected_steps[:, answered].double().mean(-1).cpu().numpy(),
+        expected_steps=steps.cpu().numpy(),
         halting_entropy=entropy.mean(-1).cpu().numpy(),
         memory=memory.numpy(),
-        ponder_cost=trace.ponder_cost,
+        ponder_cost=float((steps - 1).mean() / max(model.cfg.max_steps - 1, 1)),
         loss=float(loss),
         accuracy=float(accuracy),
     )

@@ -5,6 +5,7 @@ Both are generated from what was measured; nothing is written by hand and nothin
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from looplens.tasks import Task, get_task
 from looplens.training.evaluate import Evaluation
 from looplens.training.exit_evaluation import ExitEvaluation
 from looplens.training.recipe import Recipe, Stage
+from looplens.training.recipes import RECIPES
 
 CARD = "card.json"
 README = "README.md"
@@ -34,6 +36,7 @@ def write_card(
     device: str = "cpu",
     changed_steps: bool = False,
     exits: ExitEvaluation | None = None,
+    held_out: bool = True,
 ) -> dict[str, Any]:
     """Write both cards into a checkpoint directory and return the content of ``card.json``.
 
@@ -46,7 +49,7 @@ def write_card(
     model : LoopedTransformer or AdaptiveTransformer
         The trained model; its parameters are counted.
     evaluation : Evaluation
-        Held-out accuracy, including the model's ``default_iterations``.
+        Accuracy, including that at the model's ``default_iterations``.
     seconds : float
         Time spent on the steps.
     threads, device : int, str
@@ -55,6 +58,8 @@ def write_card(
         The steps are not those of the registered recipe, so the command names them.
     exits : ExitEvaluation, optional
         Of a model with an exit gate.
+    held_out : bool
+        Whether the accuracy is that on texts that were not trained on.
     """
     card = card_values(
         recipe,
@@ -65,6 +70,8 @@ def write_card(
         device=device,
         changed_steps=changed_steps,
         exits=exits,
+        held_out=held_out,
+        place=directory.name if directory.is_absolute() else directory.as_posix(),
     )
     (directory / CARD).write_text(json.dumps(card, indent=2) + "\n")
     (directory / README).write_text(readme(card, recipe))
@@ -81,12 +88,21 @@ def card_values(
     device: str,
     changed_steps: bool,
     exits: ExitEvaluation | None = None,
+    held_out: bool = True,
+    place: str = "",
 ) -> dict[str, Any]:
-    """Return everything the card says as plain values; the arguments are those of `write_card`."""
+    """Return everything the card says as plain values; the arguments are those of `write_card`.
+
+    ``place`` is the directory, as a reader may find it.
+    """
     recommended = model.cfg.default_iterations
-    command = f"looplens train {recipe.name} --out models/{recipe.name}"
-    command += f" --steps {recipe.steps}" if changed_steps else ""
-    command += f" --threads {threads}" + (f" --device {device}" if device != "cpu" else "")
+    if _is_registered(recipe):
+        command = f"looplens train {recipe.name} --out models/{recipe.name}"
+        command += f" --steps {recipe.steps}" if changed_steps else ""
+        command += f" --threads {threads}" + (f" --device {device}" if device != "cpu" else "")
+    else:
+        where = f', device="{device}"' if device != "cpu" else ""
+        command = f'looplens.training.train(recipe, "{place}", threads={threads}{where})'
     return {
         "name": recipe.name,
         "summary": recipe.summary,
@@ -102,6 +118,8 @@ def card_values(
         "device": device,
         "torch_version": torch.__version__,
         "command": command,
+        "directory": place,
+        "evaluated_on": "held-out" if held_out else "training distribution",
         "fingerprint": recipe.fingerprint(),
         "evaluation": evaluation.as_dict(),
         **({} if exits is None else {"exits": exits.as_dict()}),
@@ -125,6 +143,9 @@ def readme(card: dict[str, Any], recipe: Recipe) -> str:
         ("time", f"{card['seconds']:.0f} s, {card['threads']} thread(s), {card['device']}"),
         ("torch", card["torch_version"]),
     ]
+    held_out = card["evaluated_on"] == "held-out"
+    measured = "Held-out accuracy" if held_out else "Accuracy on the training distribution"
+    registered = _is_registered(recipe)
     lines = [
         "---",
         "library_name: looplens",
@@ -135,14 +156,14 @@ def readme(card: dict[str, Any], recipe: Recipe) -> str:
         "",
         card["summary"],
         "",
-        f"Held-out accuracy **{card['accuracy']:.2%}** at {card['recommended_iterations']} "
+        f"{measured} **{card['accuracy']:.2%}** at {card['recommended_iterations']} "
         f"iterations ({evaluation['sequences']} sequences, {sum(evaluation['targets'])} targets).",
         "",
         "| | |",
         "|---|---|",
         *(f"| {name} | {value} |" for name, value in rows),
         "",
-        f"## Held-out accuracy by iterations (rows) and {task.difficulty_unit} (columns)",
+        f"## {measured} by iterations (rows) and {task.difficulty_unit} (columns)",
         "",
         "| iterations | all | " + " | ".join(map(str, evaluation["difficulty"])) + " |",
         "|---|---|" + "---|" * len(evaluation["difficulty"]),
@@ -156,27 +177,34 @@ def readme(card: dict[str, Any], recipe: Recipe) -> str:
             )
         ),
         "",
-        *(_exit_lines(card["exits"], task) if "exits" in card else ()),
+        *(_exit_lines(card["exits"], task, measured) if "exits" in card else ()),
         "## Use",
         "",
         "```python",
         "import looplens",
         "",
-        f'model = looplens.load_model("{card["name"]}")',
+        f'model = looplens.load_model("{card["name"] if registered else card["directory"]}")',
         f'logits = model("{example.text}")  # (1, position, vocabulary)',
         "```",
         "",
         "## Rebuild",
         "",
-        "```console",
-        card["command"],
+        "```console" if registered else "```python",
+        card["command"] if registered else f"import looplens.training\n\n{card['command']}",
         "```",
         "",
+        *(() if registered else ("`recipe` has the settings under `recipe` in `card.json`.", "")),
         "Equal recipe, seed, threads and torch version give equal weights on one kind of machine; "
         "elsewhere rounding may differ.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _is_registered(recipe: Recipe) -> bool:
+    """Say whether ``looplens train`` knows the recipe, perhaps with other steps."""
+    known = RECIPES.get(recipe.name)
+    return known is not None and dataclasses.replace(known, steps=recipe.steps) == recipe
 
 
 def _rows_of_model(recipe: Recipe) -> list[tuple[str, str]]:
@@ -208,12 +236,12 @@ def _rows_of_model(recipe: Recipe) -> list[tuple[str, str]]:
     return rows
 
 
-def _exit_lines(exits: dict[str, Any], task: Task) -> list[str]:
+def _exit_lines(exits: dict[str, Any], task: Task, measured: str) -> list[str]:
     """Say when the gate lets tokens leave, and how often they are right there."""
     levels = zip(exits["difficulty"], exits["expected_exit"], strict=True)
     rows = zip(exits["quantile"], exits["iterations"], exits["accuracy"], strict=True)
     return [
-        "## Exits by the gate, held-out",
+        f"## Exits by the gate ({measured[0].lower() + measured[1:]})",
         "",
         f"Expected exit by {task.difficulty_unit}: "
         + ", ".join(f"{value:.2f} ({level})" for level, value in levels)

@@ -93,6 +93,8 @@ class TrainingLog:
         directory.mkdir(parents=True, exist_ok=True)
         self.path = directory / LOG
         lines = self.path.read_text().splitlines() if step and self.path.exists() else []
+        if lines and not _is_whole(lines[-1]):
+            lines.pop()  # the process ended while it wrote
         kept = [line for line in lines if json.loads(line)["step"] <= step]
         self.path.write_text("".join(f"{line}\n" for line in kept))
 
@@ -100,3 +102,11 @@ class TrainingLog:
         """Append one line; ``values`` has a ``step``."""
         with self.path.open("a") as file:
             file.write(json.dumps(values) + "\n")
+
+
+def _is_whole(line: str) -> bool:
+    try:
+        json.loads(line)
+    except json.JSONDecodeError:
+        return False
+    return True

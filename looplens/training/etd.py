@@ -123,15 +123,23 @@ def span_to_loop(
     recipe : Recipe
         What it was trained by: the sequences are those of its last stage.
     sequences : int
-        How many; the last token of each counts.
+        How many; the last token of each that is no pad counts.
     sensitivity : float
         Of the knee.
     """
     stage = recipe.curriculum[-1]
-    batch = get_task(recipe.task).sample(
+    task = get_task(recipe.task)
+    batch = task.sample(
         recipe.generator("probe"), sequences, length=stage.length, difficulty=stage.difficulty
     )
-    residuals = last_token_residuals(model, torch.from_numpy(batch.tokens).split(64))
+    tokens, real = torch.from_numpy(batch.tokens), torch.from_numpy(task.is_text(batch.tokens))
+    residuals = last_token_residuals(
+        model,
+        [
+            {"input_ids": ids, "attention_mask": mask}
+            for ids, mask in zip(tokens.split(64), real.split(64), strict=True)
+        ],
+    )
     return choose_loop_span(residuals, sensitivity=sensitivity)
 
 

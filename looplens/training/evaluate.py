@@ -1,7 +1,7 @@
-"""Held-out accuracy of a looped model by iteration count and by difficulty.
+"""Accuracy of a looped model by iteration count and by difficulty, on texts not trained on.
 
-Sequences are drawn from a stream of randomness that training never uses. Nothing here changes a
-model.
+Sequences are drawn from a stream of randomness that training never uses, and from the held-out part
+of tasks that have one. Nothing here changes a model.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import torch
 
 from looplens.errors import InputError
 from looplens.models import AdaptiveTransformer, LoopedTransformer
-from looplens.tasks import Task
+from looplens.tasks import Task, get_task
+from looplens.training.recipe import Recipe
 from looplens.training.truncated import batch_noise, start
 
 ITERATIONS = (1, 2, 4, 8, 16, 32, 64)
@@ -23,7 +24,7 @@ ITERATIONS = (1, 2, 4, 8, 16, 32, 64)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """Accuracy and loss on held-out sequences.
+    """Accuracy and loss on sequences of a task.
 
     Attributes
     ----------
@@ -70,6 +71,28 @@ class Evaluation:
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
         return asdict(self)
+
+
+def held_out_of(recipe: Recipe) -> tuple[Task, tuple[int, int]] | None:
+    """Return the task that draws what a recipe never trains on, and the difficulties of its texts.
+
+    Returns
+    -------
+    (Task, (int, int)) or None
+        None where every text of the last stage may have been trained on.
+    """
+    stage, task = recipe.curriculum[-1], get_task(recipe.task).held_out()
+    if task is None:
+        return None
+    low, high = stage.difficulty
+    if task is not get_task(recipe.task):
+        low = max(low, task.difficulty_range[0])
+    try:
+        probe = np.random.default_rng(0)
+        task.sample(probe, max(1, high - low + 1), length=stage.length, difficulty=(low, high))
+    except InputError:  # a small world may hold none out
+        return None
+    return task, (low, high)
 
 
 @torch.no_grad()

@@ -1,7 +1,8 @@
-"""Recipes of the families by their sizes, and plain baselines to compare them with.
+"""Recipes of the families by their sizes.
 
 A factory fills in the architecture; everything else of a :class:`Recipe` (``steps``, ``batch``,
-``seed``, ``curriculum``, ...) is passed through by name. Finished recipes are in ``recipes``.
+``seed``, ``curriculum``, ...) is passed through by name. Finished recipes are in ``recipes``, plain
+baselines in ``baselines``.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import re
 from typing import Any
 
 from looplens.errors import InputError
-from looplens.models import LoopedConfig
+from looplens.models import AdaptiveConfig, LoopedConfig
 from looplens.tasks import get_task
 from looplens.training.depth import DepthSampling
 from looplens.training.losses import Loss
-from looplens.training.recipe import Recipe, Stage
+from looplens.training.recipe import Recipe, Stage, widest_sequence
 
 
 def k_by_l(
@@ -27,7 +28,7 @@ def k_by_l(
     coda: int = 0,
     d_model: int = 64,
     n_heads: int = 4,
-    n_ctx: int = 256,
+    n_ctx: int | None = None,
     model: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Recipe:
@@ -42,7 +43,8 @@ def k_by_l(
     prelude, coda : int
         Layers before and after ("middle looping").
     d_model, n_heads, n_ctx : int
-        Sizes; the MLP is twice as wide as the model.
+        Sizes; the MLP is twice as wide as the model. Without ``n_ctx`` a model takes 256 tokens, or
+        the next power of two that holds the curriculum.
     model : dict, optional
         Other fields of :class:`~looplens.models.LoopedConfig`.
     **settings
@@ -62,16 +64,16 @@ def k_by_l(
         "coda_norm": False,
         "default_iterations": l,
         "family": "k_by_l",
-        **_plain_start(prelude),
+        **plain_start(prelude),
     }
     settings = {
-        "name": f"{_label(task)}-{k}x{l}" + (f"-middle{prelude}+{coda}" if prelude + coda else ""),
+        "name": f"{label(task)}-{k}x{l}" + (f"-middle{prelude}+{coda}" if prelude + coda else ""),
         "summary": f"{k} layer(s) looped {l} times.",
         "depth": DepthSampling(kind="fixed", mean=l),
         "backprop_iterations": l,
         **settings,
     }
-    return _recipe(task, d_model, n_heads, n_ctx, {**fields, **(model or {})}, settings)
+    return recipe_of(task, d_model, n_heads, n_ctx, {**fields, **(model or {})}, settings)
 
 
 def huginn(
@@ -83,7 +85,7 @@ def huginn(
     coda: int = 1,
     d_model: int = 64,
     n_heads: int = 4,
-    n_ctx: int = 256,
+    n_ctx: int | None = None,
     model: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Recipe:
@@ -93,7 +95,8 @@ def huginn(
     ----------
     iterations : int
         The depth recommended for use; how many are trained says ``depth``, by default
-        log-normal-Poisson with mean 8.
+        log-normal-Poisson with mean 8. The last 6 carry gradient (the paper's last 8:
+        ``backprop_iterations=8``).
     core, prelude, coda : int
         Layers of each part.
     task, d_model, n_heads, n_ctx, model, **settings
@@ -115,12 +118,12 @@ def huginn(
         "family": "huginn",
     }
     settings = {
-        "name": f"{_label(task)}-huginn-{prelude}-{core}-{coda}",
+        "name": f"{label(task)}-huginn-{prelude}-{core}-{coda}",
         "summary": f"Huginn style, {prelude}/{core}/{coda} layers.",
         "depth": DepthSampling(mean=8),
         **settings,
     }
-    return _recipe(task, d_model, n_heads, n_ctx, {**fields, **(model or {})}, settings)
+    return recipe_of(task, d_model, n_heads, n_ctx, {**fields, **(model or {})}, settings)
 
 
 def ouro(
@@ -132,7 +135,7 @@ def ouro(
     entropy: float = 0.05,
     d_model: int = 64,
     n_heads: int = 4,
-    n_ctx: int = 256,
+    n_ctx: int | None = None,
     model: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Recipe:
@@ -167,14 +170,14 @@ def ouro(
         "family": "ouro",
     }
     settings = {
-        "name": f"{_label(task)}-ouro-{layers}x{iterations}",
+        "name": f"{label(task)}-ouro-{layers}x{iterations}",
         "summary": f"Ouro style, {layers} layer(s), {iterations} passes.",
         "depth": DepthSampling(kind="fixed", mean=iterations),
         "backprop_iterations": iterations,
         **({"loss": Loss(kind="expected", entropy=entropy)} if gate else {}),
         **settings,
     }
-    return _recipe(task, d_model, n_heads, n_ctx, {**fields, **(model or {})}, settings)
+    return recipe_of(task, d_model, n_heads, n_ctx, {**fields, **(model or {})}, settings)
 
 
 def gate_stage(base: Recipe, **settings: Any) -> Recipe:
@@ -183,7 +186,8 @@ def gate_stage(base: Recipe, **settings: Any) -> Recipe:
     Parameters
     ----------
     base : Recipe
-        The first stage. A model without a gate gets a new one.
+        The first stage. A model without a gate gets a new one. The gate is trained at the model's
+        default depth, whatever depths the model was trained at.
     **settings
         Fields of :class:`Recipe`, such as ``loss=Loss(kind="gate", threshold=0.02)``. By default
         300 steps on the last stage of the curriculum.
@@ -192,10 +196,12 @@ def gate_stage(base: Recipe, **settings: Any) -> Recipe:
     ----------
     Zhu et al., arXiv 2510.25741, section 3.2 (stage II).
     """
+    cfg = dataclasses.replace(_looped(base), exit_gate=True)
     given = {
         "name": f"{base.name}-gated",
         "summary": f"{base.summary} The exit gate is trained afterwards, with the model frozen.",
-        "model": dataclasses.replace(_looped(base), exit_gate=True),
+        "model": cfg,
+        "depth": DepthSampling(kind="fixed", mean=cfg.default_iterations),
         "steps": 300,
         "warmup": 20,
         "curriculum": (dataclasses.replace(base.curriculum[-1], share=1.0),),
@@ -205,47 +211,6 @@ def gate_stage(base: Recipe, **settings: Any) -> Recipe:
         **settings,
     }
     return dataclasses.replace(base, **given)
-
-
-def equal_parameters(recipe: Recipe, **settings: Any) -> Recipe:
-    """Return the plain model with the layers of a looped one, each run once.
-
-    Weights of the injection and of the exit gate are left out, all others are as many.
-    """
-    return _plain(recipe, _looped(recipe).n_core, "parameters", settings)
-
-
-def equal_flops(recipe: Recipe, **settings: Any) -> Recipe:
-    """Return the plain model with as many layers as the looped one runs at its default depth.
-
-    Equal operations a token, but for those of the injection.
-    """
-    cfg = _looped(recipe)
-    return _plain(recipe, cfg.n_core * cfg.default_iterations, "flops", settings)
-
-
-def _plain(recipe: Recipe, layers: int, what: str, settings: dict[str, Any]) -> Recipe:
-    cfg = _looped(recipe)
-    model = dataclasses.replace(
-        cfg,
-        n_core=layers,
-        default_iterations=1,
-        exit_gate=False,
-        family="plain",
-        **_plain_start(cfg.n_prelude),
-    )
-    given = {
-        "name": f"{recipe.name}-equal-{what}",
-        "summary": f"Plain model of equal {what} to {recipe.name}.",
-        "model": model,
-        "depth": DepthSampling(kind="fixed", mean=1),
-        "backprop_iterations": 1,
-        "loss": Loss(),
-        "regulariser": None,
-        "base": None,
-        **settings,
-    }
-    return dataclasses.replace(recipe, **given)
 
 
 def _looped(recipe: Recipe) -> LoopedConfig:
@@ -258,33 +223,38 @@ def _looped(recipe: Recipe) -> LoopedConfig:
     )
 
 
-def _plain_start(prelude: int) -> dict[str, Any]:
+def plain_start(prelude: int) -> dict[str, Any]:
     """Fields of a model whose layers simply follow each other."""
     return {"injection": "none", "initial_state": "prelude" if prelude else "embedding"}
 
 
-def _recipe(
+def recipe_of(
     task: str,
     d_model: int,
     n_heads: int,
-    n_ctx: int,
+    n_ctx: int | None,
     fields: dict[str, Any],
     settings: dict[str, Any],
+    *,
+    kind: type[LoopedConfig] | type[AdaptiveConfig] = LoopedConfig,
 ) -> Recipe:
-    sizes = {
+    """Make the recipe of a factory: sizes, and one stage at the task's own length."""
+    made = get_task(task)
+    stage = Stage(share=1.0, length=made.default_length, difficulty=made.difficulty_range)
+    given: dict[str, Any] = {"steps": 1000, "curriculum": (stage,), **settings}
+    widest = widest_sequence(task, given["curriculum"])
+    sizes: dict[str, Any] = {
         "d_model": d_model,
         "n_heads": n_heads,
         "d_mlp": 2 * d_model,
-        "d_vocab": len(get_task(task).vocabulary),
-        "n_ctx": n_ctx,
-        "embedding_scale": d_model**0.5,
+        "d_vocab": len(made.vocabulary),
+        "n_ctx": n_ctx or max(256, 1 << (widest - 1).bit_length()),
     }
-    made = get_task(task)
-    stage = Stage(share=1.0, length=made.default_length, difficulty=made.difficulty_range)
-    given = {"steps": 1000, "curriculum": (stage,), **settings}
-    return Recipe(task=task, model=LoopedConfig(**{**sizes, **fields}), **given)
+    if kind is LoopedConfig:
+        sizes["embedding_scale"] = d_model**0.5
+    return Recipe(task=task, model=kind(**{**sizes, **fields}), **given)
 
 
-def _label(task: str) -> str:
+def label(task: str) -> str:
     """Return the name of a task as a part of a file name."""
     return re.sub(r"[^a-z0-9.=]+", "-", task.lower())

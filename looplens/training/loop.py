@@ -27,7 +27,7 @@ from looplens.tasks import get_task
 from looplens.training.card import write_card
 from looplens.training.checkpoint import Progress, TrainingLog, load_progress, save_progress
 from looplens.training.etd import load_base, take_over
-from looplens.training.evaluate import ITERATIONS, Evaluation, evaluate
+from looplens.training.evaluate import ITERATIONS, Evaluation, evaluate, held_out_of
 from looplens.training.exit_evaluation import evaluate_exits
 from looplens.training.recipe import Recipe
 from looplens.training.recipes import get_recipe
@@ -50,7 +50,7 @@ class TrainingResult:
     log : Path
         The JSON Lines log.
     evaluation : Evaluation
-        Held-out accuracy.
+        Held-out accuracy; that on the training distribution where the task holds nothing out.
     steps : int
         Optimiser steps in all.
     seconds : float
@@ -157,21 +157,23 @@ def train(
             recipe, model, optimizer, done, log, directory, checkpoint_every, progress, callback
         )
         model.eval()
-        held_out: dict[str, Any] = {
+        held_out, rng = held_out_of(recipe), recipe.generator("held_out")
+        last = recipe.curriculum[-1]
+        task, difficulty = held_out or (get_task(recipe.task), last.difficulty)
+        drawn: dict[str, Any] = {
             "sequences": evaluation_sequences,
-            "length": recipe.curriculum[-1].length,
-            "difficulty": recipe.curriculum[-1].difficulty,
+            "length": last.length,
+            "difficulty": difficulty,
         }
-        task, rng = get_task(recipe.task), recipe.generator("held_out")
         counts = sorted({*ITERATIONS, model.cfg.default_iterations})
-        evaluation = evaluate(model, task, rng, iterations=counts, **held_out)
+        evaluation = evaluate(model, task, rng, iterations=counts, **drawn)
         exits = None
         if isinstance(model, LoopedTransformer) and model.cfg.exit_gate:
-            exits = evaluate_exits(model, task, rng, **held_out)
+            exits = evaluate_exits(model, task, rng, **drawn)
         path = save_model(model.cpu(), out)
     write_card(
         path, recipe, model, evaluation, seconds=done.seconds, threads=threads,
-        device=device, changed_steps=changed_steps, exits=exits,
+        device=device, changed_steps=changed_steps, exits=exits, held_out=held_out is not None,
     )  # fmt: skip
     return TrainingResult(
         directory=path,

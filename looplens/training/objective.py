@@ -45,6 +45,11 @@ def training_loss(
         Iterations of this step.
     initial_state : Tensor or None
         A start for each sequence, where the model's scheme draws it.
+
+    Returns
+    -------
+    loss, accuracy : Tensor
+        Scalars; the loss in nats, less the regulariser's similarity where there is one.
     """
     loss = recipe.loss
     last = targets if targets.ndim == 2 else targets[-1]

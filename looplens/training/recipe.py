@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -79,7 +80,7 @@ class Recipe:
     loss : Loss
         What a step minimises.
     regulariser : LoopingRegulariser, optional
-        Added to the loss.
+        Its similarity, times its strength, is subtracted from the loss.
     base : Recipe, optional
         The recipe whose trained model this one starts from. A loss of kind ``gate`` trains that
         model's exit gate and leaves everything else alone.
@@ -130,11 +131,17 @@ class Recipe:
                 f"{self.loss_positions!r}."
             )
         self._check_loss()
+        self._check_width()
 
     def _check_loss(self) -> None:
         """Refuse losses that this model or this loop cannot have."""
         kind = self.loss.kind
         adaptive = isinstance(self.model, AdaptiveConfig)
+        if adaptive and get_task(self.task).answers_move:
+            raise InputError(
+                f"Recipe {self.name!r}: the answers of task {self.task!r} depend on the number of "
+                "iterations, and an adaptive model has none to choose; take a LoopedConfig."
+            )
         if adaptive and (kind != "last" or self.regulariser is not None):
             raise InputError(
                 f"Recipe {self.name!r}: an adaptive model has one answer and no shared core, so it "
@@ -152,10 +159,41 @@ class Recipe:
                 f"must carry gradient: use a fixed depth and backprop_iterations of at least that; "
                 f"got depth {self.depth} and backprop_iterations={self.backprop_iterations}."
             )
-        if kind == "gate" and self.base is None:
+        if kind == "gate":
+            self._check_gate()
+        if self.regulariser is not None and isinstance(self.model, LoopedConfig):
+            layers, block = self.model.n_layers, self.regulariser.block
+            if layers <= block or layers % block:
+                raise InputError(
+                    f"Recipe {self.name!r}: the regulariser's block={block} needs a model of "
+                    f"{2 * block}, {3 * block}, ... layers; this one has {layers}."
+                )
+
+    def _check_gate(self) -> None:
+        if self.base is None:
             raise InputError(
                 f"Recipe {self.name!r}: a loss of kind 'gate' trains the gate of a trained model; "
                 "name its recipe as base."
+            )
+        if self.depth.kind != "fixed" or self.depth.mean < 2:
+            raise InputError(
+                f"Recipe {self.name!r}: a loss of kind 'gate' compares an iteration with the one "
+                "before: use depth=DepthSampling(kind='fixed', mean=2 or more); got depth "
+                f"{self.depth}."
+            )
+        if self.regulariser is not None:
+            raise InputError(
+                f"Recipe {self.name!r}: a loss of kind 'gate' trains nothing but the gate, so it "
+                "takes no regulariser."
+            )
+
+    def _check_width(self) -> None:
+        """Refuse sequences that do not fit the model."""
+        widest = widest_sequence(self.task, self.curriculum)
+        if widest > self.model.n_ctx:
+            raise InputError(
+                f"Recipe {self.name!r}: task {self.task!r} has sequences of {widest} tokens, but "
+                f"the model has n_ctx={self.model.n_ctx}; set n_ctx to {widest} or more."
             )
 
     def stage(self, step: int) -> Stage:
@@ -176,6 +214,11 @@ class Recipe:
         progress = (step - decay_start) / max(self.steps - decay_start, 1.0)
         return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * progress))
 
+    @property
+    def first_step(self) -> int:
+        """Steps taken by the bases: training goes on with the batches after theirs."""
+        return 0 if self.base is None else self.base.first_step + self.base.steps
+
     def generator(self, stream: str, step: int = 0) -> np.random.Generator:
         """Return the generator of one step in one of the ``STREAMS``."""
         return np.random.default_rng([self.seed, STREAMS[stream], step])
@@ -187,14 +230,42 @@ class Recipe:
     def fingerprint(self) -> str:
         """Return a short hash of everything that decides the weights.
 
-        Fields at their default are left out, so that a new field whose default changes nothing
-        leaves the fingerprints of trained models alone.
+        Fields of the recipe and of its model are left out at their default, so that a new one whose
+        default changes nothing leaves the fingerprints of trained models alone. A depth, a loss, a
+        regulariser or a stage that is given counts with all its fields: a new field there changes
+        the fingerprint of each recipe that gives one.
         """
         values = {**_given(self), "model": _given(self.model)}
         values.pop("summary")
         if self.base is not None:
             values["base"] = self.base.fingerprint()
+            values["first_step"] = self.first_step
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@cache
+def widest_sequence(task: str, curriculum: tuple[Stage, ...]) -> int:
+    """Return the tokens of the longest sequence in one small batch of each stage.
+
+    Each batch has every difficulty of its stage. Where the length of a text is random, later
+    batches may hold a longer one.
+
+    Raises
+    ------
+    InputError
+        When the task cannot draw a stage.
+    """
+    made, widest = get_task(task), 0
+    for stage in curriculum:
+        low, high = stage.difficulty
+        batch = made.sample(
+            np.random.default_rng(0),
+            max(4, high - low + 1),
+            length=stage.length,
+            difficulty=stage.difficulty,
+        )
+        widest = max(widest, batch.tokens.shape[1])
+    return widest
 
 
 def _given(values: Any) -> dict[str, Any]:

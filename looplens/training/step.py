@@ -72,13 +72,14 @@ def take_step(
         ``loss`` (nats), ``accuracy``, ``iterations``, ``learning_rate``, ``gradient_norm``.
     """
     stage, device = recipe.stage(step), next(model.parameters()).device
+    at = recipe.first_step + step
     batch = get_task(recipe.task).sample(
-        recipe.generator("data", step),
+        recipe.generator("data", at),
         recipe.batch,
         length=stage.length,
         difficulty=stage.difficulty,
     )
-    iterations = recipe.depth.draw(recipe.generator("depth", step))
+    iterations = recipe.depth.draw(recipe.generator("depth", at))
     targets = targets_of_step(recipe, batch, iterations)
     loss, accuracy = training_loss(
         recipe,
@@ -87,7 +88,7 @@ def take_step(
         targets.to(device),
         iterations=iterations,
         initial_state=batch_noise(
-            model.cfg, batch.tokens.shape, recipe.generator("initial_state", step)
+            model.cfg, batch.tokens.shape, recipe.generator("initial_state", at)
         ),
     )
     for group in optimizer.param_groups:
@@ -129,7 +130,7 @@ def probe_health(recipe: Recipe, model: Model) -> dict[str, Any]:
     """
     stage, device = recipe.curriculum[-1], next(model.parameters()).device
     rng, task = recipe.generator("probe"), get_task(recipe.task)
-    iterations = max(2, model.cfg.default_iterations)
+    iterations = model.cfg.default_iterations
     batch = task.sample(rng, PROBE_SEQUENCES, length=stage.length, difficulty=stage.difficulty)
     if isinstance(model, AdaptiveTransformer):
         answers = torch.from_numpy(batch.targets).to(device)
@@ -141,5 +142,6 @@ def probe_health(recipe: Recipe, model: Model) -> dict[str, Any]:
             torch.from_numpy(task.targets_at(batch, iterations)).to(device),
             iterations=iterations,
             initial_state=batch_noise(model.cfg, batch.tokens.shape, rng),
+            real=torch.from_numpy(task.is_text(batch.tokens)).to(device),
         )
     )

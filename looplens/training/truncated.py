@@ -165,6 +165,7 @@ def health(
     *,
     iterations: int,
     initial_state: Tensor | int | str | None = None,
+    real: Tensor | None = None,
 ) -> Health:
     """Measure the health of the loop on one batch.
 
@@ -175,9 +176,11 @@ def health(
     tokens, targets : Tensor of int64, shape (batch, position)
         The batch, with at least two positions.
     iterations : int
-        How many iterations, at least 2.
+        How many iterations, at least 1. With one, as in a plain model, both losses are equal.
     initial_state : Tensor, int, str or None
         As in ``LoopedTransformer.initial_state``.
+    real : Tensor of bool, shape (batch, position), optional
+        The positions that count; the others are pads.
 
     References
     ----------
@@ -189,10 +192,11 @@ def health(
     for iteration in range(iterations):
         previous, state = state, model.step(state, injected)
         first = state if iteration == 0 else first
+    real = torch.ones_like(tokens, dtype=torch.bool) if real is None else real
     return Health(
-        token_correlation=float(token_correlation(state).mean()),
+        token_correlation=float(token_correlation(state, real).mean()),
         loss_one_iteration=float(masked_loss(model.readout(first), targets)[0]),
         loss=float(masked_loss(model.readout(state), targets)[0]),
-        relative_step=float(relative_step(state, previous).mean()),
-        state_norm=float(state.norm(dim=-1).mean()),
+        relative_step=float(relative_step(state, previous)[real].mean()),
+        state_norm=float(state.norm(dim=-1)[real].mean()),
     )

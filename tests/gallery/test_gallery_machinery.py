@@ -9,14 +9,18 @@ import pytest
 from looplens.errors import InputError
 from looplens.gallery import (
     Claim,
+    Interval,
     Outcome,
     Picture,
     Scale,
     Table,
+    above,
+    below,
     in_parallel,
     mean_interval,
     paired,
     pictures,
+    share_interval,
     train_all,
 )
 from looplens.gallery.pages import write_page
@@ -97,11 +101,35 @@ def test_a_scale_picks_and_refuses(tmp_path):
     [
         ((True, np.True_), "reproduced"),
         ((True, False), "partly reproduced"),
-        ((False, False), "not reproduced"),
+        ((True, None), "partly reproduced"),
+        ((False, None), "not reproduced"),
+        ((None, None), "open"),
     ],
 )
 def test_the_verdict_follows_from_the_checks(held, verdict):
     assert outcome(*held).verdict == verdict
+
+
+def test_a_failed_sanity_check_leaves_no_verdict():
+    checks = {"a": True}
+    assert Outcome(checks=checks, sanity={"b": True}, summary="s").verdict == "reproduced"
+    assert Outcome(checks=checks, sanity={"b": False}, summary="s").verdict.startswith("void")
+
+
+def test_an_interval_decides_only_outside_of_its_ends():
+    wide = Interval(mean=0.1, low=-0.1, high=0.3, n=3)
+    assert [above(wide, at) for at in (-0.2, 0.0, 0.4)] == [True, None, False]
+    assert [below(wide, at) for at in (-0.2, 0.0, 0.4)] == [False, None, True]
+    one = mean_interval([0.1])
+    assert (above(one), below(one), above(one, 0.1)) == (True, False, False)
+
+
+def test_intervals_of_shares_stay_shares():
+    one = share_interval([1.0, 0.9, 1.0])
+    assert (one.high, one.mean) == (1.0, pytest.approx(29 / 30))
+    assert one.low == mean_interval([1.0, 0.9, 1.0]).low
+    with pytest.raises(InputError, match=r"from 0 to 1; got \[1.2, 0.5\]"):
+        share_interval([1.2, 0.5])
 
 
 def test_what_cannot_be_shown_is_refused():
@@ -170,7 +198,7 @@ def test_a_page_says_what_came_out_and_how_to_get_it(tmp_path, monkeypatch):
     for part in (
         "# 7. A demo",
         "**Verdict: partly reproduced.** Half of it.",
-        "| loops \\| win | yes |",
+        "| loops \\| win | held |",
         "![See.](07-demo-curve.png)",
         "| a | 2.00 [-0.48, 4.48] |",
         "- Small models.",
@@ -237,5 +265,5 @@ def test_a_script_has_a_command_line(tmp_path, capsys):
     )
     made = load(scripts(tmp_path)[99])
     made.main(["--smoke", "--workers", "1", "--out", str(tmp_path / "pages")])
-    assert "held    smoke" in capsys.readouterr().out
+    assert "held     smoke" in capsys.readouterr().out
     assert (tmp_path / "pages" / "99-t.md").is_file()

@@ -7,6 +7,7 @@ import pytest
 
 from looplens.errors import InputError
 from looplens.tasks import Group, Mano, get_task
+from looplens.training import k_by_l
 
 
 def answers(task, text: str) -> dict[int, str]:
@@ -158,6 +159,40 @@ def test_streams_can_be_entered_anywhere():
     assert len({batch.tokens.tobytes() for batch in all_of_them}) == 4
 
 
+@pytest.mark.parametrize("name", ["affine", "pointers", "mano"])
+def test_equal_seeds_draw_other_texts_than_training_sees(name):
+    task, recipe = get_task(name), k_by_l(name, 1, 1, seed=3)
+    trained = {
+        task.decode(row)
+        for stream in ("data", "held_out", "probe")
+        for step in range(4)
+        for row in task.sample(recipe.generator(stream, step), 64).tokens
+    }
+    streamed = [row for batch in islice(task.stream(3, 64), 4) for row in batch.tokens]
+    texts = [p.text for p in task.prompts(64, seed=3)] + [task.decode(row) for row in streamed]
+    assert len(trained & set(texts)) < 0.1 * len(texts)
+
+
+def test_going_back_against_the_arrows_of_a_cycle_is_always_longer():
+    task = get_task("pointers")
+    for length in (3, 8, 19):
+        for prompt in task.prompts(30, seed=1, length=length):
+            pairs, _, question = prompt.text.partition("?")
+            comes = dict(zip(pairs[1::2], pairs[0::2], strict=True))
+            back, place = 0, question[1]
+            while place != task.vocabulary[prompt.targets[-1]]:
+                place, back = comes[place], back + 1
+            assert back == length - int(question[0]) > int(question[0])
+
+
+def test_sums_of_the_paper_have_a_power_of_two_of_operands():
+    task = get_task("addition:powers=true")
+    batch = task.sample(np.random.default_rng(0), 64, length=32, difficulty=(2, 32))
+    assert set(np.nanmax(batch.metadata["difficulty"], axis=1)) == {2, 4, 8, 16, 32}
+    with pytest.raises(InputError, match="of at most 7 operands cannot have 8 of them"):
+        task.sample(np.random.default_rng(0), 4, difficulty=(5, 7))
+
+
 def test_a_variant_has_one_name():
     assert get_task("addition:reverse=true, digits=2").name == "addition:digits=2,reverse=true"
     assert get_task("addition:digits=3").name == "addition"
@@ -212,7 +247,7 @@ def test_sizes_that_cannot_be_are_explained():
         get_task("addition").sample(rng, 2, length=3, difficulty=(4, 6))
     with pytest.raises(InputError, match="at most 24 operations; got 25"):
         get_task("mano").sample(rng, 2, length=30, difficulty=25)
-    with pytest.raises(InputError, match="fewer steps than letters; got length=4"):
+    with pytest.raises(InputError, match=r"at least 2 \* steps \+ 1; got length=4"):
         get_task("pointers").sample(rng, 2, length=4, difficulty=5)
     with pytest.raises(InputError, match="sequence of 4 elements has difficulty 6"):
         get_task("group").sample(rng, 2, length=4, difficulty=6)

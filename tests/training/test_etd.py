@@ -7,11 +7,14 @@ import pytest
 import torch
 
 import looplens
+from looplens.analysis import choose_loop_span
 from looplens.errors import InputError
 from looplens.models import LoopedConfig, LoopedTransformer
-from looplens.training import DepthSampling, Recipe, Stage, etd_recipe, span_to_loop, train
+from looplens.models.residuals import last_token_residuals
+from looplens.tasks import get_task
+from looplens.training import DepthSampling, Recipe, Stage, etd_recipe, k_by_l, span_to_loop, train
 from looplens.training.etd import take_over
-from looplens.training.step import build_model
+from looplens.training.step import build_model, make_optimizer, take_step
 
 
 @pytest.fixture
@@ -115,6 +118,36 @@ def test_weights_are_taken_over_by_layer_number(plain):
         take_over(deeper, base)
     with pytest.raises(InputError, match=r"has layers.5.*the model to train has nothing of that"):
         take_over(base, deeper)
+
+
+def test_continued_training_goes_on_with_new_batches(plain):
+    first = etd_recipe(plain, 1, 3, 2, steps=4)
+    second = dataclasses.replace(first, name="third", base=first)
+    assert (plain.first_step, first.first_step, second.first_step) == (0, 6, 10)
+    seen = []
+    for recipe in (plain, first, second):
+        model = build_model(recipe)
+        embed = model.embed.register_forward_pre_hook(
+            lambda _, args: seen.append(args[0].numpy().tobytes())
+        )
+        optimizer = make_optimizer(model, recipe)
+        for step in range(recipe.steps):
+            take_step(recipe, model, optimizer, step)
+        embed.remove()
+    assert len(seen) == len(set(seen)) == 14
+
+
+def test_the_span_is_chosen_at_the_last_token_before_the_pads():
+    plain = k_by_l("addition:digits=1", 3, 1, d_model=16, n_heads=2, batch=4)
+    model, stage = build_model(plain), plain.curriculum[-1]
+    batch = get_task(plain.task).sample(
+        plain.generator("probe"), 32, length=stage.length, difficulty=stage.difficulty
+    )
+    rows = [row[row != get_task(plain.task).vocabulary.index("_")] for row in batch.tokens]
+    assert len({len(row) for row in rows}) > 3
+    alone = last_token_residuals(model, [torch.from_numpy(row[None]) for row in rows])
+    span = span_to_loop(model, plain, sequences=32)
+    np.testing.assert_allclose(span.distance, choose_loop_span(alone).distance, atol=1e-5)
 
 
 def test_the_span_is_chosen_from_the_task_that_was_trained(plain):

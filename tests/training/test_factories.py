@@ -18,8 +18,10 @@ from looplens.training import (
     Stage,
     equal_flops,
     equal_parameters,
+    etd_recipe,
     evaluate,
     evaluate_exits,
+    frey,
     gate_stage,
     huginn,
     k_by_l,
@@ -96,6 +98,45 @@ def test_losses_that_cannot_be_are_refused():
         ouro("affine", backprop_iterations=2, **SMALL)
     with pytest.raises(InputError, match="name its recipe as base"):
         ouro("affine", loss=Loss(kind="gate"), **SMALL)
+    with pytest.raises(
+        InputError, match=r"compares an iteration .* mean=2 or more\); got .*always 1"
+    ):
+        gate_stage(k_by_l("affine", 1, 1, **SMALL))
+    with pytest.raises(InputError, match="nothing but the gate, so it takes no regulariser"):
+        gate_stage(k_by_l("affine", 2, 2, **SMALL), regulariser=LoopingRegulariser(block=1))
+    with pytest.raises(InputError, match=r"block=2 needs a model of 4, 6, ... layers; .* has 3"):
+        k_by_l("affine", 3, 1, regulariser=LoopingRegulariser(block=2), **SMALL)
+
+
+def test_the_context_holds_the_task():
+    assert k_by_l("phop:last=true,hops=32", 1, 4).model.n_ctx == 512
+    assert frey("affine").model.n_ctx == huginn("phop").model.n_ctx == 256
+    with pytest.raises(
+        InputError, match=r"sequences of 257 tokens, but .* n_ctx=256; set n_ctx to"
+    ):
+        k_by_l("phop:last=true,hops=32", 1, 4, n_ctx=256)
+    with pytest.raises(InputError, match="32 hops from the last letter need 66 letters"):
+        k_by_l(
+            "phop:last=true,hops=32", 1, 4,
+            curriculum=(Stage(share=1.0, length=20, difficulty=(1, 32)),),
+        )  # fmt: skip
+
+
+def test_a_gate_is_trained_at_a_fixed_depth_whatever_the_model_was_trained_at():
+    second = gate_stage(huginn("affine", iterations=5, **SMALL))
+    assert str(second.depth) == "always 5"
+
+
+def test_baselines_of_continued_and_of_adaptive_models_take_all_of_their_steps():
+    first = ouro("affine", iterations=3, **SMALL)
+    plain = equal_flops(gate_stage(first, steps=5, batch=4))
+    assert (plain.steps, plain.batch, plain.base, plain.model.n_core) == (11, 8, None, 3)
+    deep = k_by_l("affine", 5, 1, **SMALL)
+    assert equal_flops(etd_recipe(deep, 1, 3, 4, steps=9)).steps == 15
+    adaptive = frey("affine", layers=2, max_steps=3, d_model=16, n_heads=2)
+    shallow, long = equal_parameters(adaptive).model, equal_flops(adaptive).model
+    assert (shallow.n_layers, shallow.max_steps) == (2, 1)
+    assert (long.n_layers, long.max_steps) == (6, 1)
 
 
 def run(recipe, out, **keywords):

@@ -10,20 +10,21 @@ from looplens.tasks.zoo import CLOCK
 from looplens.training import evaluate
 
 
-def trace_of(name, prompts, iterations):
+def trace_of(name, prompts, iterations, seed=5):
     """Run a bundled model on prompts of its task; also return their token ids."""
-    drawn = prompts_trained_on(looplens.models.model_card(name), prompts, seed=5)
+    drawn = prompts_trained_on(looplens.models.model_card(name), prompts, seed=seed)
     ids = torch.tensor([prompt.token_ids for prompt in drawn])
     return looplens.trace(looplens.load_model(name), ids, iterations)
 
 
 def test_each_layer_of_the_two_layer_core_has_a_fixed_point_of_its_own():
-    trace = trace_of("phop-cycle-mini", 4, 96)
+    trace = trace_of("phop-cycle-mini", 4, 96, seed=11)
     states = np.stack([trace.trajectories(layer) for layer in range(2)], axis=-3)
     regimes = analysis.classify(states, surrogates=0)
     settled = regimes.regime == "fixed_point"
-    assert settled[1:].all()
-    assert set(regimes.regime[0][~settled[0]]) == {"orbit"}  # a rare natural one, in one text
+    assert settled[:3].all()
+    # A rare natural one: few draws have it, and this seed was chosen because it does.
+    assert set(regimes.regime[3][~settled[3]]) == {"orbit"}
     cycle = analysis.cycle(states)
     assert np.median(cycle.distance[..., 0, 1]) > 0.5  # relative to their norms
     assert cycle.degeneracy.max() < 0.95

@@ -10,9 +10,9 @@ import torch
 import looplens
 from looplens.errors import InputError
 from looplens.tasks import get_task
-from looplens.training import DepthSampling, Stage, evaluate, train
-from looplens.training.step import build_model
-from looplens.training.truncated import batch_noise
+from looplens.training import RECIPES, DepthSampling, Stage, evaluate, k_by_l, train
+from looplens.training.step import build_model, probe_health
+from looplens.training.truncated import batch_noise, start
 
 
 class Interrupted(Exception):
@@ -89,7 +89,37 @@ def test_log_holds_health(tiny, tmp_path):
     assert health["loss"] > 0
 
 
-def test_model_directory_is_complete_and_the_cards_agree(tiny, tmp_path):
+def test_a_line_of_the_log_that_was_cut_short_is_dropped(tiny, tmp_path):
+    log = run(tiny, tmp_path).log
+    whole = log.read_text()
+    log.write_text(whole + whole[:20])
+    run(tiny, tmp_path)
+    assert log.read_text() == whole
+
+
+def test_health_of_a_plain_model_is_of_one_pass_and_of_no_pads():
+    recipe = k_by_l("addition:digits=1", 2, 1, d_model=16, n_heads=2)
+    model, stage = build_model(recipe).eval(), recipe.curriculum[-1]
+    found = probe_health(recipe, model)
+    assert found["loss"] == found["loss_one_iteration"]
+    batch = get_task(recipe.task).sample(
+        recipe.generator("probe"), 64, length=stage.length, difficulty=stage.difficulty
+    )
+    lengths, alike = [], []
+    for row in batch.tokens:
+        text = row[row != get_task(recipe.task).vocabulary.index("_")]
+        with torch.no_grad():
+            state, injected = start(model, torch.from_numpy(text[None]))
+            state = model.step(state, injected)[0]
+        lengths += state.norm(dim=-1).tolist()
+        cosines = torch.nn.functional.cosine_similarity(state[:, None], state[None], dim=-1)
+        alike.append(float(cosines[~torch.eye(len(state), dtype=torch.bool)].mean()))
+    assert found["state_norm"] == pytest.approx(np.mean(lengths), rel=1e-4)
+    assert found["token_correlation"] == pytest.approx(np.mean(alike), abs=1e-4)
+
+
+def test_model_directory_is_complete_and_the_cards_agree(tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(RECIPES, "tiny", tiny)  # a recipe that the command knows
     result = run(tiny, tmp_path, steps=6)
     names = {path.name for path in result.directory.iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "README.md", "card.json"} <= names

@@ -101,14 +101,28 @@ def test_without_banks_or_steps_there_is_nothing_to_use(recipe):
     assert usage.memory.tolist() == [0, 0]
 
 
+def test_pads_and_unanswered_tokens_do_not_count_as_steps(recipe):
+    model = build_model(recipe).eval()
+    tokens = torch.tensor([[1, 7, 2, 8, 3], [0, 8, 5, 7, 6]])
+    targets = torch.tensor([[-1, -1, 3, -1, -1], [-1, -1, -1, -1, 6]])
+    usage = adaptive_usage(model, tokens, targets)
+    assert usage.ponder_cost == pytest.approx(float((usage.expected_steps - 1).mean() / 2))
+    assert usage.ponder_cost != pytest.approx(model.trace(tokens).ponder_cost, rel=1e-6)
+
+
 def test_losses_over_iterations_are_not_for_adaptive_models(recipe):
     with pytest.raises(InputError, match=r"takes the loss 'last' and no regulariser; got 'every'"):
         dataclasses.replace(recipe, loss=Loss(kind="every"))
+    with pytest.raises(
+        InputError, match="answers of task 'zoo' depend on the number of iterations"
+    ):
+        frey("zoo")
 
 
 def test_the_factory_takes_sizes_and_passes_the_rest_through():
     made = frey("affine", layers=2, max_steps=5, d_model=16, model={"d_mlp": 40}, steps=7)
     assert (made.name, made.steps) == ("affine-frey-2x5", 7)
+    assert frey("phop:last=true").name != frey("phop").name
     cfg = made.model
     assert (cfg.n_layers, cfg.max_steps, cfg.d_mlp, cfg.d_vocab) == (2, 5, 40, 9)
     assert (cfg.local_slots, cfg.global_slots, cfg.scale_start) == (64, 32, 0.0)

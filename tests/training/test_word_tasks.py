@@ -62,9 +62,34 @@ def test_the_app_knows_the_words_of_a_model(trained):
         read_request({"model": "m", "text": "1 " * 17}, models, limits)
 
 
+@pytest.mark.parametrize(
+    ("task", "measured", "levels"),
+    [
+        ("multihop:people=6,relations=3", "Held-out accuracy **", [2, 3]),
+        ("multihop:people=6,relations=3,split=all", "Accuracy on the training distribution **", 3),
+        ("bios:people=20", "Accuracy on the training distribution **", 1),
+    ],
+)
+def test_a_card_says_whether_its_texts_were_held_out(task, measured, levels, tmp_path):
+    recipe = k_by_l(task, 1, 1, d_model=16, n_heads=2, n_ctx=16, steps=1, batch=4, name="facts")
+    out = train(
+        recipe, tmp_path / "facts", checkpoints=tmp_path / "state", progress=False,
+        evaluation_sequences=32,
+    )  # fmt: skip
+    found = list(out.evaluation.difficulty)
+    assert found == (levels if isinstance(levels, list) else list(range(1, levels + 1)))
+    text = (out.directory / "README.md").read_text()
+    assert measured in text
+    assert 'load_model("facts")' in text
+    assert 'looplens.training.train(recipe, "facts", threads=1)' in text
+    assert "looplens train" not in text
+
+
 def test_word_tokenizers_are_exact(tmp_path):
     tokenizer = word_tokenizer(["a", "b", "<c>", "+"])
     assert tokenizer.encode(" a  <c> + b") == [0, 2, 3, 1]
+    with pytest.raises(InputError, match="the prompt is empty: expected at least one word"):
+        tokenizer.encode("  ")
     tokenizer.save(tmp_path)
     again = Tokenizer.load(tmp_path)
     assert again.decode([2, 0]) == "<c> a"
@@ -77,7 +102,7 @@ def test_word_tokenizers_are_exact(tmp_path):
 
 
 def test_sequence_accuracy_is_exact_match():
-    recipe = k_by_l("addition:digits=1", 1, 1, d_model=16, n_heads=2, n_ctx=16)
+    recipe = k_by_l("addition:digits=1", 1, 1, d_model=16, n_heads=2)
     task, model = get_task(recipe.task), build_model(recipe)
     assert task_tokenizer(recipe.task).d_vocab == len(task.vocabulary)
     asked = {"length": 3, "difficulty": (2, 3)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
@@ -18,21 +18,25 @@ from looplens.models.norms import at_least_float32
 States: TypeAlias = Float[Tensor, "*axes pos d_model"]
 
 
-def token_correlation(state: States) -> Float[Tensor, "*axes"]:
+def token_correlation(
+    state: States, real: Bool[Tensor, "*axes pos"] | None = None
+) -> Float[Tensor, "*axes"]:
     """Return the mean cosine between the states of two different positions of a sequence.
 
-    NaN for a single position.
+    NaN for a single position. Where ``real`` is given, only its positions count: no pads.
 
     References
     ----------
     Geiping et al., arXiv:2502.05171, section 4.3: it went to 1 in a failed run.
     """
     direction = F.normalize(at_least_float32(state), dim=-1)  # [..., pos, d_model]
-    positions = state.shape[-2]
+    positions = direction.new_tensor(state.shape[-2])
+    if real is not None:
+        direction, positions = direction * real[..., None], real.sum(-1).to(direction.dtype)
     # The squared length of the sum of unit vectors is n plus the sum of all pairwise cosines.
     squared = direction.sum(dim=-2).square().sum(dim=-1)
     pairs = positions * (positions - 1)
-    return (squared - positions) / pairs if pairs else torch.full_like(squared, torch.nan)
+    return torch.where(pairs > 0, (squared - positions) / pairs, torch.nan)
 
 
 def relative_step(state: States, previous: States) -> Float[Tensor, "*axes pos"]:
