@@ -50,13 +50,15 @@ app: setup  ## the dashboard on RUN (default runs/demo)
 	$(BIN)/looplens app $(RUN)
 
 gallery: setup  ## put every claim to the test at quick size, about an hour; writes docs/gallery
-	$(BIN)/looplens gallery run --all --quick --out docs/gallery
+	rm -rf runs/gallery/fresh  # an empty cache, so that the times on the pages are whole
+	$(BIN)/looplens gallery run --all --quick --cache runs/gallery/fresh --out docs/gallery
 
 docs: setup  ## build the documentation site into site/, strictly
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-images: demo  ## take the pictures of the documentation anew from the run of the demo, and list the panels
+images: demo  ## take the pictures of the documentation anew from the run of the demo, run the notebooks, list the panels
 	$(BIN)/python docs/make_images.py
+	$(BIN)/python docs/make_notebooks.py
 	$(BIN)/python docs/list_panels.py
 
 clean:

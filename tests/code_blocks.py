@@ -41,6 +41,8 @@ INFO = re.compile(r"(?P<language>\w*)[ \t]*(?P<info>[^\n]*)\n")
 NOT_RUN = re.compile(r'title="not run: [^"]{8,}"')
 SHELL = ("console", "bash", "sh")
 LANGUAGES = ("python", "text", "yaml", "toml", "json", *SHELL, "")
+GENERATED = ("gallery", "notebooks")
+"""Folders of pages that programs write: scripts of the gallery and notebooks have their tests."""
 SERVERS = ("app",)
 """Commands that end when they are interrupted."""
 
@@ -72,7 +74,7 @@ def evaluate(example: Example) -> None:
         example.namespace["_printed"] = "".join(
             run_command(words, run=run) for words in commands(source)
         )
-    elif language == "text" and block.get("shows"):
+    elif language == "text" and block.get("shows") and run:
         assert example.namespace.get("_printed") == source
     elif language == "yaml":
         for line in re.findall(r"^ *-? *run: (?!\|)(.*)$", source, re.MULTILINE):
@@ -87,8 +89,8 @@ def evaluate(example: Example) -> None:
 
 
 def runs(block: dict[str, Any], page: Path) -> bool:
-    """Return whether a block runs; the gallery takes minutes, and its scripts have their tests."""
-    return not NOT_RUN.search(block["info"]) and page.parent.name != "gallery"
+    """Return whether a block runs; what generated pages show has tests of its own."""
+    return not NOT_RUN.search(block["info"]) and page.parent.name not in GENERATED
 
 
 def printed_by(action: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import json
 import os
 import re
 import subprocess
@@ -11,14 +12,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from code_blocks import NOT_RUN, ROOT, SYBIL, commands, run_command, runs
+from code_blocks import GENERATED, NOT_RUN, ROOT, SYBIL, commands, run_command, runs
 
 import looplens.dynamics
 from looplens.analysis import ANALYZERS
 
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("**/*.md"))]
-WRITTEN = [page for page in PAGES if page.parent.name != "gallery"]
+WRITTEN = [page for page in PAGES if page.parent.name not in GENERATED]
 WITH_EXAMPLES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in (ROOT / "looplens").rglob("*.py")
@@ -70,6 +71,16 @@ def test_commands_in_the_text_exist(page: Path) -> None:
         except Exception as error:
             if not re.search("Missing parameter|requires an argument", str(error)):
                 raise  # a name that does not exist; what is cut short in the text is fine
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_the_page_of_a_notebook_has_its_cells(path: Path) -> None:
+    page = (DOCS / "notebooks" / f"{path.stem}.md").read_text(encoding="utf-8")
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        assert "".join(cell["source"]) in page, "`make images` runs the notebooks anew"
+    pictures = {picture.name for picture in (DOCS / "notebooks").glob(f"{path.stem}-*.png")}
+    assert pictures == set(re.findall(rf"\(({path.stem}-\d+\.png)\)", page))
+    assert not re.search(r"(?<![\w.])/(?:home|tmp|root|usr)/", page), "paths of a machine"
 
 
 @pytest.mark.slow

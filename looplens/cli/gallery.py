@@ -1,9 +1,10 @@
-"""The gallery: listing the claims of papers, and running them."""
+"""The gallery: listing the claims of papers, reading what came out, and running them."""
 
 from __future__ import annotations
 
-import json
+import textwrap
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,44 +13,72 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from looplens.gallery import options
+
 if TYPE_CHECKING:
     from looplens.gallery.running import Result
     from looplens.gallery.scripts import Script
 
-PAGES = Path("runs/gallery/pages")
-
-app = typer.Typer(
-    help="Claims of papers about looped models, each put to the test by one command.",
-    invoke_without_command=True,
-    rich_markup_mode="markdown",
-)
+app = typer.Typer(invoke_without_command=True, rich_markup_mode="markdown")
+Pages = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        help=f"Where pages are looked up: {options.PAGES} unless given, then the checkout's.",
+        show_default=False,
+    ),
+]
 
 
 @app.callback()
-def gallery(
-    context: typer.Context,
-    out: Annotated[Path, typer.Option(help="Where verdicts are looked up.")] = PAGES,
-) -> None:
-    """List the claims, with the verdicts of the pages in `--out`.
+def gallery(context: typer.Context, out: Pages = None) -> None:
+    """Claims of papers about looped models, each put to the test by one command.
+
+    By itself it lists them, with what came out where they were run.
 
     Example: `looplens gallery`
     """
     if context.invoked_subcommand is not None:
         return
     from looplens.gallery.scripts import scripts
+    from looplens.gallery.values import counts
 
     table = Table(box=None)
     for header in ("", "claim", "verdict"):
         table.add_column(header)
-    verdicts = {page["number"]: page for page in _pages(out)}
+    pages = _pages(out)
     for script in scripts().values():
-        page = verdicts.get(script.number)
-        verdict = f"{page['verdict']}, {page['date']}" if page else "not run here"
         claim = Text.assemble(script.title, "\n", (script.paper, "dim"))
-        table.add_row(str(script.number), claim, verdict)
+        came_out = Text("not run here")
+        if script.number in pages:
+            page, _ = pages[script.number]
+            checks = f"\n{counts(page['checks'])}; {page['date']}"
+            came_out = Text.assemble(page["verdict"], (checks, "dim"))
+        table.add_row(str(script.number), claim, came_out)
     console = Console()
     console.print(table)
-    console.print("\nRun one: looplens gallery run NUMBER --quick", highlight=False)
+    console.print(
+        "\nRead one: looplens gallery show NUMBER\nRun one:  looplens gallery run NUMBER --quick",
+        highlight=False,
+    )
+
+
+@app.command()
+def show(
+    number: Annotated[int, typer.Argument(help="Number of a claim, as listed.")], out: Pages = None
+) -> None:
+    """Print what a paper claims and what came out here; without a page, what a run would do.
+
+    Example: `looplens gallery show 3`
+    """
+    from looplens.gallery.scripts import chosen, load
+
+    (script,) = chosen([number])
+    page, path = _pages(out).get(number, ({}, None))
+    if not {"says", "does"} <= set(page):
+        claim = load(script)
+        page = {"says": claim.says, "does": claim.does, **page}
+    print("\n\n".join(_shown(script, page, path)))
 
 
 @app.command()
@@ -58,15 +87,13 @@ def run(
         list[int] | None, typer.Argument(help="Numbers of claims, as listed.", show_default=False)
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Run every claim.")] = False,
-    smoke: Annotated[bool, typer.Option("--smoke", help="Seconds; gives no verdict.")] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="Minutes each, the default.")] = False,
-    full: Annotated[bool, typer.Option("--full", help="Up to an hour each.")] = False,
-    out: Annotated[Path, typer.Option(help="Where the pages go.")] = PAGES,
-    cache: Annotated[
-        Path, typer.Option(help="Where trained models are kept and found again.")
-    ] = Path("runs/gallery"),
-    workers: Annotated[int, typer.Option(min=1, help="Processes side by side.")] = 2,
-    device: Annotated[str, typer.Option(help="Where models are trained: cpu, cuda, ...")] = "cpu",
+    smoke: options.Smoke = False,
+    quick: options.Quick = False,
+    full: options.Full = False,
+    out: options.Out = None,
+    cache: options.Cache = options.FOLDER,
+    workers: options.Workers = options.WORKERS,
+    device: options.Device = options.DEVICE,
 ) -> None:
     """Run claims and write their pages: what was claimed, what came out, figures, the verdict.
 
@@ -76,25 +103,20 @@ def run(
     Example: `looplens gallery run 3 --quick`
     """
     from looplens.errors import InputError
-    from looplens.gallery.pages import write_page
+    from looplens.gallery.pages import check_place, write_page
     from looplens.gallery.running import report, run_claim
-    from looplens.gallery.scale import Scale
     from looplens.gallery.scripts import chosen, load, scripts
 
-    sizes = [name for name, on in (("smoke", smoke), ("quick", quick), ("full", full)) if on]
-    if len(sizes) > 1:
-        raise InputError("Choose one of --smoke, --quick and --full.")
     if bool(numbers) == every:
         raise InputError(
             "Say which claims: their numbers, or --all. `looplens gallery` lists them."
         )
-    scale = Scale(
-        name=sizes[0] if sizes else "quick",  # type: ignore[arg-type]
-        folder=cache,
-        workers=workers,
-        device=device,
-    )
     todo = list(scripts().values()) if every else chosen(numbers or [])
+    scale = options.scale_of(
+        smoke=smoke, quick=quick, full=full, cache=cache, workers=workers, device=device
+    )
+    pages = options.where(out, scale)
+    check_place([script.number for script in todo], scale, pages)
     console = Console()
     results: list[Result] = []
     failed: list[Script] = []
@@ -108,7 +130,7 @@ def run(
             failed.append(script)
             continue
         print(report(result))
-        print(f"page: {write_page(result, out)}\n", flush=True)
+        print(f"page: {write_page(result, pages)}\n", flush=True)
         results.append(result)
     if len(todo) > 1:
         console.print(_verdicts(results))
@@ -126,5 +148,43 @@ def _verdicts(results: list[Result]) -> Table:
     return table
 
 
-def _pages(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text(encoding="utf-8")) for path in out.glob("[0-9][0-9]-*.json")]
+def _pages(out: Path | None) -> dict[int, tuple[dict[str, Any], Path]]:
+    """Return pages by number, with their files: one's own before those of the checkout."""
+    from looplens.gallery.scripts import folder
+    from looplens.gallery.values import pages_of
+
+    places = [out] if out else [folder().parent.parent / "docs" / "gallery", options.PAGES]
+    return {
+        page["number"]: (page, place / f"{page['stem']}.md")
+        for place in places
+        for page in pages_of(place)
+    }
+
+
+def _shown(script: Script, page: dict[str, Any], path: Path | None) -> Iterator[str]:
+    from looplens.gallery.claim import HELD
+
+    yield f"{script.number}. {script.title}"
+    yield _wrapped(f"The paper claims: {page['says']}")
+    yield _wrapped(script.paper)
+    yield _wrapped(f"What is run: {page['does']}")
+    if path is None:
+        yield f"Not run here. Run it: looplens gallery run {script.number} --quick"
+        return
+    yield _wrapped(f"Verdict: {page['verdict']}. {page['summary']}")
+    lines = [f"  {HELD[held]:7}  {name}" for name, held in page["checks"].items()]
+    lines += [
+        f"  {'sanity' if holds else 'BROKEN':7}  {name}"
+        for name, holds in page.get("sanity", {}).items()
+    ]
+    yield "\n".join(lines)
+    if page["limits"]:
+        yield "Limits:\n" + "\n".join(_wrapped(limit, "  - ") for limit in page["limits"])
+    here = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    yield f"{page['command']}, {page['date']}, {page['seconds']:.0f} s; page: {here}"
+
+
+def _wrapped(text: str, first: str = "") -> str:
+    return textwrap.fill(
+        " ".join(text.split()), 100, initial_indent=first, subsequent_indent=" " * len(first)
+    )

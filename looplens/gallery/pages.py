@@ -6,18 +6,20 @@ numbers of the pages that lie beside it, so claims can be run one at a time.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from looplens.errors import InputError
 from looplens.gallery.claim import HELD, Picture, Table
 from looplens.gallery.intervals import Interval
 from looplens.gallery.running import Result
+from looplens.gallery.scale import SEEDS, Scale
+from looplens.gallery.values import as_json, counts, pages_of
 
 INDEX = "index.md"
 PICTURE_SCALE = 1.5
+PICTURE_SIZE = (860, 440)  # of figures that do not say; kaleido asks no figure by itself
 
 
 def write_page(result: Result, out: Path) -> Path:
@@ -41,10 +43,33 @@ def write_page(result: Result, out: Path) -> Path:
     files = _draw(result.outcome.pictures, stem, out)
     page = out / f"{stem}.md"
     page.write_text(page_text(result, files), encoding="utf-8")
-    numbers = json.dumps(as_values(result), indent=1, default=_plain)
-    (out / f"{stem}.json").write_text(numbers + "\n", encoding="utf-8")
-    (out / INDEX).write_text(index_text(_pages_of(out)), encoding="utf-8")
+    (out / f"{stem}.json").write_text(as_json(result), encoding="utf-8")
+    (out / INDEX).write_text(index_text(pages_of(out)), encoding="utf-8")
     return page
+
+
+def check_place(numbers: Sequence[int], scale: Scale, out: Path) -> None:
+    """Refuse or announce that pages of a larger size are replaced; called before anything runs.
+
+    Raises
+    ------
+    InputError
+        When a smoke run would replace a page that has a verdict.
+    """
+    for page in pages_of(out):
+        made = page.get("scale", "smoke")
+        if page["number"] not in numbers or SEEDS[scale.name] >= SEEDS[made]:
+            continue
+        path = out / f"{page['stem']}.md"
+        if scale.name == "smoke":
+            raise InputError(
+                f"{path} was made with --{made}, and a smoke run has no verdict to replace it "
+                "with. Give another folder with --out, or none."
+            )
+        scale.say(
+            f"{path} of {page['date']} was made with --{made}; this run replaces it by a page of "
+            f"--{scale.name}."
+        )
 
 
 def page_text(result: Result, files: Sequence[str]) -> str:
@@ -59,11 +84,13 @@ def page_text(result: Result, files: Sequence[str]) -> str:
         "## What was run",
         claim.does,
         "## What came out",
-        markdown_table(["check", ""], [[name, HELD[ok]] for name, ok in outcome.checks.items()]),
+        markdown_table(
+            ["check", "result"], [[name, HELD[ok]] for name, ok in outcome.checks.items()]
+        ),
     ]
     if outcome.sanity:
         rows = [[name, "holds" if ok else "FAILS"] for name, ok in outcome.sanity.items()]
-        parts.append(markdown_table(["must hold by theorem or definition", ""], rows))
+        parts.append(markdown_table(["must hold by theorem or definition", "result"], rows))
     for picture, file in zip(outcome.pictures, files, strict=True):
         shown = f"![{_line(picture.caption)}]({file})"
         parts.append(shown if file.endswith(".png") else f"[Figure: {picture.name}]({file})")
@@ -84,14 +111,14 @@ def index_text(pages: Sequence[dict[str, Any]]) -> str:
     Parameters
     ----------
     pages : sequence of dict
-        The numbers of the pages, as :func:`as_values` gives them.
+        The numbers of the pages, as :func:`looplens.gallery.values.as_values` gives them.
     """
     rows = [
         [
             str(page["number"]),
             f"[{page['title']}]({page['stem']}.md)",
             page["verdict"],
-            _counts(page["checks"]),
+            counts(page["checks"]),
             f"`{page['command']}`",
             f"{page['seconds']:.0f} s",
             page["date"],
@@ -103,8 +130,10 @@ def index_text(pages: Sequence[dict[str, Any]]) -> str:
             "# Gallery",
             "Claims of papers about looped language models, each put to the test by one command "
             "with small models that a CPU trains in minutes. A verdict is *reproduced* when all "
-            "checks of its page held, *not reproduced* when none did, and *partly reproduced* "
-            "otherwise. The checks were written before the results were seen, but where the limits "
+            "checks of its page held and *partly reproduced* when some did. When none did it is "
+            "*not reproduced* if a measurement speaks against one, else *open*: a check is open "
+            "when its interval contains the bound. The checks were written before the results "
+            "were seen, but where the limits "
             "of a page say otherwise, as they do of sizes found in trials. These are models of "
             "a hundred thousand parameters on synthetic tasks: what a claim does here says "
             "little about its truth at the size of the paper.",
@@ -117,46 +146,10 @@ def index_text(pages: Sequence[dict[str, Any]]) -> str:
     ) + "\n"  # fmt: skip
 
 
-def as_values(result: Result) -> dict[str, Any]:
-    """Return the numbers of a page as plain values, ready for JSON."""
-    claim, outcome = result.claim, result.outcome
-    return {
-        "number": claim.number,
-        "stem": claim.stem,
-        "title": claim.title,
-        "paper": claim.paper,
-        "verdict": result.verdict,
-        "summary": outcome.summary,
-        "checks": dict(outcome.checks),
-        "sanity": dict(outcome.sanity),
-        "tables": [
-            {"title": t.title, "columns": list(t.columns), "rows": [list(row) for row in t.rows]}
-            for t in outcome.tables
-        ],
-        "limits": list(outcome.limits),
-        "scale": result.scale,
-        "command": result.command,
-        "date": result.date,
-        "seconds": round(result.seconds, 1),
-        "cpu_seconds": round(result.cpu_seconds, 1),
-        "computed": result.computed,
-        "reused": result.reused,
-        "workers": result.workers,
-        "versions": result.versions,
-    }
-
-
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table in Markdown."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(_cell(text) for text in line) + " |" for line in lines)
-
-
-def _counts(checks: dict[str, bool | None]) -> str:
-    """Return how many checks held, are open, and are spoken against."""
-    held = list(checks.values())
-    counts = {"held": held.count(True), "open": held.count(None), "against": held.count(False)}
-    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
 
 
 def _draw(pictures: Sequence[Picture], stem: str, out: Path) -> list[str]:
@@ -171,6 +164,8 @@ def _draw(pictures: Sequence[Picture], stem: str, out: Path) -> list[str]:
             [picture.figure for picture in pictures],
             [out / f"{name}.png" for name in names],
             scale=PICTURE_SCALE,
+            width=[picture.figure.layout.width or PICTURE_SIZE[0] for picture in pictures],
+            height=[picture.figure.layout.height or PICTURE_SIZE[1] for picture in pictures],
         )
     except (ImportError, ValueError, RuntimeError):  # no kaleido, or no browser for it
         for picture, name in zip(pictures, names, strict=True):
@@ -181,19 +176,18 @@ def _draw(pictures: Sequence[Picture], stem: str, out: Path) -> list[str]:
 
 def _remove(*, claim_number: int, out: Path) -> None:
     """Remove the earlier page of a claim, whose name and pictures may have been others."""
-    for page in _pages_of(out):
+    for page in pages_of(out):
         if page["number"] == claim_number:
             for old in [*out.glob(f"{page['stem']}-*"), *out.glob(f"{page['stem']}.*")]:
                 old.unlink()
 
 
-def _pages_of(out: Path) -> list[dict[str, Any]]:
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in out.glob("[0-9][0-9]-*.json")]
-    return [page for page in found if (out / f"{page['stem']}.md").is_file()]
-
-
 def _made(result: Result) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
+    versions = dict(result.versions)
+    if result.commit:
+        versions["looplens"] += f" (commit {result.commit})"
+    made_with = ", ".join(f"{name} {version}" for name, version in versions.items())
+    processes = "one process" if result.workers == 1 else f"{result.workers} processes"
     reused = ""
     if result.reused:
         reused = (
@@ -202,7 +196,7 @@ def _made(result: Result) -> str:
         )
     return (
         f"Made on {result.date} in {result.seconds:.0f} s ({result.cpu_seconds:.0f} s of CPU, "
-        f"{result.workers} processes) with {versions}.{reused}"
+        f"{processes}) with {made_with}.{reused}"
     )
 
 
@@ -216,10 +210,3 @@ def _line(text: str) -> str:
 
 def _cell(text: str) -> str:
     return _line(str(text)).replace("|", "\\|")
-
-
-def _plain(value: Any) -> Any:
-    """Return what JSON does not know as plain values."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    return value.item() if hasattr(value, "item") else str(value)

@@ -1,6 +1,8 @@
 """Trainings and other jobs of a claim, side by side, each one thread, each kept and used again.
 
-A finished model lies in ``folder/models/<key>``, the key being decided by what decides the weights.
+A finished model lies in ``folder/models/<key>``, the key being decided by what decides the weights:
+the recipe, the code of training, tasks and models, the kind of device and torch's version. The
+result of another job is kept under its own key, its script and all code of looplens that measures.
 An interrupted training goes on where it stopped. Two processes that want the same model do not
 train it twice: the second waits.
 """
@@ -24,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from looplens.errors import InputError, LoopLensError
+from looplens.gallery import sources
 from looplens.gallery.scale import Scale
 
 if TYPE_CHECKING:
@@ -73,9 +76,9 @@ def train_all(recipes: Iterable[Recipe], scale: Scale) -> dict[str, LoopedTransf
             scale.say(f"training {len(todo)} models ({len(jobs) - len(todo)} are there already)")
             _run(
                 functools.partial(_train_one, scale=scale),
-                list(todo.values()),
+                [_training(recipe, key, scale) for key, recipe in todo.items()],
                 scale,
-                label=lambda recipe: recipe.name,
+                label=lambda training: training.recipe.name,
             )
     loaded = {}
     for recipe in wanted:
@@ -105,7 +108,8 @@ def in_parallel(
         How many processes, and where results are kept.
     key : callable, optional
         Gives the text by which the result of a job is kept and found again. It names everything
-        that decides the result; the source of ``function`` counts without being named.
+        of the job that decides the result; the script of ``function`` and the code of looplens
+        count without being named.
     label : callable
         Gives the text that the line of progress shows of a job.
     """
@@ -213,27 +217,44 @@ def _rounds(recipes: Sequence[Recipe]) -> list[list[Recipe]]:
     return [*(_rounds(bases) if bases else []), list(recipes)]
 
 
-def _train_one(recipe: Recipe, *, scale: Scale) -> None:
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Training:
+    """A recipe, the key of its model, and where the model lies that it starts from.
+
+    The keys are made where the run began: its worker processes may start after the code changed.
+    """
+
+    recipe: Recipe
+    key: str
+    base: Path | None
+
+
+def _training(recipe: Recipe, key: str, scale: Scale) -> _Training:
+    base = None if recipe.base is None else _model_at(_model_key(recipe.base, scale), scale)
+    return _Training(recipe, key, base)
+
+
+def _train_one(training: _Training, *, scale: Scale) -> None:
     """Train one model unless another process has just done so."""
     from filelock import FileLock
 
     from looplens.training import train
 
-    key = _model_key(recipe, scale)
-    final, unfinished = _model_at(key, scale), scale.folder / "unfinished" / key
-    lock = scale.folder / "locks" / key
+    final = _model_at(training.key, scale)
+    unfinished = scale.folder / "unfinished" / training.key
+    lock = scale.folder / "locks" / training.key
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(str(lock)):
         if _finished(final):
             return
         train(
-            _nameless(recipe),
+            _nameless(training.recipe),
             unfinished / "model",
             progress=False,
             device=scale.device,
             checkpoints=unfinished / "state",
             evaluation_sequences=CARD_SEQUENCES,
-            base=None if recipe.base is None else _model_at(_model_key(recipe.base, scale), scale),
+            base=training.base,
         )
         final.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(final, ignore_errors=True)
@@ -248,11 +269,15 @@ def _nameless(recipe: Recipe) -> Recipe:
 
 
 def _model_key(recipe: Recipe, scale: Scale) -> str:
-    """Hash what decides the weights: the recipe without its name, the device, torch's version."""
+    """Hash what decides the weights: the recipe without its name, the code, the device, torch.
+
+    The code is that of :func:`looplens.gallery.sources.of_weights`.
+    """
     import torch
 
-    where = hashlib.sha256(f"{scale.device.partition(':')[0]} {torch.__version__}".encode())
-    return f"{_nameless(recipe).fingerprint()}-{where.hexdigest()[:6]}"
+    ran = f"{sources.of_weights()} {scale.device.partition(':')[0]} {torch.__version__}"
+    where = hashlib.sha256(ran.encode()).hexdigest()[:8]
+    return f"{_nameless(recipe).fingerprint()}-{where}"
 
 
 def _model_at(key: str, scale: Scale) -> Path:
@@ -267,5 +292,6 @@ def _result_at(function: Callable[..., Any], key: str, scale: Scale) -> Path:
     inner = function
     while isinstance(inner, functools.partial):
         inner = inner.func
-    named = f"{inner.__qualname__}\n{inspect.getsource(inner)}\n{key}"
+    script = Path(inspect.getfile(inner))
+    named = f"{inner.__qualname__}\n{sources.of_measuring(script)}\n{key}"
     return scale.folder / "results" / f"{hashlib.sha256(named.encode()).hexdigest()[:20]}.pickle"

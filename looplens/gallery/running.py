@@ -5,22 +5,21 @@ How the page of a result looks is known by ``pages``.
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import importlib.metadata
 import platform
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import looplens
-from looplens.errors import InputError
+from looplens.errors import InputError, LoopLensError
+from looplens.gallery import options, sources
 from looplens.gallery.claim import HELD, Claim, Outcome
-from looplens.gallery.scale import FOLDER, SEEDS, Scale
+from looplens.gallery.scale import Scale
 
 VERSIONS = ("torch", "numpy", "plotly")
-PAGES = FOLDER / "pages"
 NO_VERDICT = "no verdict (smoke size)"
 
 
@@ -45,6 +44,10 @@ class Result:
         Of looplens, Python and the libraries that decide numbers.
     workers : int
         Processes that worked side by side.
+    device : str
+        Where models were trained.
+    commit : str
+        Of looplens; empty outside of a checkout.
     """
 
     claim: Claim
@@ -57,6 +60,8 @@ class Result:
     date: str
     versions: dict[str, str]
     workers: int
+    device: str
+    commit: str
 
     @property
     def verdict(self) -> str:
@@ -66,7 +71,12 @@ class Result:
     @property
     def command(self) -> str:
         """Return the command that gives this result."""
-        return f"looplens gallery run {self.claim.number} --{self.scale}"
+        words = [f"looplens gallery run {self.claim.number} --{self.scale}"]
+        if self.workers != options.WORKERS:
+            words.append(f"--workers {self.workers}")
+        if self.device != options.DEVICE:
+            words.append(f"--device {self.device}")
+        return " ".join(words)
 
 
 def run_claim(claim: Claim, scale: Scale) -> Result:
@@ -78,6 +88,7 @@ def run_claim(claim: Claim, scale: Scale) -> Result:
         When the claim names a robust check that its outcome does not have.
     """
     scale.say(f"{claim.number}. {claim.title} ({scale.name})")
+    commit = sources.commit()
     before = (scale.tally.computed, scale.tally.reused, scale.tally.worker_seconds)
     began, cpu = time.perf_counter(), time.process_time()
     outcome = claim.run(scale)
@@ -98,6 +109,8 @@ def run_claim(claim: Claim, scale: Scale) -> Result:
         date=datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         versions=_versions(),
         workers=scale.workers,
+        device=scale.device,
+        commit=commit,
     )
 
 
@@ -122,22 +135,52 @@ def report(result: Result) -> str:
 
 
 def main(claim: Claim, arguments: Sequence[str] | None = None) -> None:
-    """Run one claim from the command line of its script, and write its page."""
-    from looplens.gallery.pages import write_page
+    """Run one claim from the command line of its script, and write its page.
 
-    parser = argparse.ArgumentParser(description=claim.title)
-    sizes = parser.add_mutually_exclusive_group()
-    for name in SEEDS:
-        sizes.add_argument(f"--{name}", dest="scale", action="store_const", const=name)
-    parser.set_defaults(scale="quick")
-    parser.add_argument("--workers", type=int, default=2, help="processes side by side")
-    parser.add_argument("--device", default="cpu", help="where models are trained")
-    parser.add_argument("--out", type=Path, default=PAGES, help="where the page goes")
-    given = parser.parse_args(arguments)
-    scale = Scale(name=given.scale, workers=given.workers, device=given.device)
-    result = run_claim(claim, scale)
-    print(report(result))
-    print(write_page(result, given.out))
+    Parameters
+    ----------
+    claim : Claim
+        What is run.
+    arguments : sequence of str, optional
+        The words of the command line; those of the process when not given.
+
+    Raises
+    ------
+    SystemExit
+        After a message, when the options cannot be used.
+    """
+    import typer
+
+    from looplens.gallery.pages import check_place, write_page
+
+    command = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+    @command.command(help=claim.title)
+    def one(
+        smoke: options.Smoke = False,
+        quick: options.Quick = False,
+        full: options.Full = False,
+        out: options.Out = None,
+        cache: options.Cache = options.FOLDER,
+        workers: options.Workers = options.WORKERS,
+        device: options.Device = options.DEVICE,
+    ) -> None:
+        scale = options.scale_of(
+            smoke=smoke, quick=quick, full=full, cache=cache, workers=workers, device=device
+        )
+        pages = options.where(out, scale)
+        check_place([claim.number], scale, pages)
+        result = run_claim(claim, scale)
+        print(report(result))
+        print(f"page: {write_page(result, pages)}")
+
+    try:
+        command(arguments)
+    except LoopLensError as error:
+        sys.exit(f"error: {error}")
+    except SystemExit as stop:
+        if stop.code:
+            raise
 
 
 def _versions() -> dict[str, str]:

@@ -14,6 +14,7 @@ T = TypeVar("T")
 ScaleName = Literal["smoke", "quick", "full"]
 SEEDS: dict[str, int] = {"smoke": 1, "quick": 3, "full": 5}
 FOLDER = Path("runs/gallery")
+WORKERS, DEVICE = 2, "cpu"  # of the command line
 
 
 @dataclass(slots=True)
@@ -66,6 +67,8 @@ class Scale:
         if self.workers < 1:
             raise InputError(f"A scale needs at least 1 worker; got {self.workers}.")
         object.__setattr__(self, "folder", Path(self.folder))
+        if self.folder.exists() and not self.folder.is_dir():
+            raise InputError(f"Trained models are kept in a folder, but {self.folder} is a file.")
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -62,7 +62,7 @@ def scripts(place: Path | None = None) -> dict[int, Script]:
     Raises
     ------
     InputError
-        When a script defines no claim, or two have one number.
+        When a script defines no claim, or another than its name says, or two have one number.
     """
     found: dict[int, Script] = {}
     for path in sorted((place or folder()).glob(PATTERN)):
@@ -76,21 +76,22 @@ def scripts(place: Path | None = None) -> dict[int, Script]:
 
 
 def chosen(numbers: Sequence[int], place: Path | None = None) -> list[Script]:
-    """Return the scripts of these numbers.
+    """Return the scripts of these numbers; the others are not read.
 
     Raises
     ------
     InputError
         When there is no such number.
     """
-    there = scripts(place)
+    place = place or folder()
+    there = {int(path.name[1:3]): path for path in sorted(place.glob(PATTERN))}
     for number in numbers:
         if number not in there:
             raise InputError(
                 f"There is no claim {number} in the gallery. The claims are "
                 f"{', '.join(map(str, there))}; `looplens gallery` lists them."
             )
-    return [there[number] for number in dict.fromkeys(numbers)]
+    return [_read(there[number]) for number in dict.fromkeys(numbers)]
 
 
 def load(script: Script) -> Claim:
@@ -111,7 +112,12 @@ def _read(path: Path) -> Script:
             continue
         if [target.id for target in node.targets if isinstance(target, ast.Name)] == ["CLAIM"]:
             given = {keyword.arg: keyword.value for keyword in node.value.keywords}
-            return Script(path=path, **{name: _plain(given, name, path) for name in _FIELDS})
+            script = Script(path=path, **{name: _plain(given, name, path) for name in _FIELDS})
+            if script.number != int(path.name[1:3]):
+                raise InputError(
+                    f"{path.name} has number={script.number}; its name says {int(path.name[1:3])}."
+                )
+            return script
     raise InputError(f"{path.name} defines no `CLAIM = Claim(...)` at its top level.")
 
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 import re
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
 from looplens.errors import InputError
-from looplens.tasks.base import NO_TARGET, Batch, Task, Tokens
+from looplens.tasks.base import Tokens
 from looplens.tasks.batch import check_fits, spread_levels
+from looplens.tasks.rows import RowTask
 
 END = "."
 
 
-class Addition(Task):
+class Addition(RowTask):
     """n-ary addition of zero-padded operands.
 
     The targets are those of next-token prediction from ``=`` on: the digits of the sum without
@@ -89,24 +90,17 @@ class Addition(Task):
             ]
         )
 
-    def label(self, tokens: ArrayLike) -> Batch:
-        """Label sums; see :class:`Addition`."""
-        ids = self._as_tokens(tokens)
-        targets = np.full_like(ids, NO_TARGET)
-        difficulty = np.full(ids.shape, np.nan)
-        bad = np.zeros(len(ids), dtype=bool)
-        for i, row in enumerate(ids):
-            found = self._pattern.fullmatch(self.decode(row))
-            operands = [int(word) for word in found[1].split("+")] if found else []
-            answer = self._answer(operands)
-            if not found or not answer.startswith(found[2]):
-                bad[i] = True
-                continue
-            first, given = len(found[1]), len(found[2])
-            targets[i, first : first + given + 1] = self.encode(answer[: given + 1])
-            difficulty[i, first : first + given + 1] = len(operands)
-        self._reject(ids, bad)
-        return Batch(tokens=ids, targets=targets, metadata={"difficulty": difficulty})
+    def label_row(self, row: Tokens, targets: Tokens, difficulty: NDArray[np.float64]) -> bool:
+        """Write the digits of the sum; see :meth:`RowTask.label_row`."""
+        found = self._pattern.fullmatch(self.decode(row))
+        operands = [int(word) for word in found[1].split("+")] if found else []
+        answer = self._answer(operands)
+        if not found or not answer.startswith(found[2]):
+            return False
+        first, given = len(found[1]), len(found[2])
+        targets[first : first + given + 1] = self.encode(answer[: given + 1])
+        difficulty[first : first + given + 1] = len(operands)
+        return True
 
     def _answer(self, operands: list[int]) -> str:
         written = str(sum(operands))

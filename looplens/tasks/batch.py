@@ -49,3 +49,10 @@ def check_fits(least: int, most: int, what: str, unit: str) -> None:
     """Refuse a difficulty for which the length asked for is too short."""
     if least > most:
         raise InputError(f"{what} cannot have {least} {unit}; ask for length={least} or more.")
+
+
+def is_held_out(code: int, salt: int, per_cent: int) -> bool:
+    """Say whether a text belongs to the share that is held out: a hash of its code decides."""
+    mixed = (code * 0x9E3779B97F4A7C15 + salt) & (2**64 - 1)
+    mixed = ((mixed ^ (mixed >> 31)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
+    return (mixed >> 33) % 100 < per_cent

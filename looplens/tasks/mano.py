@@ -5,19 +5,24 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import ArrayLike
+from copy import copy
 
-from looplens.errors import InputError
-from looplens.tasks.base import NO_TARGET, Batch, Task, Tokens
-from looplens.tasks.batch import check_fits, spread_levels
+import numpy as np
+from numpy.typing import NDArray
+
+from looplens.errors import InputError, named
+from looplens.tasks.base import Task, Tokens
+from looplens.tasks.batch import check_fits, is_held_out, spread_levels
+from looplens.tasks.rows import RowTask
 
 LONGEST = 24
 PAD, BOS, ANSWER = "<pad>", "<bos>", "<ans>"
 SIGNS = ("+", "-", "*")
+SPLITS = ("all", "seen", "unseen")
+HELD_OUT = 20  # per cent of the expressions of two and more operations
 
 
-class Mano(Task):
+class Mano(RowTask):
     """Random expression trees of l operations in prefix notation, values modulo ``modulus``.
 
     ``difficulty`` is the number l of operations, spread evenly over a batch; ``length`` is the
@@ -29,6 +34,11 @@ class Mano(Task):
     ----------
     modulus : int
         All values are modulo this number.
+    split : {"all", "seen", "unseen"}
+        Which expressions are drawn: ``seen`` leaves out a fifth of those of two and more
+        operations, decided by the expression alone, and ``unseen`` draws nothing else. A small
+        modulus has so few short expressions that training shows nearly all. Labels do not depend
+        on it.
 
     References
     ----------
@@ -45,10 +55,12 @@ class Mano(Task):
     default_length = 10
     difficulty_range = (1, 10)
 
-    def __init__(self, *, modulus: int = 23) -> None:
+    def __init__(self, *, modulus: int = 23, split: str = "all") -> None:
         if modulus < 2:
             raise InputError(f"Task 'mano' needs a modulus of at least 2; got {modulus}.")
         self.modulus = modulus
+        self._split = named(split, {name: name for name in SPLITS}, "mano split")
+        self.difficulty_range = (2 if split == "unseen" else 1, self.default_length)
         self.title = f"prefix expressions modulo {modulus}"
         lengths = (f"<len_{number}>" for number in range(1, LONGEST + 1))
         self.words = (*map(str, range(modulus)), *SIGNS, BOS, *lengths, ANSWER, PAD)
@@ -71,27 +83,37 @@ class Mano(Task):
         bos, answer = self._texts.ids[BOS], self._texts.ids[ANSWER]
         return self._texts.stack(
             [
-                [bos, self._length_1 + count - 1, *self._tree(rng, count), answer]
+                [bos, self._length_1 + count - 1, *self._expression(rng, count), answer]
                 for count in spread_levels(rng, batch, low, high).tolist()
             ]
         )
 
-    def label(self, tokens: ArrayLike) -> Batch:
-        """Label expressions; see :class:`Mano`."""
-        ids = self._as_tokens(tokens)
-        targets = np.full_like(ids, NO_TARGET)
-        difficulty = np.full(ids.shape, np.nan)
-        bad = np.zeros(len(ids), dtype=bool)
-        for i, size in enumerate(self._texts.sizes(ids)):
-            row = ids[i, :size].tolist()
-            value = self._value(row)
-            if value is None:
-                bad[i] = True
-                continue
-            targets[i, size - 1] = value
-            difficulty[i, size - 1] = (size - 4) // 2
-        self._reject(ids, bad)
-        return Batch(tokens=ids, targets=targets, metadata={"difficulty": difficulty})
+    def label_row(self, row: Tokens, targets: Tokens, difficulty: NDArray[np.float64]) -> bool:
+        """Write the value of an expression at its end; see :meth:`RowTask.label_row`."""
+        value = self._value(row.tolist())
+        if value is None:
+            return False
+        targets[-1], difficulty[-1] = value, (len(row) - 4) // 2
+        return True
+
+    def held_out(self) -> Task | None:
+        """Return the task of the unseen expressions, None where training may show any of them."""
+        if self._split == "all":
+            return self
+        if self._split == "unseen":
+            return None
+        other = copy(self)
+        other._split, other.difficulty_range = "unseen", (2, self.default_length)
+        return other
+
+    def _expression(self, rng: np.random.Generator, operations: int) -> list[int]:
+        """Draw an expression of the split; one of a single operation is always seen."""
+        while True:
+            tokens = self._tree(rng, operations)
+            code = sum(token * len(self.words) ** place for place, token in enumerate(tokens))
+            unseen = operations > 1 and is_held_out(code, operations, HELD_OUT)
+            if self._split == "all" or unseen == (self._split == "unseen"):
+                return tokens
 
     def _tree(self, rng: np.random.Generator, operations: int) -> list[int]:
         if operations == 0:
@@ -121,5 +143,7 @@ class Mano(Task):
 
     def _check_bounds(self, low: int, high: int) -> None:
         super()._check_bounds(low, high)
+        if self._split == "unseen" and low < 2:
+            raise InputError(f"Task {self.name!r} has expressions of 2 and more operations.")
         if high > LONGEST:
             raise InputError(f"Task 'mano' has at most {LONGEST} operations; got {high}.")

@@ -10,12 +10,13 @@ from __future__ import annotations
 from copy import copy
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from looplens.errors import InputError, named
-from looplens.tasks.base import NO_TARGET, Batch, Task, Tokens
-from looplens.tasks.batch import spread_levels
+from looplens.tasks.base import Task, Tokens
+from looplens.tasks.batch import is_held_out, spread_levels
 from looplens.tasks.names import made_up
+from looplens.tasks.rows import RowTask
 
 PAD = "<pad>"
 RELATIONS = (
@@ -27,7 +28,7 @@ MOST_DRAWS = 10_000
 SPLITS = ("seen", "unseen", "all")
 
 
-class MultiHop(Task):
+class MultiHop(RowTask):
     """Multi-hop questions over people in layers; relations lead from one layer to the one above.
 
     Every person of a layer but the last has, for each relation, one person of the layer above,
@@ -121,25 +122,16 @@ class MultiHop(Task):
             rows.append(np.concatenate(texts))
         return self._texts.stack(rows)
 
-    def label(self, tokens: ArrayLike) -> Batch:
-        """Answer questions exactly; see :class:`MultiHop` for the definition."""
-        ids = self._as_tokens(tokens)
-        targets = np.full_like(ids, NO_TARGET)
-        difficulty = np.full(ids.shape, np.nan)
-        bad = np.zeros(len(ids), dtype=bool)
-        mark = self._texts.ids["?"]
-        sizes = self._texts.sizes(ids)
-        for row, (line, size) in enumerate(zip(ids, sizes, strict=True)):
-            start = 0
-            for end in np.flatnonzero(line[:size] == mark).tolist():
-                question = line[start:end]
-                answer = self._answer(question)
-                targets[row, end], difficulty[row, end] = answer, len(question) // 2
-                bad[row] |= answer < 0
-                start = end + 1
-            bad[row] |= start != size or size == 0
-        self._reject(ids, bad)
-        return Batch(tokens=ids, targets=targets, metadata={"difficulty": difficulty})
+    def label_row(self, row: Tokens, targets: Tokens, difficulty: NDArray[np.float64]) -> bool:
+        """Write the answer of each question at its mark; see :meth:`RowTask.label_row`."""
+        start = 0
+        for end in np.flatnonzero(row == self._texts.ids["?"]).tolist():
+            question = row[start:end]
+            targets[end], difficulty[end] = self._answer(question), len(question) // 2
+            if targets[end] < 0:
+                return False
+            start = end + 1
+        return start == len(row) > 0
 
     def is_unseen(self, relations: NDArray[np.int64], person: int) -> bool:
         """Say whether a question is held out; a hash of the question decides.
@@ -156,9 +148,7 @@ class MultiHop(Task):
         code = person
         for relation in relations.tolist():
             code = code * len(RELATIONS) + relation
-        mixed = (code * 0x9E3779B97F4A7C15 + len(relations)) & (2**64 - 1)
-        mixed = ((mixed ^ (mixed >> 31)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
-        return (mixed >> 33) % 100 < self._held_out
+        return is_held_out(code, len(relations), self._held_out)
 
     def _draw_question(self, rng: np.random.Generator, hops: int) -> NDArray[np.int64]:
         for _ in range(MOST_DRAWS):

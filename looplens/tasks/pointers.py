@@ -6,18 +6,19 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from looplens.errors import InputError
-from looplens.tasks.base import NO_TARGET, Batch, Task, Tokens
+from looplens.tasks.base import Tokens
 from looplens.tasks.batch import spread_levels
+from looplens.tasks.rows import RowTask
 
 LETTERS = "abcdefghijklmnopqrs"  # 2 * MOST_STEPS + 1
 MOST_STEPS = 9
 ASK = len(LETTERS) + MOST_STEPS  # the id of '?'
 
 
-class Pointers(Task):
+class Pointers(RowTask):
     """Follow the arrows of a single cycle over ``length`` letters for some steps.
 
     The arrows are listed in random order, then comes ``?``, the number of steps and the start.
@@ -97,19 +98,8 @@ class Pointers(Task):
             [[*tokens[i], *cycle[i, ways[i, : steps[i] - 1]]] for i in range(batch)]
         )
 
-    def label(self, tokens: ArrayLike) -> Batch:
-        """Label texts; see :class:`Pointers`."""
-        ids = self._as_tokens(tokens)
-        targets = np.full_like(ids, NO_TARGET)
-        difficulty = np.full(ids.shape, np.nan)
-        bad = np.zeros(len(ids), dtype=bool)
-        for i, size in enumerate(self._texts.sizes(ids)):
-            bad[i] = not self._label_row(ids[i, :size], targets[i], difficulty[i])
-        self._reject(ids, bad)
-        return Batch(tokens=ids, targets=targets, metadata={"difficulty": difficulty})
-
-    def _label_row(self, row: Tokens, targets: Tokens, difficulty: NDArray[np.float64]) -> bool:
-        """Write the targets of one row; False where it is not well formed."""
+    def label_row(self, row: Tokens, targets: Tokens, difficulty: NDArray[np.float64]) -> bool:
+        """Write the places that questions lead to; see :meth:`RowTask.label_row`."""
         asked = np.flatnonzero(row == ASK)
         if not len(asked) or asked[0] % 2 or (self.chain and len(asked) > 1):
             return False

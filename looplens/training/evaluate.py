@@ -16,6 +16,7 @@ import torch
 from looplens.errors import InputError
 from looplens.models import AdaptiveTransformer, LoopedTransformer
 from looplens.tasks import Task, get_task
+from looplens.training.drawn import draw_batches
 from looplens.training.recipe import Recipe
 from looplens.training.truncated import batch_noise, start
 
@@ -135,30 +136,31 @@ def evaluate(
         raise InputError(f"Iteration counts are at least 1; got {list(iterations)}.")
     if isinstance(model, AdaptiveTransformer):
         counts = [model.cfg.max_steps]
-    device = next(model.parameters()).device
     levels: list[np.ndarray] = []
     right: list[np.ndarray] = []  # (iteration count, answered position)
     losses: list[np.ndarray] = []
     whole: list[np.ndarray] = []  # (iteration count, sequence)
-    for first in range(0, sequences, batch):
-        drawn = task.sample(
-            rng, min(batch, sequences - first), length=length, difficulty=difficulty
-        )
-        labelled = torch.from_numpy(drawn.targets >= 0).to(device)
+    for drawn in draw_batches(
+        task,
+        rng,
+        sequences=sequences,
+        batch=batch,
+        length=length,
+        difficulty=difficulty,
+        device=next(model.parameters()).device,
+    ):
         marks, costs, exact = [], [], []
-        tokens = torch.from_numpy(drawn.tokens).to(device)
-        for iteration, readout in _readouts(model, tokens, counts, rng):
-            logits = readout[labelled]
-            wanted = torch.from_numpy(task.targets_at(drawn, iteration)).to(device)[labelled]
+        for iteration, readout in _readouts(model, drawn.tokens, counts, rng):
+            logits, wanted = readout[drawn.labelled], drawn.wanted(iteration)
             mark = logits.argmax(dim=-1) == wanted
             marks.append(mark.cpu().numpy())
-            exact.append(_whole_sequences(mark, labelled).cpu().numpy())
+            exact.append(_whole_sequences(mark, drawn.labelled).cpu().numpy())
             cost = torch.nn.functional.cross_entropy(logits, wanted, reduction="none")
             costs.append(cost.cpu().numpy())
         right.append(np.stack(marks))
         whole.append(np.stack(exact))
         losses.append(np.stack(costs))
-        levels.append(drawn.metadata["difficulty"][drawn.targets >= 0].astype(int))
+        levels.append(drawn.level)
     level, all_marks = np.concatenate(levels), np.concatenate(right, axis=1)
     mean_loss = np.concatenate(losses, axis=1).mean(axis=1, dtype=np.float64)
     difficulties, number = np.unique(level, return_counts=True)

@@ -16,6 +16,7 @@ from looplens.errors import InputError
 from looplens.models import LoopedTransformer
 from looplens.tasks import Task
 from looplens.thinking import exit_distribution, threshold_exit
+from looplens.training.drawn import draw_batches
 from looplens.training.losses import exit_entropy
 from looplens.training.truncated import batch_noise, states_with_gradient
 
@@ -92,28 +93,32 @@ def evaluate_exits(
     """
     if not model.cfg.exit_gate:
         raise InputError(f"{model.model_name} has no exit gate (cfg.exit_gate is False).")
-    depth, device = iterations or model.cfg.default_iterations, next(model.parameters()).device
+    depth = iterations or model.cfg.default_iterations
     gates, marks, levels = [], [], []
-    for first in range(0, sequences, batch):
-        drawn = task.sample(
-            rng, min(batch, sequences - first), length=length, difficulty=difficulty
-        )
-        labelled = torch.from_numpy(drawn.targets >= 0).to(device)
+    for drawn in draw_batches(
+        task,
+        rng,
+        sequences=sequences,
+        batch=batch,
+        length=length,
+        difficulty=difficulty,
+        device=next(model.parameters()).device,
+    ):
         states = states_with_gradient(
             model,
-            torch.from_numpy(drawn.tokens).to(device),
+            drawn.tokens,
             iterations=depth,
             backprop_iterations=depth,
-            initial_state=batch_noise(model.cfg, drawn.tokens.shape, rng),
+            initial_state=batch_noise(model.cfg, tuple(drawn.tokens.shape), rng),
         )
         gate, mark = [], []
         for iteration, state in enumerate(states, start=1):
-            wanted = torch.from_numpy(task.targets_at(drawn, iteration)).to(device)[labelled]
-            mark.append((model.readout(state)[labelled].argmax(-1) == wanted).cpu())
-            gate.append(model.gate(state)[labelled].cpu())
+            said = model.readout(state)[drawn.labelled].argmax(-1)
+            mark.append((said == drawn.wanted(iteration)).cpu())
+            gate.append(model.gate(state)[drawn.labelled].cpu())
         gates.append(torch.stack(gate))
         marks.append(torch.stack(mark))
-        levels.append(drawn.metadata["difficulty"][drawn.targets >= 0].astype(int))
+        levels.append(drawn.level)
     logits, right, level = torch.cat(gates, 1), torch.cat(marks, 1).double(), np.concatenate(levels)
     left = [threshold_exit(logits, q) for q in quantiles]
     steps = torch.arange(1, depth + 1, dtype=torch.float64)[:, None]

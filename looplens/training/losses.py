@@ -138,7 +138,9 @@ def exit_entropy(gate_logits: Tensor) -> Tensor:
     gate_logits : Tensor, shape (iteration, target)
         Before the sigmoid.
     """
-    return torch.special.entr(exit_distribution(gate_logits)).sum(0)
+    share = exit_distribution(gate_logits)
+    # At 0 the gradient of the entropy is infinite: a sure gate would turn the weights into NaN.
+    return torch.special.entr(share.clamp(min=torch.finfo(share.dtype).tiny)).sum(0)
 
 
 def expected_exit_loss(losses: Tensor, gate_logits: Tensor, entropy: float) -> Tensor:

@@ -35,11 +35,11 @@ def run_path(synthetic_run_path, tmp_path):
     "command",
     [
         *("demo", "models", "train", "record", "info", "verify", "analyze", "report", "compare"),
-        *("dynamics", "app"),
+        *("dynamics", "app", "gallery", "gallery run", "gallery show"),
     ],
 )
 def test_every_command_shows_an_example(cli, command):
-    code, out, _ = cli(command, "--help")
+    code, out, _ = cli(*command.split(), "--help")
     assert code == 0
     assert f"looplens {command}" in out.split("Example:")[1]
 

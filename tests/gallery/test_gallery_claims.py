@@ -24,6 +24,7 @@ def test_claim(number, scale):
     result = run_claim(claim, scale)
     outcome = result.outcome
     assert all(outcome.checks[name] for name in claim.robust), report(result)
+    assert all(outcome.sanity.values()), report(result)
     assert outcome.summary
     assert outcome.limits
     assert outcome.pictures

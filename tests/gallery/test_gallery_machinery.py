@@ -21,6 +21,7 @@ from looplens.gallery import (
     paired,
     pictures,
     share_interval,
+    sources,
     train_all,
 )
 from looplens.gallery.pages import write_page
@@ -160,6 +161,18 @@ def test_jobs_in_other_processes_give_the_same(tmp_path):
         in_parallel(abs, ["text", 1], scale)
 
 
+def test_what_other_code_made_is_not_used_again(tmp_path, monkeypatch):
+    scale = Scale(folder=tmp_path, quiet=True)
+    for weights, measuring in (("a", "a"), ("b", "a"), ("b", "b")):
+        monkeypatch.setattr(sources, "of_weights", lambda name=weights: name)
+        monkeypatch.setattr(sources, "of_measuring", lambda script, name=measuring: name)
+        in_parallel(double, [1], scale, key=str)
+        train_all([recipe("m", steps=1)], scale)
+    assert (scale.tally.computed, scale.tally.reused) == (4, 2)
+    assert len(list((tmp_path / "models").iterdir())) == 2
+    assert len(list((tmp_path / "results").iterdir())) == 2
+
+
 def test_a_model_is_trained_once_whatever_its_name(tmp_path):
     scale = Scale(folder=tmp_path, quiet=True)
     models = train_all([recipe("a"), recipe("same weights"), recipe("b", seed=1)], scale)
@@ -182,6 +195,7 @@ def test_a_page_says_what_came_out_and_how_to_get_it(tmp_path, monkeypatch):
         return [f"{stem}-{picture.name}.png" for picture in drawn]
 
     monkeypatch.setattr("looplens.gallery.pages._draw", names)
+    monkeypatch.setattr(sources, "commit", lambda: "abc1234, modified")
     curve = pictures.lines({"k": ([1, 2], [0.2, 0.5])}, title="", x="", y="")
 
     def run(scale):
@@ -205,9 +219,12 @@ def test_a_page_says_what_came_out_and_how_to_get_it(tmp_path, monkeypatch):
         "looplens gallery run 7 --quick",
         result.date,
         f"torch {result.versions['torch']}",
+        f"looplens {result.versions['looplens']} (commit abc1234, modified)",
     ):
         assert part in text
-    assert json.loads((tmp_path / "07-demo.json").read_text())["tables"][0]["rows"][0][1]["n"] == 3
+    numbers = json.loads((tmp_path / "07-demo.json").read_text())
+    assert numbers["tables"][0]["rows"][0][1]["n"] == 3
+    assert numbers["pictures"][0]["curves"][0]["y"] == [0.2, 0.5]
     assert "partly reproduced" in report(result)
 
     # Another claim joins the index; a new name of the first replaces its page.
@@ -223,22 +240,6 @@ def test_a_page_says_what_came_out_and_how_to_get_it(tmp_path, monkeypatch):
     assert not (tmp_path / "07-demo.md").exists()
 
 
-def test_curves_have_bands_only_where_there_are_seeds():
-    seeds, one = mean_interval([0.1, 0.2, 0.3]), mean_interval([0.2])
-    drawn = pictures.lines(
-        {"three": ([1, 2], [seeds, seeds]), "one": ([1, 2], [one, one])},
-        title="t", x="x", y="y", log_x=True, marks={"trained": 2},
-    )  # fmt: skip
-    assert [trace.name for trace in drawn.data] == [None, "three", "one"]
-    assert list(drawn.data[0].y) == [seeds.high, seeds.high, seeds.low, seeds.low]
-    assert math.isclose(drawn.layout.annotations[0].x, math.log10(2))
-    with pytest.raises(InputError, match="'a' has 2 x values and 1 y values"):
-        pictures.lines({"a": ([1, 2], [1])}, title="", x="", y="")
-    bars = pictures.bars({"a": {"x": seeds}, "b": {"x": 0.5}}, title="", y="")
-    assert np.allclose(bars.data[0].error_y.array, seeds.high - seeds.mean)
-    assert not bars.data[1].error_y.visible
-
-
 def test_scripts_are_read_without_being_run(tmp_path):
     text = 'raise SystemExit\nCLAIM = Claim(number=4, slug="a", title="A " "title", paper="P")\n'
     (tmp_path / "c04_a.py").write_text(text)
@@ -246,7 +247,8 @@ def test_scripts_are_read_without_being_run(tmp_path):
     with pytest.raises(InputError, match=r"no claim 5 in the gallery\. The claims are 4;"):
         chosen([5], tmp_path)
     (tmp_path / "c05_b.py").write_text(text)
-    with pytest.raises(InputError, match=r"c05_b.py and c04_a.py both are number 4"):
+    assert [script.number for script in chosen([4], tmp_path)] == [4]  # the other is not read
+    with pytest.raises(InputError, match=r"c05_b.py has number=4; its name says 5"):
         scripts(tmp_path)
     (tmp_path / "c05_b.py").write_text(text.replace("4", "2 + 3"))
     with pytest.raises(InputError, match=r"c05_b.py: write number= of CLAIM as a plain"):
@@ -254,16 +256,27 @@ def test_scripts_are_read_without_being_run(tmp_path):
     (tmp_path / "c05_b.py").write_text("x = 1\n")
     with pytest.raises(InputError, match="defines no `CLAIM = Claim"):
         scripts(tmp_path)
+    (tmp_path / "c05_b.py").write_text(text.replace("4", "5"))
+    (tmp_path / "c05_c.py").write_text(text.replace("4", "5"))
+    with pytest.raises(InputError, match=r"c05_c.py and c05_b.py both are number 5"):
+        scripts(tmp_path)
 
 
 def test_a_script_has_a_command_line(tmp_path, capsys):
     path = tmp_path / "c99_script_of_a_test.py"
     path.write_text(
         "from looplens.gallery import Claim, Outcome\n"
-        "CLAIM = Claim(number=99, slug='t', title='T', paper='P', says='s', does='d',\n"
-        "    run=lambda scale: Outcome(checks={scale.name: True}, summary='Done.'))\n"
+        "def run(scale):\n"
+        "    scale.run_folder('kept')\n"
+        "    return Outcome(checks={scale.name: True}, summary='Done.')\n"
+        "CLAIM = Claim(number=99, slug='t', title='T', paper='P', says='s', does='d', run=run)\n"
     )
     made = load(scripts(tmp_path)[99])
-    made.main(["--smoke", "--workers", "1", "--out", str(tmp_path / "pages")])
+    given = ("--smoke", "--workers", "1", "--out", str(tmp_path / "pages"))
+    made.main([*given, "--cache", str(tmp_path / "cache")])
     assert "held     smoke" in capsys.readouterr().out
-    assert (tmp_path / "pages" / "99-t.md").is_file()
+    page = (tmp_path / "pages" / "99-t.md").read_text()
+    assert "looplens gallery run 99 --smoke --workers 1\n" in page
+    assert (tmp_path / "cache" / "runs" / "smoke").is_dir()
+    with pytest.raises(SystemExit, match=r"kept in a folder, but .*99-t.md is a file"):
+        made.main([*given, "--cache", str(tmp_path / "pages" / "99-t.md")])

@@ -70,6 +70,26 @@ def test_mano_splits_operations_evenly_between_branches():
     assert np.mean(left) == pytest.approx(0.5, abs=0.05)
 
 
+def test_mano_holds_out_a_fifth_of_the_longer_expressions():
+    seen, unseen, every = (
+        {prompt.text for prompt in get_task(f"mano:modulus=2{split}").prompts(4000, difficulty=2)}
+        for split in (",split=seen", ",split=unseen", "")
+    )
+    assert not seen & unseen
+    assert seen | unseen == every
+    assert len(every) == 2 * 3**2 * 2**3  # shapes, signs, numbers
+    assert len(unseen) == pytest.approx(0.2 * len(every), abs=10)
+    single = get_task("mano:modulus=2,split=seen").prompts(200, difficulty=1)
+    assert len({prompt.text for prompt in single}) == 3 * 2**2
+    trained = get_task("mano:modulus=2,split=seen").held_out()
+    drawn = trained.sample(np.random.default_rng(0), 50, difficulty=2)
+    assert {trained.decode(row) for row in drawn.tokens} <= unseen
+    assert get_task("mano").held_out() is get_task("mano")
+    assert get_task("mano:split=unseen").held_out() is None
+    with pytest.raises(InputError, match="expressions of 2 and more operations"):
+        get_task("mano:split=unseen").prompts(1, difficulty=1)
+
+
 @pytest.mark.parametrize(("of", "order"), [("S3", 6), ("A4", 12), ("S4", 24), ("A5", 60)])
 def test_groups_are_groups(of, order):
     group = Group(of=of)

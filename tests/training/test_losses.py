@@ -55,6 +55,14 @@ def test_the_entropy_bonus_moves_a_sure_gate_back():
     assert expected_exit_loss(losses, torch.full((3, 1), 60.0), 0.1).isfinite()
 
 
+@pytest.mark.parametrize("entropy", [0.0, 0.1])
+def test_a_gate_that_is_certain_keeps_finite_gradients(entropy):
+    # In float32 no weight at all is left for the second exit: the entropy is infinitely steep.
+    gates = torch.tensor([[110.0], [0.0], [0.0]], requires_grad=True)
+    expected_exit_loss(torch.tensor([[1.0], [2.0], [0.5]]), gates, entropy).backward()
+    assert gates.grad.isfinite().all()
+
+
 def test_adaptive_gate_loss_by_hand():
     losses = torch.tensor([[1.0, 0.3], [0.2, 0.3], [0.195, 0.5]], requires_grad=True)
     leave = torch.tensor([[0.9, 0.9], [0.2, 0.6], [0.7, 0.4]])
