@@ -21,6 +21,8 @@ from looplens.gallery.pictures import bars, lines
 
 MARGIN = 0.1  # how far below the deep model the looped one may be and still match it
 FOLLOWED = 0.9  # accuracy from which so many hops count as followed
+BEATS = "looping beats one pass at equal parameters"
+MATCHES = f"looping is within {MARGIN:g} of as many layers"
 
 
 def run(scale: Scale) -> Outcome:
@@ -48,12 +50,10 @@ def run(scale: Scale) -> Outcome:
             few, looped, deep = (found[s][:, 0] for s in ((k, 1), (k, loops), (k * loops, 1)))
             name = p.name if k == 1 else f"{p.name}, {k} layers"
             gain, missing = paired(looped, few), paired(looped, deep)
-            checks[f"looping beats one pass at equal parameters ({name})"] = above(gain)
+            checks[f"{BEATS} ({name})"] = above(gain)
             # Two models that learned nothing match, but that decides nothing.
             learned = above(share_interval(deep), p.guess + MARGIN)
-            checks[f"looping is within {MARGIN:g} of as many layers ({name})"] = (
-                above(missing, -MARGIN) if learned else None
-            )
+            checks[f"{MATCHES} ({name})"] = above(missing, -MARGIN) if learned else None
             closed = gap_closed(few, looped, deep)
             values = [share_interval(v) for v in (few, looped, deep)]
             rows.append((p.name, f"{k}x{loops}", p.guess, *values, gain, missing, closed))
@@ -103,9 +103,19 @@ def run(scale: Scale) -> Outcome:
             ),
         ],
         pictures=[by_task(rows), by_depth(chain, curves)],
-        summary=". ".join(said) + ".",
+        summary=". ".join([*(answered(checks, name) for name in (BEATS, MATCHES)), *said]) + ".",
         limits=LIMITS,
     )
+
+
+def answered(checks: dict[str, bool | None], claim: str) -> str:
+    """Say on which tasks a claim held, and on which it did not or stays open."""
+    told = []
+    for held, word in ((True, "yes for"), (False, "no for"), (None, "open for")):
+        mine = [n for n, one in checks.items() if n.startswith(claim) and one is held]
+        tasks = " and ".join(name[len(claim) + 2 : -1] for name in mine)
+        told += [f"{word} {tasks}"] if mine else []
+    return f"{claim[0].upper()}{claim[1:]}: {'; '.join(told)}"
 
 
 KINDS = {"one layer looped": lambda d: (1, d), "layers of their own": lambda d: (d, 1)}

@@ -15,10 +15,11 @@ from looplens.training.step import build_model
 
 TASK = "phop"  # trained with a target at every letter, asked at the last one alone
 NORMS = {"pre": "pre-norm", "huginn": "Huginn's norm", "sandwich": "Ouro's norm"}
+NOISE = ("noise", "linear")  # trained as Huginn is: its norm, from noise, at random depths
 INJECTIONS = {"linear": "injection", "none": "none"}
 CELLS = [(norm, injection) for norm in NORMS for injection in INJECTIONS]
 FED, ALONE = [("pre", "linear"), ("huginn", "linear")], ("pre", "none")
-LEARNING = [*FED, ("sandwich", "linear"), ("sandwich", "none")]  # cells that are trained as well
+LEARNING = [*FED, NOISE, ("sandwich", "linear"), ("sandwich", "none")]  # are trained as well
 MOST, ALIKE = 0.9, 0.99  # ours: share of trajectories that counts as all, cosine as one direction
 NEW, BEFORE, TRAINED = "untrained", "before training", "trained"
 COLUMNS = {
@@ -35,18 +36,22 @@ Found = dict[Any, list[dict[str, Any]]]  # (trained or not, layers, norm, inject
 def recipe(norm: str, injection: str, layers: int, seed: int, scale: Scale) -> Recipe:
     """Describe one cell of the grid: prelude 1, so many layers looped, coda 1."""
     length, hops = scale.pick(smoke=(8, 1), quick=(16, 2), full=(24, 4))
-    # One start for all: injection is the only difference between the cells of a norm.
+    # One start for all but NOISE: injection is the only difference between the cells of a norm.
     cell = {"norm": norm, "injection": injection, "initial_state": "prelude"}
+    depth = DepthSampling(kind="fixed", mean=LOOPS)
+    if norm == NOISE[0]:
+        cell |= {"norm": "huginn", "initial_state": "noise"}
+        depth = DepthSampling(mean=LOOPS)
     return huginn(
         TASK,
         name=f"cycle-{norm}-{injection}-{layers}-{seed}",
-        summary=f"p-hop, {layers} layers, {NORMS[norm]}, injection {injection}.",
+        summary=f"p-hop, {layers} layers, norm {norm}, injection {injection}.",
         iterations=LOOPS,
         core=layers,
         d_model=scale.pick(smoke=16, quick=32, full=64),
         n_ctx=64,
         model={**cell, "loop_norm": norm == "sandwich"},
-        depth=DepthSampling(kind="fixed", mean=LOOPS),
+        depth=depth,
         steps=scale.pick(smoke=5, quick=350, full=1200),
         batch=32,
         learning_rate=scale.pick(smoke=5e-3, quick=5e-3, full=2e-3),
@@ -102,7 +107,7 @@ def run(scale: Scale) -> Outcome:
     def learned(what: str, cell: tuple[str, str]) -> Interval:
         return more(what, (TRAINED, layers, *cell), (BEFORE, layers, *cell))
 
-    trained = [(TRAINED, layers, *cell) for cell in FED]
+    trained, noise = [(TRAINED, layers, *cell) for cell in FED], (TRAINED, layers, *NOISE)
     grid = {k: [found[NEW, k, *cell] for cell in CELLS] for k in sizes}
     quiet = {k: gallery.mean_interval(quiet_together(grid[k])) for k in sizes}
     most = max(values["bounded"] for several in found.values() for values in several)
@@ -137,6 +142,10 @@ def run(scale: Scale) -> Outcome:
             for cell in trained
             for check in (above(of("cyclic", *cell), MOST), below(of("degeneracy", *cell), ALIKE))
         ),
+        "trained as Huginn is, the layers settle": above(of("settles", *noise), MOST),
+        "trained as Huginn is, each layer has a limit of its own": every(
+            [above(of("cyclic", *noise), MOST), below(of("degeneracy", *noise), ALIKE)]
+        ),
         "trained with injection, attention changes less as the states do": every(
             above(of("together", *cell)) for cell in trained
         ),
@@ -145,18 +154,19 @@ def run(scale: Scale) -> Outcome:
         ),
     }
     names = {cell: f"{NORMS[cell[0]]}, {INJECTIONS[cell[1]]}" for cell in CELLS}
+    names[NOISE] = "Huginn's norm, noise and random depth"
     blocks = [*((NEW, k) for k in sizes), (BEFORE, layers), (TRAINED, layers)]
     rows = [
         [f"{block[0]}, {block[1]}", names[c], *(of(what, *block, *c) for what in COLUMNS)]
         for block in blocks
-        for c in CELLS
+        for c in names
         if (*block, *c) in found
     ]
     bars = gallery.pictures.bars(
         {
             f"{state}, {k} layers": {
                 names[c].replace(", ", "<br>"): of("settles", state, k, *c)
-                for c in CELLS
+                for c in names
                 if (state, k, *c) in found
             }
             for state, k in blocks
@@ -167,7 +177,7 @@ def run(scale: Scale) -> Outcome:
         y_range=(0, 1.05),
     )
     calm = motion[min(motion)]
-    cell = (calm.model.norm, calm.model.injection)
+    cell = place(TRAINED, calm)[2:]
     k, guess = sizes[-1], guessing(recipes[0])
     ouro = [of("settles", TRAINED, layers, "sandwich", injection) for injection in INJECTIONS]
     ouro_right = of("accuracy", TRAINED, layers, "sandwich", "none")
@@ -187,30 +197,33 @@ def run(scale: Scale) -> Outcome:
                 name="grid",
                 figure=bars,
                 caption="The paper's grid, by its cosine rule; bars of no height are 0. Without "
-                "injection only Ouro's norm was trained.",
+                "injection only Ouro's norm was trained. Noise and random depth: with injection, "
+                "started and trained as Huginn is.",
             ),
-            draw_settling({NORMS[c[0]]: found[TRAINED, layers, *c] for c in FED}),
+            draw_settling(
+                {
+                    names[c].partition(", ")[0 if c in FED else 2]: found[TRAINED, layers, *c]
+                    for c in (*FED, NOISE)
+                }
+            ),
         ],
         summary=(
-            f"Untrained blocks of {k} layers: with injection, tokens and layers that settle are "
-            f"{of('settles', NEW, k, *FED[0])} (pre-norm), {of('settles', NEW, k, *FED[1])} "
-            f"(Huginn's) and {of('settles', NEW, k, 'sandwich', 'linear')} (Ouro's), without it "
-            f"{of('settles', NEW, k, *ALONE)}, {of('settles', NEW, k, 'huginn', 'none')} and "
-            f"{of('settles', NEW, k, 'sandwich', 'none')}. Pre-norm without injection has limits "
-            f"of cosine {of('degeneracy', NEW, k, *ALONE)}, but "
-            f"{of('drifts', NEW, k, *ALONE)} of its trajectories are sliders: norms grow, and the "
-            f"rule sees directions alone. Of trained blocks of {layers} layers with injection "
-            f"{of('settles', *trained[0])}, {of('settles', *trained[1])} and {ouro[0]} settle, "
-            f"and {ouro[1]} with Ouro's norm without it; {of('turns', *trained[0])} and "
-            f"{of('turns', *trained[1])} of the first two are orbits. Training changed what "
-            f"settles of these by {learned('settles', FED[0])} and "
-            f"{learned('settles', FED[1])}, and moved their limits apart by "
-            f"{learned('apart', FED[0])} and {learned('apart', FED[1])} of their norm. There "
-            f"attention changes with the states at rank correlations of "
-            f"{of('together', *trained[0])} and {of('together', *trained[1])}, over the untrained "
-            f"cells at {quiet[k]}, and at most by {most:.2g} of its bound; the bands of alike "
-            f"loops differ from untrained by {learned('band', FED[0])} and "
-            f"{learned('band', FED[1])}."
+            f"At random weights, in blocks of {k} layers, injection lets "
+            f"{of('settles', NEW, k, *FED[0])} of tokens and layers settle with pre-norm, "
+            f"{of('settles', NEW, k, *FED[1])} with Huginn's norm and "
+            f"{of('settles', NEW, k, 'sandwich', 'linear')} with Ouro's. Without it pre-norm has "
+            f"{of('settles', NEW, k, *ALONE)} by the rule, which sees directions alone: "
+            f"{of('drifts', NEW, k, *ALONE)} of its trajectories are sliders. Trained from one "
+            f"start with always {LOOPS} loops, {of('settles', *trained[0])} (pre-norm), "
+            f"{of('settles', *trained[1])} (Huginn's norm) and {ouro[0]} (Ouro's) settle, and "
+            f"{of('turns', *trained[0])} and {of('turns', *trained[1])} of the first two are "
+            f"orbits. Trained as Huginn is, from noise at random depths, {of('settles', *noise)} "
+            f"settle, and {of('cyclic', *noise)} have limits farther apart than they still move. "
+            f"Training changes the distance of the limits by {learned('apart', FED[0])}, "
+            f"{learned('apart', FED[1])} and {learned('apart', NOISE)} of their norm. Attention "
+            f"changes with the states (rank correlations {of('together', *trained[0])} and "
+            f"{of('together', *trained[1])}, over the untrained cells {quiet[k]}), and at most by "
+            f"{most:.2g} of its bound."
         ),
         limits=(
             "The paper's rule is an algorithm that we have not read; ours is a reading of its two "
@@ -222,10 +235,10 @@ def run(scale: Scale) -> Outcome:
             "apart because so little moves. The paper shows bands and distances of trained models "
             "alone; that training adds to the bands is our question, as shared weights give bands "
             "before any training.",
-            "All cells start from the prelude's output, so that injection is the only difference. "
-            "Huginn starts from noise and trains random depths; in a run before this one (three "
-            "seeds, cells with injection started from noise) trained pre-norm and Huginn's norm "
-            "did settle. What a varying start adds is not told apart here.",
+            "All cells but one start from the prelude's output, so that injection is the only "
+            "difference. The one that starts and trains as Huginn does was added when those had "
+            "been seen not to settle; an earlier run with a noise start had. It differs in two "
+            "things, start and depths, which are not told apart.",
             "Trained are small blocks on one synthetic task, the paper's have up to 24 layers; "
             f"with Ouro's norm and no injection accuracy is {ouro_right}, where guessing has "
             f"{guess:.2f}.",
@@ -235,7 +248,8 @@ def run(scale: Scale) -> Outcome:
 
 def place(state: str, wanted: Recipe) -> tuple[str, int, str, str]:
     """Return under what the measurements of a model are kept."""
-    return state, wanted.model.n_core, wanted.model.norm, wanted.model.injection
+    norm = NOISE[0] if wanted.model.initial_state == "noise" else wanted.model.norm
+    return state, wanted.model.n_core, norm, wanted.model.injection
 
 
 CLAIM = Claim(
@@ -258,8 +272,9 @@ CLAIM = Claim(
         "Pre-norm, Huginn's norm and Ouro's norm with and without injection run for 128 loops, "
         "from the prelude's output: untrained blocks of 4 and 12 layers (full size: 16 too), and "
         "blocks of 3 layers (full size: 4) before and after training on p-hop with always 4 "
-        "loops, as the paper's own models are (all norms with injection, Ouro's also without); "
-        "differences are paired by seed. Texts and accuracy are of p-hop at the last letter, with "
+        "loops, as the paper's own models are (all norms with injection, Ouro's also without), and "
+        "with Huginn's norm also as Huginn is, from noise at random depths of that mean. "
+        "Differences are paired by seed. Texts and accuracy are of p-hop at the last letter, with "
         "the most hops of the training."
     ),
     robust=(),

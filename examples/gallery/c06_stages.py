@@ -246,20 +246,21 @@ def summarise(
     far = f"{LOOPS} and {BEYOND}"
     gained = paired(of["later", PLAIN], of["later", PLAIN + NEW])
     whole, part = (correlation(of[name, PLAIN]) for name in ("whole", "part"))
+    again = {True: "repeats", False: "does not repeat", None: "may or may not repeat"}
     return (
-        f"From loop 2 on, profiles of successive loops correlate by "
-        f"{correlation(of['later', PLAIN])}, successive {LAYERS} layers of a feed-forward model by "
-        f"{correlation(of['later', DEEP])} (difference {repeat}), loop 1 with loop 2 by "
-        f"{correlation(of['1 and 2', PLAIN])}. Untrained loops have "
-        f"{correlation(of['later', PLAIN + NEW])} (trained minus untrained {gained}); what "
-        f"training changed correlates by {correlation(of['learned', PLAIN])} from loop to loop "
-        f"(difference from feed-forward {learned}). With the whole feed-forward model a loop "
-        f"correlates by {whole}, with the same depth of it by {part}. Loop {BEYOND} has with loop "
-        f"{LOOPS} {correlation(of[far, FED])} with injection, where {ends[FED]} of states settle, "
-        f"and {correlation(of[far, PLAIN])} without, where {ends[PLAIN]} do (differences "
-        f"{last_longer} and {settle}). Of the profile of an intact model, the worst attention to "
-        f"zero leaves a correlation of {correlation(worst['attention'])}, the worst MLP "
-        f"{correlation(worst['MLP'])} (difference {taken})."
+        f"From loop 2 on a loop {again[above(repeat)]} the stages of the one before: profiles "
+        f"correlate by {correlation(of['later', PLAIN])}, those of successive {LAYERS} layers of a "
+        f"feed-forward model by {correlation(of['later', DEEP])} (difference {repeat}). Shared "
+        f"weights do so before they learn anything ({correlation(of['later', PLAIN + NEW])}; "
+        f"trained minus untrained {gained}), but what training changes "
+        f"{again[above(learned)]} as well ({correlation(of['learned', PLAIN])}, {learned} more "
+        f"than in a feed-forward model). Loop 1 has {correlation(of['1 and 2', PLAIN])} with loop "
+        f"2. A loop has {whole} with a whole feed-forward model and {part} with the same depth of "
+        f"it. Loop {BEYOND} has {correlation(of[far, FED])} with loop {LOOPS} with injection and "
+        f"{correlation(of[far, PLAIN])} without (difference {last_longer}); {ends[FED]} and "
+        f"{ends[PLAIN]} of their states settle (difference {settle}). The worst attention to zero "
+        f"leaves a correlation of {correlation(worst['attention'])} with the intact profile, the "
+        f"worst MLP {correlation(worst['MLP'])} (difference {taken})."
     )
 
 
