@@ -154,7 +154,7 @@ def run(scale: Scale) -> Outcome:
         ),
     }
     names = {cell: f"{NORMS[cell[0]]}, {INJECTIONS[cell[1]]}" for cell in CELLS}
-    names[NOISE] = "Huginn's norm, noise and random depth"
+    names[NOISE] = "Huginn's norm, as in Huginn"
     blocks = [*((NEW, k) for k in sizes), (BEFORE, layers), (TRAINED, layers)]
     rows = [
         [f"{block[0]}, {block[1]}", names[c], *(of(what, *block, *c) for what in COLUMNS)]
@@ -197,8 +197,8 @@ def run(scale: Scale) -> Outcome:
                 name="grid",
                 figure=bars,
                 caption="The paper's grid, by its cosine rule; bars of no height are 0. Without "
-                "injection only Ouro's norm was trained. Noise and random depth: with injection, "
-                "started and trained as Huginn is.",
+                "injection only Ouro's norm was trained. As in Huginn: injection, from noise, "
+                "trained at random depths.",
             ),
             draw_settling(
                 {

@@ -31,3 +31,17 @@ def test_claim(number, scale):
     assert all(picture.figure.data for picture in outcome.pictures)
     assert len({picture.name for picture in outcome.pictures}) == len(outcome.pictures)
     assert claim.title in page_text(result, [f"{p.name}.png" for p in outcome.pictures])
+
+
+@pytest.mark.parametrize("number", scripts(), ids=lambda number: f"c{number:02d}")
+def test_the_first_trainings_of_full_size_can_be_made(number, tmp_path, monkeypatch):
+    class Begun(Exception):
+        pass
+
+    def begin(function, jobs, *rest, **options):
+        raise Begun(len(jobs))
+
+    monkeypatch.setattr("looplens.gallery.parallel._run", begin)
+    with pytest.raises(Begun) as begun:  # settings that cannot train are refused before
+        load(scripts()[number]).run(Scale(name="full", folder=tmp_path, quiet=True))
+    assert begun.value.args[0] >= 5  # seeds
