@@ -68,7 +68,7 @@ def correlation(values: list[float] | NDArray[np.float64]) -> Interval:
 
 def run(scale: Scale) -> Outcome:
     """Train the models, measure them on the same texts and compare their profiles."""
-    seeds = range(scale.pick(smoke=1, quick=5, full=8))
+    seeds = range(scale.pick(smoke=1, quick=5, full=6))
     recipes = {(kind, s): recipe(kind, s, scale) for kind in (PLAIN, FED, DEEP) for s in seeds}
     models = gallery.train_all(list(recipes.values()), scale)
     models = {place: models[wanted.name] for place, wanted in recipes.items()}
