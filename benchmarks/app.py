@@ -98,6 +98,8 @@ def measured(folder: Path, *, quick: bool = False, show: bool = False) -> list[R
             value=seen[0].seconds,
             unit="s",
             goal=2.0,
+            limit="the main thread of the browser, which draws the figures with plotly.js; loading "
+            "that earlier gained nothing.",
             peers={"all of its panels, s": seen[0].whole}
             | {f"{one.page}, s": one.seconds for one in seen[1:]},
         ),
