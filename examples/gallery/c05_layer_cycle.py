@@ -6,10 +6,12 @@ import functools
 from collections.abc import Iterable
 from typing import Any
 
-from measures_c05 import LOOPS, draw_cycle, draw_settling, guessing, measure, quiet_together
+from measures_c05 import ASKED, LOOPS, draw_cycle, draw_settling, measure, quiet_together
+from measures_c06 import guessing
 
 from looplens import gallery
 from looplens.gallery import Claim, Interval, Outcome, Picture, Scale, Table, above, below, paired
+from looplens.tasks import get_task
 from looplens.training import DepthSampling, Recipe, Stage, huginn
 from looplens.training.step import build_model
 
@@ -178,7 +180,9 @@ def run(scale: Scale) -> Outcome:
     )
     calm = motion[min(motion)]
     cell = place(TRAINED, calm)[2:]
-    k, guess = sizes[-1], guessing(recipes[0])
+    k, last = sizes[-1], recipes[0].curriculum[-1]
+    hardest = {"length": last.length, "difficulty": last.difficulty[1]}
+    guess = guessing(get_task(ASKED), hardest)
     ouro = [of("settles", TRAINED, layers, "sandwich", injection) for injection in INJECTIONS]
     ouro_right = of("accuracy", TRAINED, layers, "sandwich", "none")
     return Outcome(

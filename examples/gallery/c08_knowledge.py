@@ -100,9 +100,7 @@ def met(recipe: Recipe) -> tuple[int, int]:
     task, (unseen, asked) = get_task(recipe.task), next(iter(tests(recipe).values()))
     trained: set[str] = set()
     for step in range(recipe.steps):
-        stage, rng = recipe.stage(step), recipe.generator("data", step)
-        batch = task.sample(rng, recipe.batch, length=stage.length, difficulty=stage.difficulty)
-        trained.update(map(task.decode, batch.tokens))
+        trained.update(map(task.decode, recipe.training_batch(step).tokens))
     test = unseen.sample(recipe.generator("held_out"), SEQUENCES, **asked)
     return len(trained), sum(task.decode(row) in trained for row in test.tokens)
 

@@ -141,9 +141,7 @@ def trained_on(recipe: Recipe) -> set[tuple[str, ...]]:
     """Return the sums that a training on addition drew."""
     task, found = get_task(recipe.task), set()
     for step in range(recipe.steps):
-        stage, rng = recipe.stage(step), recipe.generator("data", step)
-        batch = task.sample(rng, recipe.batch, length=stage.length, difficulty=stage.difficulty)
-        found.update(operands(task.decode(row)) for row in batch.tokens)
+        found.update(operands(task.decode(row)) for row in recipe.training_batch(step).tokens)
     return found
 
 

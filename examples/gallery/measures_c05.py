@@ -96,15 +96,6 @@ def quiet_together(cells: Sequence[Seeds]) -> list[float]:
     return [float(spearmanr(*both).statistic) for both in zip(motion.T, change.T, strict=True)]
 
 
-def guessing(wanted: Recipe) -> float:
-    """How often the best rule that looks at one place alone, counted from the end, is right."""
-    last = wanted.curriculum[-1]
-    drawn = get_task(ASKED).sample(
-        np.random.default_rng(1), 4000, length=last.length, difficulty=last.difficulty[1]
-    )
-    return float((drawn.tokens[:, 1:] == drawn.targets[:, -1:]).mean(0).max())
-
-
 def draw_cycle(model: LoopedTransformer, wanted: Recipe, iterations: int, name: str) -> Picture:
     """Draw the paths and limits of all layers at the last token of one text."""
     last = wanted.curriculum[-1]

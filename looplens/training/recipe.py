@@ -18,7 +18,7 @@ import numpy as np
 
 from looplens.errors import InputError
 from looplens.models import AdaptiveConfig, LoopedConfig
-from looplens.tasks import get_task
+from looplens.tasks import Batch, get_task
 from looplens.training.depth import DepthSampling
 from looplens.training.losses import LoopingRegulariser, Loss
 
@@ -222,6 +222,16 @@ class Recipe:
     def generator(self, stream: str, step: int = 0) -> np.random.Generator:
         """Return the generator of one step in one of the ``STREAMS``."""
         return np.random.default_rng([self.seed, STREAMS[stream], step])
+
+    def training_batch(self, step: int) -> Batch:
+        """Return what step 0, 1, ... is trained on, the same whenever it is drawn."""
+        stage = self.stage(step)
+        return get_task(self.task).sample(
+            self.generator("data", self.first_step + step),
+            self.batch,
+            length=stage.length,
+            difficulty=stage.difficulty,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the recipe as nested plain values, ready for JSON."""

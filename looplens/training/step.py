@@ -71,14 +71,8 @@ def take_step(
     dict
         ``loss`` (nats), ``accuracy``, ``iterations``, ``learning_rate``, ``gradient_norm``.
     """
-    stage, device = recipe.stage(step), next(model.parameters()).device
-    at = recipe.first_step + step
-    batch = get_task(recipe.task).sample(
-        recipe.generator("data", at),
-        recipe.batch,
-        length=stage.length,
-        difficulty=stage.difficulty,
-    )
+    device, at = next(model.parameters()).device, recipe.first_step + step
+    batch = recipe.training_batch(step)
     iterations = recipe.depth.draw(recipe.generator("depth", at))
     targets = targets_of_step(recipe, batch, iterations)
     loss, accuracy = training_loss(
