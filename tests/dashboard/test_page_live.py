@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
 from dashboard_driver import serving
 from looplens_dashboard.live import LiveSession, LiveShelf
+from looplens_dashboard.pages.live.recording import LOOK_EVERY
 from looplens_dashboard.workspace import Workspace
 
 from looplens.errors import InputError
@@ -81,6 +83,11 @@ def test_the_page_says_what_is_wrong_and_how_far_it_is(visit, folder, monkeypatc
     monkeypatch.setattr(
         "looplens_dashboard.app.LiveSession",
         lambda models: LiveSession(models, command=(sys.executable, "-c", waits)),
+    )
+    # A click is answered later than the page looks; what the answer says is shown all the same.
+    monkeypatch.setattr(
+        "looplens_dashboard.live.session.check_memory",
+        lambda *_: time.sleep(2.5 * LOOK_EVERY / 1000),
     )
     page = visit.page
     with serving(folder) as address:

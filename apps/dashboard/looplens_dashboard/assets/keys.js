@@ -32,6 +32,9 @@
     return lens.pick({ also: rest.join(",") });
   };
 
+  lens.press = ({ place, ...told }) =>
+    window.dash_clientside.set_props(place, { data: { ...told, at: Date.now() } });
+
   const BUTTONS = {
     play: () => lens.play(),
     loop: () => lens.loop(),
@@ -53,6 +56,9 @@
     }
     const picks = closest("[data-pick]"); // any element may carry what a click on it selects
     if (picks) return lens.pick(JSON.parse(picks.dataset.pick));
+    // A button that comes and goes names the store that is told of a click on it.
+    const press = closest("[data-press]");
+    if (press) return lens.press(JSON.parse(press.dataset.press));
     const token = closest("[data-token]");
     if (token && lens.selection) return lens.pickToken(token.dataset.token, event.shiftKey);
     return undefined;

@@ -34,6 +34,7 @@ def register(app: Dash, views: Any) -> None:
                     html.Div(now(states), id="live-now"),
                     html.H3("Recorded"),
                     html.Div(recorded(shelf, states), id="live-recorded"),
+                    dcc.Store(id="live-pressed"),
                     dcc.Interval(id="live-clock", interval=LOOK_EVERY, disabled=not busy(states)),
                 ],
                 className="live-recordings",
@@ -65,6 +66,7 @@ def register(app: Dash, views: Any) -> None:
         text = model.example(int(clicks))
         return (text, "") if text else (no_update, f"{model.key} names no task to draw one from.")
 
+    # Not an input per button: with every look the buttons come anew, and each would ask again.
     @app.callback(
         Output("live-said", "children"),
         Output("live-now", "children"),
@@ -72,7 +74,7 @@ def register(app: Dash, views: Any) -> None:
         Output("live-clock", "disabled"),
         Output("picked", "data"),
         Input("live-record", "n_clicks"),
-        Input({"live": ALL, "id": ALL}, "n_clicks"),
+        Input("live-pressed", "data"),
         State({"live-folder": ALL}, "value"),
         State({"live-name": ALL}, "value"),
         State("selection", "data"),
@@ -80,18 +82,17 @@ def register(app: Dash, views: Any) -> None:
         prevent_initial_call=True,
     )
     def act(*given: Any) -> tuple[Any, ...]:
-        clicked = ctx.triggered_id
         if not ctx.triggered or not ctx.triggered[0]["value"]:
-            raise PreventUpdate  # a button that has just appeared
+            raise PreventUpdate  # the page has just been drawn
         said, chosen = "", no_update
         try:
-            if clicked == "live-record":
+            if ctx.triggered_id == "live-record":
                 values = given[-len(FIELDS) :]
                 session.start(
                     {name: value for (name, *_), value in zip(FIELDS, values, strict=True)}
                 )
             else:
-                chosen = _carry_out(shelf, clicked, given[4])
+                chosen = _carry_out(shelf, given[1], given[4])
         except LoopLensError as error:
             said = str(error)
         states = shelf.states()
@@ -111,9 +112,9 @@ def register(app: Dash, views: Any) -> None:
         return now(states), recorded(shelf, states) if done else no_update, done
 
 
-def _carry_out(shelf: LiveShelf, clicked: Any, selection: Any) -> Any:
+def _carry_out(shelf: LiveShelf, pressed: Any, selection: Any) -> Any:
     """Cancel, keep or throw away; return what the page selects then."""
-    what, id = str(clicked["live"]), str(clicked["id"])
+    what, id = str(pressed["what"]), str(pressed["id"])
     shown = (selection or {}).get("run")
     if what == "cancel":
         shelf.session.cancel(id)
@@ -253,5 +254,10 @@ def _notes(state: LiveState) -> list[Component]:
 
 def _button(words: str, what: str, id: str, label: str = "") -> Component:
     return html.Button(
-        words, id={"live": what, "id": id}, className="button", **{"aria-label": label or words}
+        words,
+        className="button",
+        **{
+            "data-press": json.dumps({"place": "live-pressed", "what": what, "id": id}),
+            "aria-label": label or words,
+        },
     )
