@@ -270,7 +270,9 @@ def test_a_model_is_recorded_and_analysed_for_real(tmp_path) -> None:
 def test_an_app_that_is_ended_leaves_nothing_behind(tmp_path, how) -> None:
     run = synthetic_run(tmp_path / "run", prompts=1, iterations=8, attention=False)
     serves = (
-        "import sys\n"
+        "import signal, sys\n"
+        # A shell that starts the tests in the background has them ignore interruptions.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import looplens_dashboard.app as app\n"
         "from looplens_dashboard.live import LiveSession\n"
         "from looplens_dashboard.serving import serve_http\n"
