@@ -51,15 +51,21 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     parts = {next(iter(part)): part for part in config.nav}
     guide = parts["Guide"]["Guide"]
     guide += [{title: page} for page, title in GUIDE.items() if (DOCS / page).exists()]
-    gallery = sorted(page.name for page in DOCS.glob("gallery/[0-9]*.md"))
     before = list(parts).index("About")
-    if gallery:
-        pages = ["gallery/index.md", *(f"gallery/{name}" for name in gallery)]
-        config.nav.insert(before, {"Gallery": pages})
+    if gallery := _pages("gallery"):
+        if full := _pages("gallery/full"):
+            gallery.append({"At full size": full})
+        config.nav.insert(before, {"Gallery": gallery})
         before += 1
     reference = ["reference/index.md", *({name: page_of(name)} for name in packages())]
     config.nav.insert(before, {"Reference": reference})
     return config
+
+
+def _pages(folder: str) -> list[Any]:
+    """Return the index of a folder and the pages that begin with a number; none without them."""
+    pages = sorted(page.name for page in (DOCS / folder).glob("[0-9]*.md"))
+    return [f"{folder}/{name}" for name in ("index.md", *pages)] if pages else []
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -18,6 +18,7 @@ from looplens.gallery.scale import SEEDS, Scale
 from looplens.gallery.values import as_json, counts, pages_of
 
 INDEX = "index.md"
+FULL = "full"  # a folder of this name in a gallery has its pages of full size
 PICTURE_SCALE = 1.5
 PICTURE_SIZE = (860, 440)  # of figures that do not say; kaleido asks no figure by itself
 
@@ -30,7 +31,8 @@ def write_page(result: Result, out: Path) -> Path:
     result : Result
         What came out.
     out : Path
-        The folder of the gallery; made where it does not exist.
+        The folder of the gallery; made where it does not exist. When it is the folder ``full`` of
+        another gallery, the index of that one is written anew too.
 
     Returns
     -------
@@ -44,7 +46,10 @@ def write_page(result: Result, out: Path) -> Path:
     page = out / f"{stem}.md"
     page.write_text(page_text(result, files), encoding="utf-8")
     (out / f"{stem}.json").write_text(as_json(result), encoding="utf-8")
-    (out / INDEX).write_text(index_text(pages_of(out)), encoding="utf-8")
+    for gallery in (out, out.resolve().parent) if out.name == FULL else (out,):
+        if pages := pages_of(gallery):
+            text = index_text(pages, pages_of(gallery / FULL))
+            (gallery / INDEX).write_text(text, encoding="utf-8")
     return page
 
 
@@ -105,25 +110,21 @@ def page_text(result: Result, files: Sequence[str]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def index_text(pages: Sequence[dict[str, Any]]) -> str:
+def index_text(pages: Sequence[dict[str, Any]], full: Sequence[dict[str, Any]] = ()) -> str:
     """Return the index: the verdicts of all claims, with their commands and dates.
 
     Parameters
     ----------
     pages : sequence of dict
         The numbers of the pages, as :func:`looplens.gallery.values.as_values` gives them.
+    full : sequence of dict
+        Those of the pages in the folder ``full`` beside them.
     """
-    rows = [
-        [
-            str(page["number"]),
-            f"[{page['title']}]({page['stem']}.md)",
-            page["verdict"],
-            counts(page["checks"]),
-            f"`{page['command']}`",
-            f"{page['seconds']:.0f} s",
-            page["date"],
-        ]
-        for page in sorted(pages, key=lambda page: page["number"])
+    larger = [
+        "## At full size",
+        "Larger models, longer training and five seeds or more. Where a verdict differs from the "
+        "one above, size and seeds made the difference.",
+        _verdicts(full, f"{FULL}/"),
     ]
     return "\n\n".join(
         [
@@ -137,13 +138,29 @@ def index_text(pages: Sequence[dict[str, Any]]) -> str:
             "of a page say otherwise, as they do of sizes found in trials. These are models of "
             "a hundred thousand parameters on synthetic tasks: what a claim does here says "
             "little about its truth at the size of the paper.",
-            markdown_table(
-                ["", "claim", "verdict", "checks", "command", "time", "date"], rows
-            ),
+            _verdicts(pages),
             "`make gallery` runs all of them and writes these pages. `looplens gallery` lists "
             "them.",
+            *(larger if full else ()),
         ]
     ) + "\n"  # fmt: skip
+
+
+def _verdicts(pages: Sequence[dict[str, Any]], folder: str = "") -> str:
+    """Return the table of an index; ``folder`` is where the pages lie, seen from it."""
+    rows = [
+        [
+            str(page["number"]),
+            f"[{page['title']}]({folder}{page['stem']}.md)",
+            page["verdict"],
+            counts(page["checks"]),
+            f"`{page['command']}`",
+            f"{page['seconds']:.0f} s",
+            page["date"],
+        ]
+        for page in sorted(pages, key=lambda page: page["number"])
+    ]
+    return markdown_table(["", "claim", "verdict", "checks", "command", "time", "date"], rows)
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

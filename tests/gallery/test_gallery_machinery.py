@@ -239,6 +239,14 @@ def test_a_page_says_what_came_out_and_how_to_get_it(tmp_path, monkeypatch):
     ]
     assert not (tmp_path / "07-demo.md").exists()
 
+    # A page of full size stands in the index too, in a table of its own.
+    full = run_claim(claim(lambda scale: outcome(True)), Scale(name="full", quiet=True))
+    write_page(full, tmp_path / "full")
+    above, below = (tmp_path / "index.md").read_text().split("## At full size")
+    assert "| 7 | [A demo](07-renamed.md) | not reproduced |" in above
+    assert "| 7 | [A demo](full/07-demo.md) | reproduced | 1 held | `looplens g" in below
+    assert "[A demo](07-demo.md)" in (tmp_path / "full" / "index.md").read_text()
+
 
 def test_scripts_are_read_without_being_run(tmp_path):
     text = 'raise SystemExit\nCLAIM = Claim(number=4, slug="a", title="A " "title", paper="P")\n'
