@@ -46,11 +46,16 @@ def write_page(result: Result, out: Path) -> Path:
     page = out / f"{stem}.md"
     page.write_text(page_text(result, files), encoding="utf-8")
     (out / f"{stem}.json").write_text(as_json(result), encoding="utf-8")
+    write_index(out)
+    return page
+
+
+def write_index(out: Path) -> None:
+    """Write the index of a gallery anew, and that of the gallery whose folder ``full`` it is."""
     for gallery in (out, out.resolve().parent) if out.name == FULL else (out,):
         if pages := pages_of(gallery):
             text = index_text(pages, pages_of(gallery / FULL))
             (gallery / INDEX).write_text(text, encoding="utf-8")
-    return page
 
 
 def check_place(numbers: Sequence[int], scale: Scale, out: Path) -> None:
@@ -122,8 +127,8 @@ def index_text(pages: Sequence[dict[str, Any]], full: Sequence[dict[str, Any]] =
     """
     larger = [
         "## At full size",
-        "Larger models, longer training and five seeds or more. Where a verdict differs from the "
-        "one above, size and seeds made the difference.",
+        "The same claims with larger models, longer training and five seeds or more. A claim "
+        "without a line here was not run at this size.",
         _verdicts(full, f"{FULL}/"),
     ]
     return "\n\n".join(
@@ -139,8 +144,8 @@ def index_text(pages: Sequence[dict[str, Any]], full: Sequence[dict[str, Any]] =
             "a hundred thousand parameters on synthetic tasks: what a claim does here says "
             "little about its truth at the size of the paper.",
             _verdicts(pages),
-            "`make gallery` runs all of them and writes these pages. `looplens gallery` lists "
-            "them.",
+            "`make gallery` runs all claims at quick size and writes the pages of `docs/gallery`. "
+            "`looplens gallery` lists them.",
             *(larger if full else ()),
         ]
     ) + "\n"  # fmt: skip
