@@ -51,9 +51,7 @@ def run(scale: Scale) -> Outcome:
             name = p.name if k == 1 else f"{p.name}, {k} layers"
             gain, missing = paired(looped, few), paired(looped, deep)
             checks[f"{BEATS} ({name})"] = above(gain)
-            # Two models that learned nothing match, but that decides nothing.
-            learned = above(share_interval(deep), p.guess + MARGIN)
-            checks[f"{MATCHES} ({name})"] = above(missing, -MARGIN) if learned else None
+            checks[f"{MATCHES} ({name})"] = matches(few, looped, deep)
             closed = gap_closed(few, looped, deep)
             values = [share_interval(v) for v in (few, looped, deep)]
             rows.append((p.name, f"{k}x{loops}", p.guess, *values, gain, missing, closed))
@@ -108,6 +106,16 @@ def run(scale: Scale) -> Outcome:
     )
 
 
+def matches(few: np.ndarray, looped: np.ndarray, deep: np.ndarray) -> bool | None:
+    """Return whether looped layers come near the deep model; accuracy by seed.
+
+    Where k layers are as near themselves, that looped ones are decides nothing.
+    """
+    if above(paired(few, deep), -MARGIN):
+        return None
+    return above(paired(looped, deep), -MARGIN)
+
+
 def answered(checks: dict[str, bool | None], claim: str) -> str:
     """Say on which tasks a claim held, and on which it did not or stays open."""
     told = []
@@ -137,8 +145,9 @@ LIMITS = (
     "learned as much as the looped one.",
     "i-GSM is trained at full size only: in trials at quick size neither shape learned more than "
     "to guess among the numbers of the text.",
-    f"'Within' means: the looped model is with 95 % confidence at most {MARGIN:g} below; "
-    f"it stays open where the deep model is not surely {MARGIN:g} above guessing.",
+    f"'Within' means: the looped model is with 95 % confidence at most {MARGIN:g} below. Where the "
+    "k layers are that near too, depth gains too little to tell, and the check stays open; it held "
+    "there, on i-GSM, before this was seen.",
     "Accuracy ends at 1, so gains must shrink near it whatever the law; three depths tell a line "
     "in log depth from a line in depth, but not from other bent curves. That one layer can "
     "follow p hops in log2(p) + 2 loops is the paper's theorem, its constant 2 taken from a "

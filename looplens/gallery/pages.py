@@ -160,12 +160,18 @@ def _verdicts(pages: Sequence[dict[str, Any]], folder: str = "") -> str:
             page["verdict"],
             counts(page["checks"]),
             f"`{page['command']}`",
-            f"{page['seconds']:.0f} s",
+            _time(page),
             page["date"],
         ]
         for page in sorted(pages, key=lambda page: page["number"])
     ]
     return markdown_table(["", "claim", "verdict", "checks", "command", "time", "date"], rows)
+
+
+def _time(page: dict[str, Any]) -> str:
+    """Return the time of a page, and that of the models that were there before."""
+    kept = page.get("kept_seconds", 0)
+    return f"{page['seconds']:.0f} s" + (f", and {kept:.0f} s of trainings before" if kept else "")
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -216,6 +222,8 @@ def _made(result: Result) -> str:
             f" {result.reused} of {result.reused + result.computed} trainings and other jobs lay "
             "in the cache already; the time leaves them out."
         )
+        if result.kept_seconds:
+            reused += f" Those trainings took {result.kept_seconds:.0f} s, one process each."
     return (
         f"Made on {result.date} in {result.seconds:.0f} s ({result.cpu_seconds:.0f} s of CPU, "
         f"{processes}) with {made_with}.{reused}"

@@ -57,7 +57,7 @@ def train_all(recipes: Iterable[Recipe], scale: Scale) -> dict[str, LoopedTransf
     InputError
         When two recipes have one name.
     """
-    from looplens.models import load_model
+    from looplens.models import load_model, model_card
 
     wanted = list(recipes)
     names = [recipe.name for recipe in wanted]
@@ -72,6 +72,8 @@ def train_all(recipes: Iterable[Recipe], scale: Scale) -> dict[str, LoopedTransf
         jobs = {_model_key(recipe, scale): recipe for recipe in reversed(round_)}
         todo = {key: jobs[key] for key in reversed(jobs) if not _finished(_model_at(key, scale))}
         scale.tally.reused += len(jobs) - len(todo)
+        kept = [model_card(_model_at(key, scale)) for key in jobs if key not in todo]
+        scale.tally.kept_seconds += sum(card["seconds"] for card in kept)
         if todo:
             scale.say(f"training {len(todo)} models ({len(jobs) - len(todo)} are there already)")
             _run(

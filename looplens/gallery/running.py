@@ -11,7 +11,7 @@ import platform
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import looplens
 from looplens.errors import InputError, LoopLensError
@@ -38,6 +38,8 @@ class Result:
     computed, reused : int
         Trainings and other jobs that ran, and those whose results were there already; a page
         with reused ones says so, as its seconds leave them out.
+    kept_seconds : float
+        What the reused models took to train when they were made, one process each.
     date : str
         The day, as 2026-01-31.
     versions : dict of str
@@ -57,6 +59,7 @@ class Result:
     cpu_seconds: float
     computed: int
     reused: int
+    kept_seconds: float
     date: str
     versions: dict[str, str]
     workers: int
@@ -89,7 +92,7 @@ def run_claim(claim: Claim, scale: Scale) -> Result:
     """
     scale.say(f"{claim.number}. {claim.title} ({scale.name})")
     commit = sources.commit()
-    before = (scale.tally.computed, scale.tally.reused, scale.tally.worker_seconds)
+    before = replace(scale.tally)
     began, cpu = time.perf_counter(), time.process_time()
     outcome = claim.run(scale)
     missing = [name for name in claim.robust if name not in outcome.checks]
@@ -103,9 +106,10 @@ def run_claim(claim: Claim, scale: Scale) -> Result:
         outcome=outcome,
         scale=scale.name,
         seconds=time.perf_counter() - began,
-        cpu_seconds=time.process_time() - cpu + scale.tally.worker_seconds - before[2],
-        computed=scale.tally.computed - before[0],
-        reused=scale.tally.reused - before[1],
+        cpu_seconds=time.process_time() - cpu + scale.tally.worker_seconds - before.worker_seconds,
+        computed=scale.tally.computed - before.computed,
+        reused=scale.tally.reused - before.reused,
+        kept_seconds=scale.tally.kept_seconds - before.kept_seconds,
         date=datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         versions=_versions(),
         workers=scale.workers,

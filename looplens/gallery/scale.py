@@ -27,11 +27,14 @@ class Tally:
         CPU seconds of the jobs that ran in other processes.
     computed, reused : int
         Jobs that ran, and jobs whose results lay in the cache.
+    kept_seconds : float
+        What the models that lay in the cache took to train, by the clock of one process each.
     """
 
     worker_seconds: float = 0.0
     computed: int = 0
     reused: int = 0
+    kept_seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -50,6 +50,7 @@ def as_values(result: Result) -> dict[str, Any]:
         "cpu_seconds": round(result.cpu_seconds, 1),
         "computed": result.computed,
         "reused": result.reused,
+        "kept_seconds": round(result.kept_seconds, 1),
         "workers": result.workers,
         "device": result.device,
         "commit": result.commit,

@@ -30,6 +30,14 @@ def test_the_gap_is_closed_in_shares_of_what_depth_gains(claim):
     assert claim.gap_closed(one, one, np.array([1.0, 0.42])) is None  # depth gains too little
 
 
+def test_matching_a_deep_model_counts_only_where_depth_gains(claim):
+    few, deep = np.array([0.3, 0.32, 0.31]), np.array([0.9, 0.88, 0.92])
+    assert claim.matches(few, deep - 0.02, deep) is True
+    assert claim.matches(few, deep - [0.4, 0.41, 0.42], deep) is False
+    assert claim.matches(few, deep - [0.0, 0.2, 0.4], deep) is None
+    assert claim.matches(deep - 0.04, deep, deep) is None  # one pass is as near
+
+
 @pytest.mark.parametrize("name", ["smoke", "quick", "full"])
 def test_shapes_differ_in_layers_and_loops_alone(claim, name):
     for problem in claim.problems(Scale(name=name)):

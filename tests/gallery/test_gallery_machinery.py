@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -185,6 +186,8 @@ def test_a_model_is_trained_once_whatever_its_name(tmp_path):
     assert not bool((weights[0] == weights[2]).all())
     train_all([recipe("c")], scale)
     assert (scale.tally.computed, scale.tally.reused) == (2, 1)
+    cards = [json.loads(path.read_text()) for path in tmp_path.glob("models/*/card.json")]
+    assert scale.tally.kept_seconds in [card["seconds"] for card in cards]
     assert not list((tmp_path / "unfinished").iterdir())
     with pytest.raises(InputError, match="'a' stands more than once"):
         train_all([recipe("a"), recipe("a", seed=1)], scale)
@@ -226,6 +229,11 @@ def test_a_page_says_what_came_out_and_how_to_get_it(tmp_path, monkeypatch):
     assert numbers["tables"][0]["rows"][0][1]["n"] == 3
     assert numbers["pictures"][0]["curves"][0]["y"] == [0.2, 0.5]
     assert "partly reproduced" in report(result)
+
+    # What lay there before is left out of the time, and said.
+    write_page(replace(result, reused=2, computed=1, kept_seconds=90.4), tmp_path)
+    assert "2 of 3 trainings and other jobs lay" in (tmp_path / "07-demo.md").read_text()
+    assert " s, and 90 s of trainings before |" in (tmp_path / "index.md").read_text()
 
     # Another claim joins the index; a new name of the first replaces its page.
     other = claim(lambda scale: outcome(True), number=2, slug="other", title="Another")
