@@ -9,18 +9,16 @@ train it twice: the second waits.
 
 from __future__ import annotations
 
-import atexit
 import dataclasses
 import functools
 import hashlib
 import inspect
-import multiprocessing
 import os
 import pickle
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,6 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from looplens.errors import InputError, LoopLensError
 from looplens.gallery import sources
 from looplens.gallery.scale import Scale
+from looplens.gallery.workers import close, pool
 
 if TYPE_CHECKING:
     from looplens.models import LoopedTransformer
@@ -159,9 +158,9 @@ def _run(
         for place, job in enumerate(jobs):
             finish(place, *_timed(function, job))
         return [results[i] for i in range(len(jobs))]
-    pool = _pool(scale.workers)
+    others = pool(scale.workers)
     futures: dict[Future, int] = {
-        pool.submit(_timed, function, job): i for i, job in enumerate(jobs)
+        others.submit(_timed, function, job): i for i, job in enumerate(jobs)
     }
     try:
         for future in as_completed(futures):
@@ -169,7 +168,7 @@ def _run(
             scale.tally.worker_seconds += seconds
             finish(futures[future], result, seconds)
     except BrokenProcessPool:
-        _close(scale.workers)
+        close(scale.workers)
         raise LoopLensError(
             "A worker process ended without a word, most often for want of memory. Finished jobs "
             "are kept: run the same command again, with --workers 1 if it happens once more."
@@ -192,25 +191,6 @@ def _timed(function: Callable[[Job], Result], job: Job) -> tuple[Result, float]:
         return function(job), time.process_time() - began
     finally:
         torch.set_num_threads(threads)
-
-
-_POOLS: dict[int, ProcessPoolExecutor] = {}
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    """Return processes that stay for the next claim; each costs seconds of imports to start."""
-    if workers not in _POOLS:
-        # Not forked: torch's threads do not survive a fork.
-        context = multiprocessing.get_context("spawn")
-        _POOLS[workers] = ProcessPoolExecutor(workers, mp_context=context)
-        atexit.register(_close, workers)
-    return _POOLS[workers]
-
-
-def _close(workers: int) -> None:
-    pool = _POOLS.pop(workers, None)
-    if pool is not None:
-        pool.shutdown(cancel_futures=True)
 
 
 def _rounds(recipes: Sequence[Recipe]) -> list[list[Recipe]]:

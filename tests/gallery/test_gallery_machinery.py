@@ -2,6 +2,9 @@
 
 import json
 import math
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -160,6 +163,23 @@ def test_jobs_in_other_processes_give_the_same(tmp_path):
     assert in_parallel(abs, [-3, 1, -2], scale) == [3, 1, 2]
     with pytest.raises(TypeError):
         in_parallel(abs, ["text", 1], scale)
+
+
+@pytest.mark.slow
+def test_workers_end_with_the_run_that_is_killed():
+    asks = (
+        "import os, time\n"
+        "from looplens.gallery import Scale, in_parallel\n"
+        "from looplens.gallery.workers import pool\n"
+        "if __name__ == '__main__':\n"
+        "    print(pool(2).submit(os.getpid).result(), flush=True)\n"
+        "    in_parallel(time.sleep, [60, 60, 60], Scale(workers=2, quiet=True))\n"
+    )
+    run = subprocess.Popen([sys.executable, "-c", asks], stdout=subprocess.PIPE, text=True)
+    assert int(run.stdout.readline()) != run.pid
+    time.sleep(1)  # the jobs are under way
+    run.kill()
+    run.communicate(timeout=20)  # the workers hold its output open as long as they live
 
 
 def test_what_other_code_made_is_not_used_again(tmp_path, monkeypatch):
