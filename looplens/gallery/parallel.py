@@ -70,9 +70,13 @@ def train_all(recipes: Iterable[Recipe], scale: Scale) -> dict[str, LoopedTransf
         # One training for recipes that give the same weights.
         jobs = {_model_key(recipe, scale): recipe for recipe in reversed(round_)}
         todo = {key: jobs[key] for key in reversed(jobs) if not _finished(_model_at(key, scale))}
+        kept = jobs.keys() - todo.keys() - scale.tally.trained
         scale.tally.reused += len(jobs) - len(todo)
-        kept = [model_card(_model_at(key, scale)) for key in jobs if key not in todo]
-        scale.tally.kept_seconds += sum(card["seconds"] for card in kept)
+        scale.tally.own += len(jobs) - len(todo) - len(kept)
+        scale.tally.kept_seconds += sum(
+            model_card(_model_at(key, scale))["seconds"] for key in kept
+        )
+        scale.tally.trained |= todo.keys()
         if todo:
             scale.say(f"training {len(todo)} models ({len(jobs) - len(todo)} are there already)")
             _run(

@@ -17,7 +17,7 @@ import looplens
 from looplens.errors import InputError, LoopLensError
 from looplens.gallery import options, sources
 from looplens.gallery.claim import HELD, Claim, Outcome
-from looplens.gallery.scale import Scale
+from looplens.gallery.scale import Scale, Tally
 
 VERSIONS = ("torch", "numpy", "plotly")
 NO_VERDICT = "no verdict (smoke size)"
@@ -36,7 +36,7 @@ class Result:
     seconds, cpu_seconds : float
         By the clock, and of all processes together.
     computed, reused : int
-        Trainings and other jobs that ran, and those whose results were there already; a page
+        Trainings and other jobs that ran, and those whose results were there before; a page
         with reused ones says so, as its seconds leave them out.
     kept_seconds : float
         What the reused models took to train when they were made, one process each.
@@ -92,7 +92,9 @@ def run_claim(claim: Claim, scale: Scale) -> Result:
     """
     scale.say(f"{claim.number}. {claim.title} ({scale.name})")
     commit = sources.commit()
-    before = replace(scale.tally)
+    # Of its own: what an earlier claim has trained was there before this one.
+    tally = Tally()
+    scale = replace(scale, tally=tally)
     began, cpu = time.perf_counter(), time.process_time()
     outcome = claim.run(scale)
     missing = [name for name in claim.robust if name not in outcome.checks]
@@ -106,10 +108,10 @@ def run_claim(claim: Claim, scale: Scale) -> Result:
         outcome=outcome,
         scale=scale.name,
         seconds=time.perf_counter() - began,
-        cpu_seconds=time.process_time() - cpu + scale.tally.worker_seconds - before.worker_seconds,
-        computed=scale.tally.computed - before.computed,
-        reused=scale.tally.reused - before.reused,
-        kept_seconds=scale.tally.kept_seconds - before.kept_seconds,
+        cpu_seconds=time.process_time() - cpu + tally.worker_seconds,
+        computed=tally.computed,
+        reused=tally.reused - tally.own,
+        kept_seconds=tally.kept_seconds,
         date=datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         versions=_versions(),
         workers=scale.workers,

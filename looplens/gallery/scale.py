@@ -27,13 +27,19 @@ class Tally:
         CPU seconds of the jobs that ran in other processes.
     computed, reused : int
         Jobs that ran, and jobs whose results lay in the cache.
+    trained : set of str
+        Keys of the models that this run trained.
+    own : int
+        How many of the reused jobs are models of ``trained``, most often bases of others.
     kept_seconds : float
-        What the models that lay in the cache took to train, by the clock of one process each.
+        What the other reused models took to train, by the clock of one process each.
     """
 
     worker_seconds: float = 0.0
     computed: int = 0
     reused: int = 0
+    trained: set[str] = field(default_factory=set)
+    own: int = 0
     kept_seconds: float = 0.0
 
 

@@ -207,7 +207,11 @@ def test_a_model_is_trained_once_whatever_its_name(tmp_path):
     train_all([recipe("c")], scale)
     assert (scale.tally.computed, scale.tally.reused) == (2, 1)
     cards = [json.loads(path.read_text()) for path in tmp_path.glob("models/*/card.json")]
-    assert scale.tally.kept_seconds in [card["seconds"] for card in cards]
+    assert (scale.tally.own, scale.tally.kept_seconds) == (1, 0)
+    later = Scale(folder=tmp_path, quiet=True)
+    train_all([recipe("c")], later)
+    assert (later.tally.reused, later.tally.own) == (1, 0)
+    assert later.tally.kept_seconds in [card["seconds"] for card in cards]
     assert not list((tmp_path / "unfinished").iterdir())
     with pytest.raises(InputError, match="'a' stands more than once"):
         train_all([recipe("a"), recipe("a", seed=1)], scale)

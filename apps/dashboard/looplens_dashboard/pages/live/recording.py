@@ -81,18 +81,19 @@ def register(app: Dash, views: Any) -> None:
         *[State(component, prop) for _, component, prop in FIELDS],
         prevent_initial_call=True,
     )
-    def act(*given: Any) -> tuple[Any, ...]:
+    def act(
+        _clicks: Any, pressed: Any, _folders: Any, _names: Any, selection: Any, *values: Any
+    ) -> tuple[Any, ...]:
         if not ctx.triggered or not ctx.triggered[0]["value"]:
             raise PreventUpdate  # the page has just been drawn
         said, chosen = "", no_update
         try:
             if ctx.triggered_id == "live-record":
-                values = given[-len(FIELDS) :]
                 session.start(
                     {name: value for (name, *_), value in zip(FIELDS, values, strict=True)}
                 )
             else:
-                chosen = _carry_out(shelf, given[1], given[4])
+                chosen = _carry_out(shelf, pressed, selection)
         except LoopLensError as error:
             said = str(error)
         states = shelf.states()
